@@ -1,0 +1,3 @@
+module triforce
+
+go 1.26
