@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package cpu
+
+// Tiers lists what this processor can run, lowest first.
+func Tiers() []Tier { return []Tier{Reference, Portable} }

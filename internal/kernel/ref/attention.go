@@ -1,0 +1,360 @@
+package ref
+
+import (
+	"encoding/binary"
+	"math"
+
+	"triforce/tensor"
+)
+
+// A cache tile holds the keys and values of Tile slots of one KV head, each of
+// dim elements padded with zeros to D = a multiple of 16. With s the slot and
+// i the element:
+//
+//	q8_0   keys    Tile·D uint8: (s/16)·16·D + (i/4)·64 + s%16·4 + i%4, value+128
+//	       values  Tile·D int8:  (s/4)·4·D + i·4 + s%4
+//	       scales of keys, then of values: Tile float32 each (max|x|/127)
+//	f16    keys    Tile·D float16: (s/16)·16·D + i·16 + s%16
+//	f32    values  Tile·D float16: s·D + i            (f32 likewise)
+//
+// so that the keys and the values of an aligned chunk of 16 slots, and their
+// scales, are each contiguous.
+
+// Span is the run of slots [Lo, Hi) of a tile that a row sees.
+type Span struct{ Lo, Hi int32 }
+
+// State of one row of attention, over the tiles so far (Milakov and Gimelshein
+// 2018): D floats of output not yet divided by the sum, then the largest
+// score, the sum of 2^(score - largest), and padding to a multiple of 16.
+
+// StateLen is the number of floats of a row's state.
+func StateLen(dim int) int { return padDim(dim) + 16 }
+
+func padDim(dim int) int { return (dim + 15) / 16 * 16 }
+
+// Reset empties the states of rows: largest score -Inf, all else zero.
+func Reset(state []float32, dim, rows int) {
+	n := StateLen(dim)
+	clear(state[:rows*n])
+	for r := range rows {
+		state[r*n+padDim(dim)] = float32(math.Inf(-1))
+	}
+}
+
+// Merge adds to each row's state that of the following tiles: the same
+// arithmetic, and so the same bits, as if Attend had run over them in turn.
+func Merge(state, next []float32, dim, rows int) {
+	n, D := StateLen(dim), padDim(dim)
+	for r := range rows {
+		o := next[r*n : (r+1)*n]
+		merge(state[r*n:], o[:D], o[D], o[D+1])
+	}
+}
+
+// merge is one step of the recurrence over tiles. A tile that a row does not
+// see has largest = -Inf and leaves the state as it is.
+func merge(state, o []float32, largest, sum float32) {
+	if math.IsInf(float64(largest), -1) {
+		return
+	}
+	D := len(o)
+	m := max(state[D], largest)
+	a, b := Exp2(state[D]-m), Exp2(largest-m)
+	for i, v := range o {
+		state[i] = FMA(v, b, float32(state[i]*a))
+	}
+	state[D] = m
+	state[D+1] = FMA(sum, b, float32(state[D+1]*a))
+}
+
+// Finish divides the outputs by their sums: dst[r·ldd + i], i < dim. A row
+// that saw nothing gives zeros.
+func Finish(dst []float32, ldd int, state []float32, dim, rows int) {
+	n, D := StateLen(dim), padDim(dim)
+	for r := range rows {
+		s := state[r*n:]
+		inv := float32(0)
+		if s[D+1] > 0 {
+			inv = 1 / s[D+1]
+		}
+		for i := range dim {
+			dst[r*ldd+i] = float32(s[i] * inv)
+		}
+	}
+}
+
+// MassLen is the number of floats that Attend writes about a row and tile: for
+// every chunk the sum of 2^(score - largest), then the largest score.
+const MassLen = Tile/Chunk + 1
+
+// Attention over one tile. For every row r with a non-empty span, in turn:
+//
+//	s[j] = score(q[r], k[j]) + bias[j]        j in span
+//	p[j] = 2^(s[j] - max s)
+//	l = Σ p[j] in lanes of 16 slots,  o = Σ p[j]·v[j]
+//	state[r] = merge(state[r], o, max s, l)
+//	mass[r] = Σ p[j] by chunk, max s
+//
+// bias (Tile floats; log2 of how many tokens a slot stands for) and mass may
+// be nil; a row with an empty span keeps its state and has its mass cleared,
+// with -Inf as the largest score. The score includes what Query was given as
+// scale, which folds in log2(e). If mask is not nil, row r sees slot j of its
+// span only if bit j of mask[r·Tile/64:] is set, and it sees at least one.
+
+// Args is what Attend works on. Queries are rows of the stored form's
+// QueryBytes, one after another.
+type Args struct {
+	Dim, Rows int
+	State     []float32 // (rows, StateLen)
+	Query     []byte    // (rows, QueryBytes)
+	Spans     []Span    // (rows)
+	Mask      []uint64  // (rows, Tile/64) or nil
+	Bias      []float32 // (Tile) or nil
+	Mass      []float32 // (rows, MassLen) or nil
+}
+
+// scored runs the part that stored forms share: score gives s[j], and values
+// turns the weights p of row r into o.
+func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, span Span)) {
+	D, n := padDim(a.Dim), StateLen(a.Dim)
+	o := make([]float32, D)
+	var p [Tile]float32
+	for r := range a.Rows {
+		span := a.Spans[r]
+		sees := func(j int) bool {
+			return j >= int(span.Lo) && j < int(span.Hi) && (a.Mask == nil || a.Mask[r*Tile/64+j/64]>>(j%64)&1 != 0)
+		}
+		largest := float32(math.Inf(-1))
+		for j := range Tile {
+			if sees(j) {
+				p[j] = score(r, j)
+				if a.Bias != nil {
+					p[j] += a.Bias[j]
+				}
+				largest = max(largest, p[j])
+			}
+		}
+		var sum [lanes]float32
+		for c := range Tile / Chunk {
+			var chunk [lanes]float32
+			for i := range Chunk {
+				j := c*Chunk + i
+				if sees(j) {
+					p[j] = Exp2(p[j] - largest)
+				} else {
+					p[j] = 0
+				}
+				chunk[i] = p[j]
+				sum[i] += p[j]
+			}
+			if a.Mass != nil {
+				a.Mass[r*MassLen+c] = treeSum(chunk)
+			}
+		}
+		if a.Mass != nil {
+			a.Mass[r*MassLen+Tile/Chunk] = largest
+		}
+		if span.Lo < span.Hi {
+			values(o, p[:], span)
+			merge(a.State[r*n:], o, largest, treeSum(sum))
+		}
+	}
+}
+
+// Q8TileBytes is the size of a q8_0 tile.
+func Q8TileBytes(dim int) int { return Tile * (2*padDim(dim) + 8) }
+
+func q8Key(D, s, i int) int   { return s/16*16*D + i/4*64 + s%16*4 + i%4 }
+func q8Value(D, s, i int) int { return Tile*D + s/4*4*D + i*4 + s%4 }
+func q8Scales(D, s int) (k, v int) {
+	return 2*Tile*D + 4*s, 2*Tile*D + 4*Tile + 4*s
+}
+
+// Q8Store quantizes the key and value of one slot into a q8_0 tile.
+func Q8Store(tile []byte, slot int, k, v []float32) {
+	D := padDim(len(k))
+	ks, vs := q8Scales(D, slot)
+	putF32(tile[ks:], quantizeVector(k, func(i int, q int32) { tile[q8Key(D, slot, i)] = byte(q + 128) }))
+	putF32(tile[vs:], quantizeVector(v, func(i int, q int32) { tile[q8Value(D, slot, i)] = byte(int8(q)) }))
+	for i := len(k); i < D; i++ {
+		tile[q8Key(D, slot, i)] = 128
+		tile[q8Value(D, slot, i)] = 0
+	}
+}
+
+// quantizeVector gives set the integers round(x/d) and returns d = max|x|/127.
+func quantizeVector(x []float32, set func(i int, q int32)) float32 {
+	amax := float32(0)
+	for _, v := range x {
+		amax = max(amax, float32(math.Abs(float64(v))))
+	}
+	inv := float32(0)
+	if amax > 0 {
+		inv = 127 / amax
+	}
+	for i, v := range x {
+		set(i, int32(roundEven(float32(v*inv))))
+	}
+	return amax / 127
+}
+
+// Q8Load returns the key and value of one slot of a q8_0 tile.
+func Q8Load(k, v []float32, tile []byte, slot int) {
+	D := padDim(len(k))
+	ks, vs := q8Scales(D, slot)
+	for i := range k {
+		k[i] = float32(int32(tile[q8Key(D, slot, i)])-128) * getF32(tile[ks:])
+		v[i] = float32(int8(tile[q8Value(D, slot, i)])) * getF32(tile[vs:])
+	}
+}
+
+// Q8QueryBytes is the size of a query row for q8_0 tiles: D int8, the scale as
+// float32, and -128 times the sum of the integers as int32.
+func Q8QueryBytes(dim int) int { return padDim(dim) + 8 }
+
+// Q8Query quantizes a query and folds scale into its scale.
+func Q8Query(dst []byte, q []float32, scale float32) {
+	D := padDim(len(q))
+	clear(dst[:D])
+	sum := int32(0)
+	d := quantizeVector(q, func(i int, q int32) {
+		dst[i] = byte(int8(q))
+		sum += q
+	})
+	putF32(dst[D:], float32(d*scale))
+	binary.LittleEndian.PutUint32(dst[D+4:], uint32(-128*sum))
+}
+
+// Q8Attend is Attend over a q8_0 tile. Scores are integer dot products:
+// (float(q·k)·kscale)·qscale. The weights times their value's scale are
+// rounded to 15 bits of the tile's largest, w[j] = round(p[j]·vscale[j]·inv),
+// inv = 32767/max(p·vscale), so that the sums over values are integers too:
+// o[i] = float(Σ w[j]·v[j][i])·(max(p·vscale)/32767).
+func Q8Attend(a *Args, tile []byte) {
+	D := padDim(a.Dim)
+	score := func(r, j int) float32 {
+		q := a.Query[r*Q8QueryBytes(a.Dim):]
+		dot := int32(binary.LittleEndian.Uint32(q[D+4:]))
+		for i := range D {
+			dot += int32(tile[q8Key(D, j, i)]) * int32(int8(q[i]))
+		}
+		ks, _ := q8Scales(D, j)
+		return float32(float32(dot)*getF32(tile[ks:])) * getF32(q[D:])
+	}
+	a.scored(score, func(o, p []float32, span Span) {
+		_, vs := q8Scales(D, 0)
+		var w [Tile]float32
+		largest := float32(0)
+		for j := span.Lo; j < span.Hi; j++ {
+			w[j] = float32(p[j] * getF32(tile[vs+4*int(j):]))
+			largest = max(largest, w[j])
+		}
+		inv := float32(0)
+		if largest > 0 {
+			inv = 32767 / largest
+		}
+		for i := range o {
+			sum := int32(0)
+			for j := span.Lo; j < span.Hi; j++ {
+				sum += int32(roundEven(float32(w[j]*inv))) * int32(int8(tile[q8Value(D, int(j), i)]))
+			}
+			o[i] = float32(sum) * (largest / 32767)
+		}
+	})
+}
+
+// F16TileBytes is the size of an f16 tile.
+func F16TileBytes(dim int) int { return Tile * padDim(dim) * 2 * 2 }
+
+// F32TileBytes is the size of an f32 tile.
+func F32TileBytes(dim int) int { return Tile * padDim(dim) * 2 * 4 }
+
+func floatKey(D, s, i int) int   { return s/16*16*D + i*16 + s%16 }
+func floatValue(D, s, i int) int { return Tile*D + s*D + i }
+
+// F16Store rounds the key and value of one slot into an f16 tile.
+func F16Store(tile []byte, slot int, k, v []float32) {
+	D := padDim(len(k))
+	for i := range D {
+		var ki, vi float32
+		if i < len(k) {
+			ki, vi = k[i], v[i]
+		}
+		binary.LittleEndian.PutUint16(tile[2*floatKey(D, slot, i):], tensor.F32ToF16(ki))
+		binary.LittleEndian.PutUint16(tile[2*floatValue(D, slot, i):], tensor.F32ToF16(vi))
+	}
+}
+
+// F32Store keeps the key and value of one slot in an f32 tile.
+func F32Store(tile []byte, slot int, k, v []float32) {
+	D := padDim(len(k))
+	for i := range D {
+		var ki, vi float32
+		if i < len(k) {
+			ki, vi = k[i], v[i]
+		}
+		putF32(tile[4*floatKey(D, slot, i):], ki)
+		putF32(tile[4*floatValue(D, slot, i):], vi)
+	}
+}
+
+// F16Load returns the key and value of one slot of an f16 tile.
+func F16Load(k, v []float32, tile []byte, slot int) {
+	D := padDim(len(k))
+	for i := range k {
+		k[i] = f16(tile[2*floatKey(D, slot, i):])
+		v[i] = f16(tile[2*floatValue(D, slot, i):])
+	}
+}
+
+// F32Load returns the key and value of one slot of an f32 tile.
+func F32Load(k, v []float32, tile []byte, slot int) {
+	D := padDim(len(k))
+	for i := range k {
+		k[i] = getF32(tile[4*floatKey(D, slot, i):])
+		v[i] = getF32(tile[4*floatValue(D, slot, i):])
+	}
+}
+
+// FloatQueryBytes is the size of a query row for f16 and f32 tiles: D float32.
+func FloatQueryBytes(dim int) int { return 4 * padDim(dim) }
+
+// FloatQuery multiplies a query by scale.
+func FloatQuery(dst []byte, q []float32, scale float32) {
+	clear(dst[:FloatQueryBytes(len(q))])
+	for i, v := range q {
+		putF32(dst[4*i:], float32(v*scale))
+	}
+}
+
+// F16Attend is Attend over an f16 tile: scores and outputs are chains of fused
+// multiply-adds over ascending elements and slots.
+func F16Attend(a *Args, tile []byte) {
+	floatAttend(a, func(i int) float32 { return f16(tile[2*i:]) })
+}
+
+// F32Attend is Attend over an f32 tile.
+func F32Attend(a *Args, tile []byte) {
+	floatAttend(a, func(i int) float32 { return getF32(tile[4*i:]) })
+}
+
+func floatAttend(a *Args, at func(int) float32) {
+	D := padDim(a.Dim)
+	score := func(r, j int) float32 {
+		q := a.Query[r*FloatQueryBytes(a.Dim):]
+		s := float32(0)
+		for i := range D {
+			s = FMA(getF32(q[4*i:]), at(floatKey(D, j, i)), s)
+		}
+		return s
+	}
+	a.scored(score, func(o, p []float32, span Span) {
+		for i := range o {
+			s := float32(0)
+			for j := span.Lo; j < span.Hi; j++ {
+				s = FMA(p[j], at(floatValue(D, int(j), i)), s)
+			}
+			o[i] = s
+		}
+	})
+}

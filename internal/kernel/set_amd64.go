@@ -1,0 +1,16 @@
+//go:build !purego
+
+package kernel
+
+import "triforce/internal/cpu"
+
+// accelerate replaces the portable kernels by those of the tier.
+func accelerate(s *Set, tier cpu.Tier) bool {
+	switch tier {
+	case cpu.AVX2:
+	case cpu.AVX512:
+	default:
+		return false
+	}
+	return true
+}

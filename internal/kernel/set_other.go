@@ -1,0 +1,7 @@
+//go:build !amd64 || purego
+
+package kernel
+
+import "triforce/internal/cpu"
+
+func accelerate(*Set, cpu.Tier) bool { return false }

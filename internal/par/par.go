@@ -1,0 +1,192 @@
+// Package par runs one function on a fixed team of workers that meet at
+// barriers.
+//
+// A forward pass is a few hundred short phases; waking goroutines for each
+// would cost more than the work. So the whole pass runs on every worker, each
+// takes its share of a phase (Each), and Sync separates the phases. Workers
+// spin a little before they park. A Team runs one function at a time and is
+// not safe for concurrent use.
+package par
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// spins is how often a waiting worker looks before it yields, and yields is
+// how often it yields before it parks: some ten microseconds each, longer than
+// most phases of a small model and shorter than a person notices.
+const (
+	spins  = 1 << 12
+	yields = 1 << 7
+)
+
+// Team is a fixed set of workers. Close it to end their goroutines.
+type Team struct {
+	n       int
+	spins   int
+	fn      func(*Worker)
+	workers []*Worker
+
+	start   gate
+	barrier gate
+	arrived atomic.Int32
+	// next holds the items handed out in the current phase and in the one
+	// before, whose slot is cleared for the next phase at each barrier.
+	next [2]paddedCounter
+}
+
+type paddedCounter struct {
+	atomic.Int64
+	_ [56]byte
+}
+
+// Worker is one member's view of the team, handed to the function that runs.
+type Worker struct {
+	// ID is 0 … Size()-1; worker 0 is the goroutine that called Run.
+	ID    int
+	team  *Team
+	phase int
+}
+
+// NewTeam makes a team of n ≥ 1 workers, of which the caller of Run is one.
+func NewTeam(n int) *Team {
+	t := &Team{n: max(n, 1), spins: spins}
+	if t.n > runtime.GOMAXPROCS(0) {
+		t.spins = 0 // somebody else needs the processor that would spin
+	}
+	t.start.init()
+	t.barrier.init()
+	for i := range t.n {
+		t.workers = append(t.workers, &Worker{ID: i, team: t})
+	}
+	for _, w := range t.workers[1:] {
+		go w.loop()
+	}
+	return t
+}
+
+// Size is the number of workers.
+func (t *Team) Size() int { return t.n }
+
+// Run executes fn on every worker and returns when all have finished. What fn
+// writes is visible to the caller afterwards. fn must call Sync and Each in
+// the same order on every worker.
+func (t *Team) Run(fn func(*Worker)) {
+	t.fn = fn
+	t.start.open()
+	w := t.workers[0]
+	fn(w)
+	w.Sync()
+	t.fn = nil
+}
+
+// Close ends the workers. The team must be idle.
+func (t *Team) Close() {
+	t.fn = nil
+	t.start.open()
+}
+
+func (w *Worker) loop() {
+	for seen := uint32(0); ; {
+		seen = w.team.start.wait(seen, w.team.spins)
+		fn := w.team.fn
+		if fn == nil {
+			return
+		}
+		fn(w)
+		w.Sync()
+	}
+}
+
+// Sync waits until every worker has called it.
+func (w *Worker) Sync() {
+	t := w.team
+	if t.n > 1 {
+		seen := t.barrier.seen()
+		if int(t.arrived.Add(1)) == t.n {
+			t.arrived.Store(0)
+			// The phase that ends used next[phase&1]; the one before it is
+			// over for everybody, so its counter can serve again.
+			t.next[(w.phase+1)&1].Store(0)
+			t.barrier.open()
+		} else {
+			t.barrier.wait(seen, t.spins)
+		}
+	} else {
+		t.next[(w.phase+1)&1].Store(0)
+	}
+	w.phase++
+}
+
+// Each yields the numbers 0 … n-1 to the workers, each number to exactly one
+// worker, in ascending order on each. Which worker gets a number depends on
+// timing, so results must not. At most one Each may stand between two Syncs.
+func (w *Worker) Each(n int) func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		c := &w.team.next[w.phase&1]
+		for {
+			i := int(c.Add(1)) - 1
+			if i >= n || !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// Share returns this worker's part [lo, hi) of 0 … n-1, split evenly at
+// multiples of grain. Unlike Each it costs nothing, so it suits short phases.
+func (w *Worker) Share(n, grain int) (lo, hi int) {
+	blocks := (n + grain - 1) / grain
+	lo = w.ID * blocks / w.team.n * grain
+	hi = (w.ID + 1) * blocks / w.team.n * grain
+	return min(lo, n), min(hi, n)
+}
+
+// gate lets waiters pass each time that it opens.
+type gate struct {
+	opened atomic.Uint32
+	parked atomic.Int32
+	mu     sync.Mutex
+	cond   *sync.Cond
+}
+
+func (g *gate) init() { g.cond = sync.NewCond(&g.mu) }
+
+func (g *gate) seen() uint32 { return g.opened.Load() }
+
+// open lets everybody pass who waits for an opening after the last.
+func (g *gate) open() {
+	g.opened.Add(1)
+	if g.parked.Load() > 0 {
+		g.mu.Lock()
+		g.cond.Broadcast()
+		g.mu.Unlock()
+	}
+}
+
+// wait returns the count of openings once it differs from seen.
+func (g *gate) wait(seen uint32, spins int) uint32 {
+	for range spins {
+		if now := g.opened.Load(); now != seen {
+			return now
+		}
+	}
+	if spins > 0 {
+		for range yields {
+			if now := g.opened.Load(); now != seen {
+				return now
+			}
+			runtime.Gosched()
+		}
+	}
+	g.mu.Lock()
+	g.parked.Add(1)
+	for g.opened.Load() == seen {
+		g.cond.Wait()
+	}
+	g.parked.Add(-1)
+	g.mu.Unlock()
+	return g.opened.Load()
+}
