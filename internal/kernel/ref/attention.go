@@ -327,6 +327,51 @@ func FloatQuery(dst []byte, q []float32, scale float32) {
 	}
 }
 
+// Q8Move copies the key and value of a slot of a q8_0 tile over those of a slot
+// of the same or another tile.
+func Q8Move(dst []byte, to int, src []byte, from, dim int) {
+	D := padDim(dim)
+	for i := range D {
+		dst[q8Key(D, to, i)] = src[q8Key(D, from, i)]
+		dst[q8Value(D, to, i)] = src[q8Value(D, from, i)]
+	}
+	tk, tv := q8Scales(D, to)
+	fk, fv := q8Scales(D, from)
+	copy(dst[tk:tk+4], src[fk:fk+4])
+	copy(dst[tv:tv+4], src[fv:fv+4])
+}
+
+// F16Move is Q8Move for f16 tiles.
+func F16Move(dst []byte, to int, src []byte, from, dim int) { floatMove(dst, to, src, from, dim, 2) }
+
+// F32Move is Q8Move for f32 tiles.
+func F32Move(dst []byte, to int, src []byte, from, dim int) { floatMove(dst, to, src, from, dim, 4) }
+
+func floatMove(dst []byte, to int, src []byte, from, dim, size int) {
+	D := padDim(dim)
+	for i := range D {
+		t, f := size*floatKey(D, to, i), size*floatKey(D, from, i)
+		copy(dst[t:t+size], src[f:f+size])
+	}
+	t, f := size*floatValue(D, to, 0), size*floatValue(D, from, 0)
+	copy(dst[t:t+size*D], src[f:f+size*D])
+}
+
+// CopyChunk copies the 16 slots of one chunk to a chunk of another tile of the
+// same size and form.
+func CopyChunk(scales bool, dst []byte, to int, src []byte, from, dim int) {
+	half := Tile * padDim(dim) // keys, in elements
+	size := len(src) / (2 * half)
+	n := Chunk * padDim(dim) * size
+	copy(dst[to*n:(to+1)*n], src[from*n:])
+	copy(dst[half*size+to*n:half*size+(to+1)*n], src[half*size+from*n:])
+	if scales {
+		for at := 2 * half; at < len(src); at += 4 * Tile {
+			copy(dst[at+4*Chunk*to:at+4*Chunk*(to+1)], src[at+4*Chunk*from:])
+		}
+	}
+}
+
 // F16Attend is Attend over an f16 tile: scores and outputs are chains of fused
 // multiply-adds over ascending elements and slots.
 func F16Attend(a *Args, tile []byte) {

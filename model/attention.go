@@ -1,0 +1,247 @@
+package model
+
+import (
+	"math"
+
+	"triforce/internal/kernel"
+	"triforce/internal/par"
+	"triforce/kvcache"
+)
+
+// Attention computes softmax(Q·Kᵀ/√dim)·V for the rows of a pass over the
+// tiles of a cache. It owns the scratch of one session.
+//
+// Work is cut by KV head, by blocks of rows and, when there are few of those,
+// by runs of tiles whose states are merged in ascending order. However it is
+// cut, a row's result is the same fold over its tiles, bit for bit.
+type Attention struct {
+	set            *kernel.Set
+	kv             *kernel.KVKernels
+	heads, kvHeads int
+	dim            int
+	group          int // query heads that share a KV head
+	scale          float32
+	queryBytes     int
+
+	query, sink []byte    // (kvHeads, rows, group, queryBytes); sink rotated for sinks
+	states      []float32 // (runs, kvHeads, rows, group, StateLen)
+	masses      []float32 // (tiles, kvHeads, rows that count, group, MassLen)
+	scratch     [][]byte  // by worker
+	args        []kernel.AttendArgs
+	masks       [][]uint64
+
+	// The cut of the current pass.
+	pass      *kvcache.Pass
+	rows      int
+	blockRows int
+	blocks    int
+	tiles     int
+	runs      int
+}
+
+// blockQueries is how many queries attend to a tile in one call.
+const blockQueries = 32
+
+// NewAttention makes the scratch for up to maxRows rows on workers workers.
+func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, maxRows, workers int) *Attention {
+	a := &Attention{
+		set: set, kv: &set.KV[kvType],
+		heads: heads, kvHeads: kvHeads, dim: dim, group: heads / kvHeads,
+		scale: float32(math.Log2E / math.Sqrt(float64(dim))),
+	}
+	a.queryBytes = a.kv.QueryBytes(dim)
+	a.query = make([]byte, heads*maxRows*a.queryBytes)
+	a.blockRows = max(1, blockQueries/a.group)
+	perCall := a.blockRows * a.group
+	for range workers {
+		a.scratch = append(a.scratch, make([]byte, a.kv.ScratchBytes(dim, perCall)))
+		a.args = append(a.args, kernel.AttendArgs{Dim: dim, Spans: make([]kernel.Span, perCall)})
+		a.masks = append(a.masks, make([]uint64, perCall*kernel.Tile/64))
+	}
+	return a
+}
+
+// Begin plans the work for a pass. One worker calls it.
+func (a *Attention) Begin(pass *kvcache.Pass) {
+	a.pass, a.rows = pass, len(pass.Rows)
+	a.blocks = (a.rows + a.blockRows - 1) / a.blockRows
+	last := int32(0)
+	for _, r := range pass.Rows {
+		last = max(last, r.Hi)
+	}
+	a.tiles = (int(last) + kernel.Tile - 1) / kernel.Tile
+	// Some four items of work a worker make up for their unequal lengths.
+	items := a.kvHeads * a.blocks
+	a.runs = min(max(1, 4*len(a.scratch)/items), a.tiles)
+	if len(a.scratch) == 1 {
+		a.runs = 1
+	}
+	a.states = grown(a.states, a.runs*a.heads*a.rows*kernel.StateLen(a.dim))
+	if pass.Sinks > 0 {
+		a.sink = grown(a.sink, a.heads*a.rows*a.queryBytes)
+	}
+	if pass.Mass != nil {
+		a.masses = grown(a.masses, a.tiles*a.heads*a.rows*kernel.MassLen)
+	}
+}
+
+// grown returns s with length n, in new memory if it must be.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/2)
+	}
+	return s[:n]
+}
+
+// SetQuery prepares the query of one head of a row, already rotated. sinks is
+// the query as the sinks see it, or nil.
+func (a *Attention) SetQuery(row, head int, q, sinks []float32) {
+	at := a.index(head/a.group, row)*a.group + head%a.group
+	a.kv.Query(a.query[at*a.queryBytes:(at+1)*a.queryBytes], q, a.scale)
+	if sinks != nil {
+		a.kv.Query(a.sink[at*a.queryBytes:(at+1)*a.queryBytes], sinks, a.scale)
+	}
+}
+
+func (a *Attention) index(kvHead, row int) int { return kvHead*a.rows + row }
+
+// Attend runs over the tiles of a layer. Every worker calls it; a Sync must
+// follow, and then Finish.
+func (a *Attention) Attend(w *par.Worker, layer int) {
+	for item := range w.Each(a.kvHeads * a.blocks * a.runs) {
+		run := item % a.runs
+		block := item / a.runs % a.blocks
+		a.attend(w.ID, layer, item/a.runs/a.blocks, block, run)
+	}
+}
+
+// attend folds one run of tiles into the states of a block of rows.
+func (a *Attention) attend(worker, layer, kvHead, block, run int) {
+	lo := block * a.blockRows
+	rows := a.pass.Rows[lo:min(lo+a.blockRows, a.rows)]
+	at := a.index(kvHead, lo) * a.group
+	n := len(rows) * a.group
+	stateLen := kernel.StateLen(a.dim)
+
+	args := &a.args[worker]
+	args.Rows, args.Spans = n, args.Spans[:n]
+	args.State = a.states[(run*a.heads*a.rows+at)*stateLen:][:n*stateLen]
+	a.set.Reset(args.State, a.dim, n)
+	for t := run * a.tiles / a.runs; t < (run+1)*a.tiles/a.runs; t++ {
+		if !a.spans(args, rows, t) {
+			if a.pass.Mass != nil {
+				a.clearMass(t, at, n)
+			}
+			continue
+		}
+		args.Query = a.query[at*a.queryBytes:]
+		if t == 0 && a.pass.Sinks > 0 {
+			args.Query = a.sink[at*a.queryBytes:]
+		}
+		args.Mask = nil
+		if a.pass.Tree != nil && (t+1)*kernel.Tile > a.pass.Base {
+			args.Mask = a.mask(a.masks[worker], lo, len(rows), t)
+		}
+		args.Mass = nil
+		if a.pass.Mass != nil {
+			args.Mass = a.mass(t, at, n)
+		}
+		args.Bias = a.pass.Bias(layer, kvHead, t)
+		a.kv.Attend(args, a.pass.Tile(layer, kvHead, t), a.scratch[worker])
+	}
+}
+
+// spans fills in what rows see of tile t and reports whether any sees any.
+func (a *Attention) spans(args *kernel.AttendArgs, rows []kvcache.Row, t int) bool {
+	any := false
+	first := int32(t * kernel.Tile)
+	for r, row := range rows {
+		lo, hi := max(row.Lo-first, 0), min(row.Hi-first, kernel.Tile)
+		if t == 0 && a.pass.Sinks > 0 {
+			lo, hi = 0, int32(a.pass.Sinks)
+		}
+		if lo >= hi {
+			lo, hi = 0, 0
+		} else {
+			any = true
+		}
+		for g := range a.group {
+			args.Spans[r*a.group+g] = kernel.Span{Lo: lo, Hi: hi}
+		}
+	}
+	return any
+}
+
+// mask fills in which slots of tile t the rows of a tree see.
+func (a *Attention) mask(mask []uint64, lo, rows, t int) []uint64 {
+	const perRow = kernel.Tile / 64
+	words := (a.rows + 63) / 64
+	for r := range rows {
+		m := mask[r*a.group*perRow : (r*a.group+1)*perRow]
+		tree := a.pass.Tree[(lo+r)*words : (lo+r+1)*words]
+		for j := range kernel.Tile {
+			slot := t*kernel.Tile + j - a.pass.Base
+			if slot < 0 || slot < a.rows && tree[slot/64]>>(slot%64)&1 != 0 {
+				m[j/64] |= 1 << (j % 64)
+			} else {
+				m[j/64] &^= 1 << (j % 64)
+			}
+		}
+		for g := 1; g < a.group; g++ {
+			copy(mask[(r*a.group+g)*perRow:], m)
+		}
+	}
+	return mask[:rows*a.group*perRow]
+}
+
+func (a *Attention) mass(tile, at, n int) []float32 {
+	return a.masses[(tile*a.heads*a.rows+at)*kernel.MassLen:][:n*kernel.MassLen]
+}
+
+func (a *Attention) clearMass(tile, at, n int) {
+	mass := a.mass(tile, at, n)
+	for i := range mass {
+		mass[i] = 0
+		if i%kernel.MassLen == kernel.MassLen-1 {
+			mass[i] = float32(math.Inf(-1))
+		}
+	}
+}
+
+// Finish merges the runs of one row and writes its output, (heads, dim), to
+// dst. Different workers may finish different rows.
+func (a *Attention) Finish(dst []float32, row int) {
+	n := kernel.StateLen(a.dim)
+	size := a.heads * a.rows * n
+	for kvHead := range a.kvHeads {
+		at := a.index(kvHead, row) * a.group * n
+		state := a.states[at : at+a.group*n]
+		for run := 1; run < a.runs; run++ {
+			a.set.Merge(state, a.states[run*size+at:][:a.group*n], a.dim, a.group)
+		}
+		a.set.Finish(dst[kvHead*a.group*a.dim:], a.dim, state, a.dim, a.group)
+	}
+}
+
+// Weigh adds the attention of the newest rows to the record of the pass, after
+// all rows are finished. Every worker calls it; a Sync must follow.
+func (a *Attention) Weigh(w *par.Worker, layer int) {
+	lo, hi := w.Share(a.kvHeads*a.tiles, 1)
+	n, pad := kernel.StateLen(a.dim), kernel.StateLen(a.dim)-16
+	for i := lo; i < hi; i++ {
+		kvHead, t := i/a.tiles, i%a.tiles
+		sums := a.pass.Mass.Chunks(layer, kvHead)[t*(kernel.MassLen-1):][:kernel.MassLen-1]
+		for row := max(0, a.rows-a.pass.Mass.Rows); row < a.rows; row++ {
+			at := a.index(kvHead, row) * a.group
+			mass := a.mass(t, at, a.group)
+			for g := range a.group {
+				m := mass[g*kernel.MassLen : (g+1)*kernel.MassLen]
+				state := a.states[(at+g)*n+pad:]
+				weight := float32(math.Exp2(float64(m[len(sums)]-state[0]))) / state[1]
+				for c := range sums {
+					sums[c] += weight * m[c]
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,86 @@
+// Package model holds what architectures share: the batch that a forward pass
+// takes, matrix products, rotary embedding and attention, spread over a team
+// of workers.
+//
+// Everything that a pass writes belongs to a session's scratch, so that
+// sessions of one model may run at the same time on teams of their own;
+// weights are read only.
+package model
+
+import (
+	"triforce/internal/kernel"
+	"triforce/internal/par"
+)
+
+// Acts is the input of matrix products: rows of floats, and the same rows
+// quantized if any matrix of the model wants that.
+type Acts struct {
+	F     []float32 // (rows, Width)
+	Width int       // a multiple of kernel.Panel
+	Q     []byte    // (rows, Stride)
+	// Stride is the size of a quantized row in bytes.
+	Stride int
+}
+
+// NewActs makes room for rows of n floats.
+func NewActs(set *kernel.Set, rows, n int) Acts {
+	width := (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel
+	stride := (set.ActBytes(n) + 63) / 64 * 64
+	return Acts{F: make([]float32, rows*width), Width: width, Q: make([]byte, rows*stride), Stride: stride}
+}
+
+// Row returns the n floats of row r.
+func (a *Acts) Row(r, n int) []float32 { return a.F[r*a.Width : r*a.Width+n] }
+
+// Quantize makes row r, of n floats, ready for products with quantized
+// matrices.
+func (a *Acts) Quantize(set *kernel.Set, r, n int) {
+	set.Quantize(a.Q[r*a.Stride:(r+1)*a.Stride], a.Row(r, n))
+}
+
+// Product is one matrix product of a phase: Dst = rows of the input · Wᵀ.
+type Product struct {
+	W   *kernel.Matrix
+	Dst *Acts
+}
+
+// panelBytes is how much of a matrix a worker takes at a time: enough to be
+// worth the counter that hands out work, little enough to share evenly and to
+// stay in the first-level cache while the rows of a batch pass over it.
+const panelBytes = 24 << 10
+
+// Multiply computes products of the same input rows, shared by the workers of
+// the team. Every worker calls it; a Sync must follow.
+func Multiply(w *par.Worker, set *kernel.Set, in *Acts, rows int, products ...Product) {
+	total := 0
+	for _, p := range products {
+		total += groups(p.W)
+	}
+	for i := range w.Each(total) {
+		for _, p := range products {
+			if n := groups(p.W); i >= n {
+				i -= n
+				continue
+			}
+			m, per := p.W, groupPanels(p.W)
+			lo := i * per
+			hi := min(lo+per, m.Panels())
+			dst, panel := p.Dst.F[lo*kernel.Panel:], m.Panel(lo, hi)
+			if m.Format.Float() {
+				set.MatMulFloat[m.Format](dst, p.Dst.Width, panel, hi-lo, in.F, in.Width, rows, m.Cols)
+			} else {
+				set.MatMul[m.Format](dst, p.Dst.Width, panel, hi-lo, in.Q, in.Stride, rows, m.Cols)
+			}
+			break
+		}
+	}
+}
+
+func groupPanels(m *kernel.Matrix) int {
+	return max(1, min(panelBytes/m.Format.PanelBytes(m.Cols), (m.Panels()+3)/4))
+}
+
+func groups(m *kernel.Matrix) int {
+	per := groupPanels(m)
+	return (m.Panels() + per - 1) / per
+}
