@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/dlclark/regexp2"
@@ -186,6 +187,9 @@ func (p regexSplit) spans(text string) []span {
 func newSplit(pattern string, plain bool, how behavior, inverted bool) (splitter, error) {
 	if plain {
 		return textSplit{pattern, how, inverted}, nil
+	}
+	if pattern == `\p{N}` && !inverted {
+		return runeSplit{unicode.IsNumber, how}, nil
 	}
 	// A pattern that leaves no gaps splits the same way whichever of matches
 	// and gaps is dropped: inverted removal is how older files put it.
