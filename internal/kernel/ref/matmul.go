@@ -10,7 +10,8 @@ import (
 // An activation row of n floats, padded with zeros to N = a multiple of Block,
 // is kept for the integer kernels as
 //
-//	q     N int8        round(x/d), d = max|x|/127 over each block
+//	q     N int8        round(x/d), d = max|x|/127 over each block; 0 if
+//	                    max|x| < 2^-120, as 1/d might overflow
 //	d     N/32 float32
 //	sum   N/16 int32    sums of q over halves of a block
 //
@@ -34,7 +35,7 @@ func Quantize(dst []byte, x []float32) {
 			amax = max(amax, float32(math.Abs(float64(v))))
 		}
 		inv := float32(0)
-		if amax > 0 {
+		if amax >= 0x1p-120 {
 			inv = 127 / amax
 		}
 		var sum [2]int32
