@@ -129,6 +129,9 @@ func (t *Tokenizer) fragment(dst []int32, text string, s *runes.Scratch) []int32
 		text = " " + text
 	}
 	text = runes.Escape(text)
+	if t.trim {
+		text = strings.TrimRight(text, "▁") // one that the text itself spells goes too
+	}
 	for at := 0; at < len(text); {
 		id, start, end := t.userDefined.Next(text, at)
 		dst = t.runes.Encode(dst, text[at:start], s)
