@@ -18,7 +18,12 @@ import (
 type File struct {
 	// Data is the file's content, empty for an empty file.
 	Data []byte
+	// memory marks Data that was never mapped.
+	memory bool
 }
+
+// Memory is a File over bytes in memory, which it keeps until Close.
+func Memory(data []byte) *File { return &File{Data: data, memory: true} }
 
 // Open maps the regular file at path. Errors are of type *fs.PathError.
 func Open(path string) (*File, error) {
@@ -53,7 +58,7 @@ func Open(path string) (*File, error) {
 func (f *File) Close() error {
 	data := f.Data
 	f.Data = nil
-	if len(data) == 0 {
+	if len(data) == 0 || f.memory {
 		return nil
 	}
 	return unload(data)
@@ -66,7 +71,7 @@ func (f *File) Release(off, n int) {
 	page := os.Getpagesize()
 	lo := (off + page - 1) / page * page
 	hi := (off + n) / page * page
-	if lo < hi {
+	if lo < hi && !f.memory {
 		drop(f.Data[lo:hi])
 	}
 }

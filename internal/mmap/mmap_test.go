@@ -45,6 +45,19 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+func TestMemory(t *testing.T) {
+	want := bytes.Repeat([]byte("triforce"), os.Getpagesize())
+	data := bytes.Clone(want)
+	f := Memory(data)
+	f.Release(0, len(data))
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f.Data != nil || !bytes.Equal(data, want) {
+		t.Fatal("Close or Release changed the caller's bytes, or Data survives Close")
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {

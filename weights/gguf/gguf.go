@@ -44,8 +44,26 @@ type File struct{ *mapped.Model }
 // checks it completely except for the tensors' contents.
 func Open(path string) (*File, error) {
 	m := mapped.New(path)
-	if err := load(m, path); err != nil {
+	opened, err := openPart(m, path)
+	if err == nil {
+		err = load(m, opened)
+	}
+	if err != nil {
 		m.Close()
+		return nil, err
+	}
+	return &File{m}, nil
+}
+
+// Parse is Open for a whole model in memory, which the File reads until Close.
+// name stands for its path.
+func Parse(name string, data []byte) (*File, error) {
+	m := mapped.New(name)
+	opened, err := newPart(m, name, mmap.Memory(data))
+	if err == nil {
+		err = load(m, opened)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &File{m}, nil
@@ -59,13 +77,10 @@ type part struct {
 	tensors []info
 }
 
-func load(m *mapped.Model, path string) error {
-	opened, err := openPart(m, path)
-	if err != nil {
-		return err
-	}
+func load(m *mapped.Model, opened *part) error {
 	parts := []*part{opened}
 	if opened.meta.Int("split.count", 1) != 1 {
+		var err error
 		if parts, err = openSplit(m, opened); err != nil {
 			return err
 		}
@@ -92,8 +107,13 @@ func openPart(m *mapped.Model, path string) (*part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gguf: %w", err)
 	}
+	return newPart(m, path, f)
+}
+
+func newPart(m *mapped.Model, path string, f *mmap.File) (*part, error) {
 	m.Own(f)
 	p := &part{path: path, file: f}
+	var err error
 	p.meta, p.tensors, err = parse(path, f.Data)
 	return p, err
 }
