@@ -170,14 +170,45 @@ func q8Scales(D, s int) (k, v int) {
 	return 2*Tile*D + 4*s, 2*Tile*D + 4*Tile + 4*s
 }
 
-// Q8Store quantizes the key and value of one slot into a q8_0 tile.
+// Hadamard multiplies x in place by the Walsh-Hadamard matrix of its length n,
+// a power of two, without the factor 1/√n: butterflies at distance 1, 2, 4, …
+func Hadamard(x []float32) {
+	for d := 1; d < len(x); d *= 2 {
+		for i := range x {
+			if i&d == 0 {
+				a, b := x[i], x[i+d]
+				x[i], x[i+d] = a+b, a-b
+			}
+		}
+	}
+}
+
+// spread returns x, padded with zeros to D elements, with every run of n
+// multiplied by the Hadamard matrix, n being the largest power of two that
+// divides D. Keys have a few elements much larger than the others, which would
+// take up the whole range of eight bits; the product spreads them evenly
+// (Ashkboos et al. 2024). Done to queries too, it leaves scores as they were,
+// n times as large.
+func spread(x []float32) (y []float32, n int) {
+	D := padDim(len(x))
+	n = D & -D
+	y = make([]float32, D)
+	copy(y, x)
+	for i := 0; i < D; i += n {
+		Hadamard(y[i : i+n])
+	}
+	return y, n
+}
+
+// Q8Store quantizes the key, spread, and the value of one slot into a q8_0
+// tile.
 func Q8Store(tile []byte, slot int, k, v []float32) {
 	D := padDim(len(k))
+	k, _ = spread(k)
 	ks, vs := q8Scales(D, slot)
 	putF32(tile[ks:], quantizeVector(k, func(i int, q int32) { tile[q8Key(D, slot, i)] = byte(q + 128) }))
 	putF32(tile[vs:], quantizeVector(v, func(i int, q int32) { tile[q8Value(D, slot, i)] = byte(int8(q)) }))
-	for i := len(k); i < D; i++ {
-		tile[q8Key(D, slot, i)] = 128
+	for i := len(v); i < D; i++ {
 		tile[q8Value(D, slot, i)] = 0
 	}
 }
@@ -202,8 +233,13 @@ func quantizeVector(x []float32, set func(i int, q int32)) float32 {
 func Q8Load(k, v []float32, tile []byte, slot int) {
 	D := padDim(len(k))
 	ks, vs := q8Scales(D, slot)
+	key := make([]float32, D)
+	for i := range D {
+		key[i] = float32(int32(tile[q8Key(D, slot, i)])-128) * getF32(tile[ks:])
+	}
+	key, n := spread(key)
 	for i := range k {
-		k[i] = float32(int32(tile[q8Key(D, slot, i)])-128) * getF32(tile[ks:])
+		k[i] = key[i] / float32(n)
 		v[i] = float32(int8(tile[q8Value(D, slot, i)])) * getF32(tile[vs:])
 	}
 }
@@ -212,10 +248,12 @@ func Q8Load(k, v []float32, tile []byte, slot int) {
 // float32, and -128 times the sum of the integers as int32.
 func Q8QueryBytes(dim int) int { return padDim(dim) + 8 }
 
-// Q8Query quantizes a query and folds scale into its scale.
+// Q8Query quantizes a query, spread as keys are, and folds scale into its
+// scale: d·(scale/n).
 func Q8Query(dst []byte, q []float32, scale float32) {
 	D := padDim(len(q))
-	clear(dst[:D])
+	q, n := spread(q)
+	scale /= float32(n)
 	sum := int32(0)
 	d := quantizeVector(q, func(i int, q int32) {
 		dst[i] = byte(int8(q))
