@@ -1,0 +1,255 @@
+package sample
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Sampler chooses tokens by one set of options.
+type Sampler struct {
+	opts       Options
+	penalized  []float32   // (vocabulary) logits after penalties
+	candidates []candidate // survivors of the filters
+}
+
+type candidate struct {
+	logit float32
+	id    int32
+}
+
+// New makes a sampler. The options are valid (Options.Validate).
+func New(opts Options) *Sampler { return &Sampler{opts: opts} }
+
+// SetOptions changes the options and keeps the scratch memory.
+func (s *Sampler) SetOptions(opts Options) { s.opts = opts }
+
+// Options are the options in force.
+func (s *Sampler) Options() Options { return s.opts }
+
+// Greedy says whether the processed distribution is a single token.
+func (s *Sampler) Greedy() bool { return s.opts.Temp == 0 }
+
+// Draw is the token that follows history, given the logits after it. Its
+// position, which keys the noise, is len(history).
+func (s *Sampler) Draw(logits []float32, history []int32) int32 {
+	row := s.penalize(logits, history)
+	if s.Greedy() {
+		return argmax(row)
+	}
+	best, at := math.Inf(-1), int32(0)
+	noise := NoiseAt(s.opts.Seed, Coupling, len(history))
+	kept := s.filter(row)
+	top := float64(peak(kept))
+	for _, c := range kept {
+		score := (float64(c.logit) - top) / s.opts.Temp
+		if score+maxGumbel < best {
+			continue // no noise can lift it to the top
+		}
+		score += noise.Gumbel(uint64(c.id))
+		if score > best || score == best && c.id < at {
+			best, at = score, c.id
+		}
+	}
+	return at
+}
+
+// Rank appends to dst the n tokens that Draw prefers, best first: the first is
+// Draw's. There are fewer when fewer survive the filters, and under greedy
+// choice the largest logits count.
+func (s *Sampler) Rank(dst []int32, logits []float32, history []int32, n int) []int32 {
+	row := s.penalize(logits, history)
+	if s.Greedy() {
+		s.candidates = largest(s.candidates[:0], row, n)
+		slices.SortFunc(s.candidates, better)
+		for _, c := range s.candidates {
+			dst = append(dst, c.id)
+		}
+		return dst
+	}
+	noise := NoiseAt(s.opts.Seed, Coupling, len(history))
+	kept := s.filter(row)
+	top := float64(peak(kept))
+	score := func(c candidate) float64 {
+		return (float64(c.logit)-top)/s.opts.Temp + noise.Gumbel(uint64(c.id))
+	}
+	for ; n > 0 && len(kept) > 0; n-- {
+		first, best := 0, math.Inf(-1)
+		for i, c := range kept {
+			if v := score(c); v > best || v == best && c.id < kept[first].id {
+				first, best = i, v
+			}
+		}
+		dst = append(dst, kept[first].id)
+		kept[first] = kept[len(kept)-1]
+		kept = kept[:len(kept)-1]
+	}
+	return dst
+}
+
+// Dist fills d with the processed distribution of the token after history.
+func (s *Sampler) Dist(d *Dist, logits []float32, history []int32) {
+	row := s.penalize(logits, history)
+	if s.Greedy() {
+		d.SetPoint(argmax(row))
+		return
+	}
+	kept := s.filter(row)
+	if len(kept) == 0 {
+		d.SetPoint(0)
+		return
+	}
+	slices.SortFunc(kept, func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
+	top := float64(peak(kept))
+	d.reset()
+	for _, c := range kept {
+		d.push(c.id, math.Exp((float64(c.logit)-top)/s.opts.Temp))
+	}
+	d.normalize()
+}
+
+// penalize is the logits with recent tokens weakened: a positive logit is
+// divided by the penalty, another multiplied by it, once however often the token
+// occurred.
+func (s *Sampler) penalize(logits []float32, history []int32) []float32 {
+	if s.opts.RepeatPenalty == 1 || s.opts.RepeatLastN == 0 {
+		return logits
+	}
+	if n := s.opts.RepeatLastN; n > 0 && n < len(history) {
+		history = history[len(history)-n:]
+	}
+	penalty := float32(s.opts.RepeatPenalty)
+	s.penalized = append(s.penalized[:0], logits...)
+	for _, id := range history {
+		if int(id) >= len(logits) {
+			continue
+		}
+		if v := logits[id]; v > 0 {
+			s.penalized[id] = v / penalty
+		} else {
+			s.penalized[id] = v * penalty
+		}
+	}
+	return s.penalized
+}
+
+// filter is the candidates that survive top-k, top-p and min-p, in no particular
+// order; impossible tokens (logits of -Inf or NaN) never do. The two last filters
+// each keep a prefix of the tokens in order of their logits, so the shorter
+// prefix is what both keep.
+func (s *Sampler) filter(row []float32) []candidate {
+	k := s.opts.TopK
+	if k == 0 {
+		k = len(row)
+	}
+	s.candidates = largest(s.candidates[:0], row, k)
+	kept := s.candidates
+	if len(kept) == 0 || s.opts.TopP >= 1 && s.opts.MinP <= 0 {
+		return kept
+	}
+	top := peak(kept)
+	var mass float64
+	if s.opts.TopP < 1 {
+		for _, c := range kept {
+			mass += math.Exp(float64(c.logit - top))
+		}
+		mass *= s.opts.TopP
+	}
+	floor := top + float32(math.Log(s.opts.MinP)) // -Inf when min-p is off
+	kept = slices.DeleteFunc(kept, func(c candidate) bool { return c.logit < floor })
+	if s.opts.TopP < 1 {
+		kept = head(kept, mass, top)
+	}
+	return kept
+}
+
+// head is the shortest list of the best candidates whose exp(logit - top) sum to
+// mass. Only as many as it keeps are put in order.
+func head(list []candidate, mass float64, top float32) []candidate {
+	for i := len(list)/2 - 1; i >= 0; i-- {
+		sift(list, i, better)
+	}
+	// The best moves to the end of the list; what is left stays a heap.
+	left := len(list)
+	for sum := 0.0; left > 0; {
+		left--
+		list[0], list[left] = list[left], list[0]
+		sift(list[:left], 0, better)
+		if sum += math.Exp(float64(list[left].logit - top)); sum >= mass {
+			break
+		}
+	}
+	return list[left:]
+}
+
+// largest appends to dst the k largest logits of row, the lower id first among
+// equals, in one pass over row and in no particular order.
+func largest(dst []candidate, row []float32, k int) []candidate {
+	id := 0
+	for ; id < len(row) && len(dst) < k; id++ {
+		if row[id] > float32(math.Inf(-1)) {
+			dst = append(dst, candidate{row[id], int32(id)})
+		}
+	}
+	if id == len(row) || k == 0 {
+		return dst
+	}
+	for i := k/2 - 1; i >= 0; i-- {
+		sift(dst, i, worse)
+	}
+	for ; id < len(row); id++ {
+		if row[id] > dst[0].logit {
+			dst[0] = candidate{row[id], int32(id)}
+			sift(dst, 0, worse)
+		}
+	}
+	return dst
+}
+
+// better orders by falling logit, then rising id; worse is its opposite.
+func better(a, b candidate) int {
+	if c := cmp.Compare(b.logit, a.logit); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.id, b.id)
+}
+
+func worse(a, b candidate) int { return better(b, a) }
+
+// sift restores the heap below i; its root is the first by order.
+func sift(heap []candidate, i int, order func(a, b candidate) int) {
+	for {
+		child := 2*i + 1
+		if child >= len(heap) {
+			return
+		}
+		if child+1 < len(heap) && order(heap[child+1], heap[child]) < 0 {
+			child++
+		}
+		if order(heap[i], heap[child]) <= 0 {
+			return
+		}
+		heap[i], heap[child] = heap[child], heap[i]
+		i = child
+	}
+}
+
+// peak is the largest logit.
+func peak(list []candidate) float32 {
+	top := float32(math.Inf(-1))
+	for _, c := range list {
+		top = max(top, c.logit)
+	}
+	return top
+}
+
+// argmax is the lowest id of the largest logit; NaN is never the largest.
+func argmax(row []float32) int32 {
+	best, at := float32(math.Inf(-1)), 0
+	for i, v := range row {
+		if v > best {
+			best, at = v, i
+		}
+	}
+	return int32(at)
+}
