@@ -29,7 +29,12 @@ func FromJSON(tokenizer, config, specials []byte) (Spec, error) {
 	if p := present(f.PreTokenizer); p != nil {
 		s.PreTokenizer = p
 	}
-	if err := s.addTokens(m.Vocab, f.Added); err != nil {
+	if usesStep(s.PreTokenizer, "ByteLevel") || usesStep(f.Decoder, "ByteLevel") {
+		s.Alphabet = ByteLevel
+	}
+	s.AddSpacePrefix = stripsStart(f.Decoder)
+	bytes := m.ByteFallback || usesStep(f.Decoder, "ByteFallback")
+	if err := s.addTokens(m.Vocab, f.Added, bytes); err != nil {
 		return Spec{}, err
 	}
 	for i, raw := range m.Merges {
@@ -40,17 +45,7 @@ func FromJSON(tokenizer, config, specials []byte) (Spec, error) {
 		s.Merges = append(s.Merges, pair)
 	}
 
-	if usesStep(s.PreTokenizer, "ByteLevel") || usesStep(f.Decoder, "ByteLevel") {
-		s.Alphabet = ByteLevel
-	}
-	s.AddSpacePrefix = stripsStart(f.Decoder)
-
-	ids := make(map[string]int32, len(s.Tokens))
-	for i, t := range s.Tokens {
-		if t != "" {
-			ids[t] = int32(i)
-		}
-	}
+	ids := s.byText()
 	if m.Unk != nil {
 		id, ok := ids[*m.Unk]
 		if !ok {
@@ -96,8 +91,9 @@ type jsonAdded struct {
 	Special    bool   `json:"special"`
 }
 
-// addTokens lays the vocabulary out by id. Ids may leave a few holes.
-func (s *Spec) addTokens(vocab map[string]int64, added []jsonAdded) error {
+// addTokens lays the vocabulary out by id. Ids may leave a few holes. With
+// bytes, tokens like <0x0A> are those of bytes and not plain text.
+func (s *Spec) addTokens(vocab map[string]int64, added []jsonAdded, bytes bool) error {
 	count := len(vocab) + len(added)
 	if count > maxTokens {
 		return corruptf("%d tokens, the limit is %d", count, maxTokens)
@@ -130,7 +126,7 @@ func (s *Spec) addTokens(vocab map[string]int64, added []jsonAdded) error {
 			return corruptf("id %d is both %q and %q", id, clip(a), clip(b))
 		}
 		s.Tokens[id], s.Types[id] = t, Normal
-		if _, ok := ParseByteToken(t); ok {
+		if _, ok := ParseByteToken(t); ok && bytes {
 			s.Types[id] = Byte
 		}
 	}
@@ -229,6 +225,17 @@ func stripsStart(raw json.RawMessage) bool {
 	})
 }
 
+// byText maps tokens to their ids.
+func (s *Spec) byText() map[string]int32 {
+	ids := make(map[string]int32, len(s.Tokens))
+	for i, t := range s.Tokens {
+		if t != "" {
+			ids[t] = int32(i)
+		}
+	}
+	return ids
+}
+
 // addRoles finds out which tokens begin and end a text.
 func (s *Spec) addRoles(ids map[string]int32, specials, config []byte, post json.RawMessage) error {
 	var addBOS, addEOS *bool
@@ -297,9 +304,11 @@ func (s *Spec) addRoles(ids map[string]int32, specials, config []byte, post json
 		}
 		return true
 	})
-	if !found {
-		s.AddBOS = addBOS != nil && *addBOS && s.BOS >= 0
-		s.AddEOS = addEOS != nil && *addEOS && s.EOS >= 0
+	if !found && addBOS != nil {
+		s.AddBOS = *addBOS
+	}
+	if !found && addEOS != nil {
+		s.AddEOS = *addEOS
 	}
 	return err
 }

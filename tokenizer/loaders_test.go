@@ -127,7 +127,7 @@ func TestBadModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tokenizer.FromModel(data); err != nil {
+	if _, err := tokenizer.FromModel(data, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	const bpe = "\x12\x02\x18\x02" // trainer settings: model type 2
@@ -149,12 +149,12 @@ func TestBadModel(t *testing.T) {
 		{bpe + "\x12\x03\xc0\x01\x01", tokenizer.ErrUnsupported, "suffixes"},
 		{bpe + "\x1a\x02\x28\x00", tokenizer.ErrUnsupported, "not spelled"},
 	} {
-		if _, err := tokenizer.FromModel([]byte(c.data)); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
+		if _, err := tokenizer.FromModel([]byte(c.data), nil, nil); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: got %v, want %v that says %q", c.data, err, c.kind, c.says)
 		}
 	}
 	for n := range data { // every truncation is an error or a shorter vocabulary, never a panic
-		if _, err := tokenizer.FromModel(data[:n]); err != nil && !errors.Is(err, tokenizer.ErrCorrupt) && !errors.Is(err, tokenizer.ErrUnsupported) {
+		if _, err := tokenizer.FromModel(data[:n], nil, nil); err != nil && !errors.Is(err, tokenizer.ErrCorrupt) && !errors.Is(err, tokenizer.ErrUnsupported) {
 			t.Fatalf("the first %d bytes give %v", n, err)
 		}
 	}

@@ -7,8 +7,10 @@ import (
 )
 
 // FromModel reads a SentencePiece tokenizer.model: a protocol buffer with the
-// pieces (field 1), the trainer's settings (2) and the normalizer's (3).
-func FromModel(data []byte) (Spec, error) {
+// pieces (field 1), the trainer's settings (2) and the normalizer's (3). The
+// contents of tokenizer_config.json and special_tokens_map.json add the roles
+// of tokens and the chat template; either may be nil.
+func FromModel(data, config, specials []byte) (Spec, error) {
 	s := Spec{Model: SentencePiece, BOS: 1, EOS: 2, Unk: 0, AddBOS: true, AddSpacePrefix: true, TrimSpaces: true}
 	const unigram, bpe = 1, 2
 	kind := uint64(unigram)
@@ -90,6 +92,9 @@ func FromModel(data []byte) (Spec, error) {
 		if *id < 0 || int(*id) >= len(s.Tokens) {
 			*id = -1
 		}
+	}
+	if err := s.addRoles(s.byText(), specials, config, nil); err != nil {
+		return Spec{}, err
 	}
 	return s, s.validate()
 }

@@ -100,7 +100,7 @@ func (v *Vocab) findEOG(ids []int32) {
 		"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>",
 		"<end_of_turn>", "<EOT>", "< EOT >", "_<EOT>", "<|eot|>", "<|return|>", "<end_of_utterance>",
 	} {
-		if id, ok := v.ids[t]; ok && (v.types[id] == Control || v.types[id] == UserDefined) {
+		if id, ok := v.ids[t]; ok {
 			v.eog = append(v.eog, id)
 		}
 	}

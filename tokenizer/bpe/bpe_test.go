@@ -181,7 +181,7 @@ func TestBadSpecs(t *testing.T) {
 		{"pre", func(s *tokenizer.Spec) { s.Pre = "nope" }, tokenizer.ErrUnsupported, `"nope"`},
 		{"regex", func(s *tokenizer.Spec) {
 			s.PreTokenizer = []byte(`{"type":"Split","behavior":"Isolated","pattern":{"Regex":"("}}`)
-		}, tokenizer.ErrCorrupt, "pattern"},
+		}, tokenizer.ErrUnsupported, "pattern"},
 		{"behavior", func(s *tokenizer.Spec) {
 			s.PreTokenizer = []byte(`{"type":"Split","behavior":"Sideways","pattern":{"String":"x"}}`)
 		}, tokenizer.ErrCorrupt, "Sideways"},

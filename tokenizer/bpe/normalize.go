@@ -92,7 +92,7 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 func regexReplace(pattern, content string) (normalizer, error) {
 	re, err := regexp2.Compile(pattern, regexp2.None)
 	if err != nil {
-		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrCorrupt, pattern, err)
+		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrUnsupported, pattern, err)
 	}
 	split := regexSplit{re: re, how: isolated}
 	return func(s string) string {

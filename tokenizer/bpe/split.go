@@ -198,7 +198,7 @@ func newSplit(pattern string, plain bool, how behavior, inverted bool) (splitter
 	}
 	re, err := regexp2.Compile(pattern, regexp2.None)
 	if err != nil {
-		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrCorrupt, pattern, err)
+		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrUnsupported, pattern, err)
 	}
 	return regexSplit{re, how, inverted}, nil
 }

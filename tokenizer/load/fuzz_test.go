@@ -2,9 +2,6 @@ package load_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"triforce/tokenizer"
@@ -39,39 +36,4 @@ func FuzzJSON(f *testing.F) {
 			t.Errorf("error %v is of no kind", err)
 		}
 	})
-}
-
-func TestFolder(t *testing.T) {
-	write := func(dir, name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := t.TempDir()
-	if _, err := load.Folder(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("an empty folder gives %v", err)
-	}
-	model, err := os.ReadFile("../spm/testdata/fallback.model")
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(dir, "tokenizer.model", string(model))
-	if s, err := load.Folder(dir); err != nil || s.Model != tokenizer.SentencePiece {
-		t.Errorf("tokenizer.model gives model %q, %v", s.Model, err)
-	}
-	write(dir, "tokenizer.json", `{"model":{"vocab":{"a":0,"<s>":1}}}`)
-	write(dir, "special_tokens_map.json", `{"bos_token":{"content":"<s>"}}`)
-	write(dir, "chat_template.jinja", "hello")
-	s, err := load.Folder(dir)
-	if err != nil || s.Model != tokenizer.MergeList || s.BOS != 1 || s.AddBOS || s.ChatTemplate != "hello" {
-		t.Errorf("tokenizer.json gives %+v, %v", s, err)
-	}
-	write(dir, "tokenizer_config.json", `{"eos_token":"a","add_bos_token":true,"chat_template":[{"name":"default","template":"bye"}]}`)
-	if s, err = load.Folder(dir); err != nil || s.BOS != 1 || s.EOS != 0 || !s.AddBOS || s.ChatTemplate != "bye" {
-		t.Errorf("with settings it gives %+v, %v", s, err)
-	}
-	write(dir, "tokenizer_config.json", `{"eos_token":"zzz"}`)
-	if _, err = load.Folder(dir); !errors.Is(err, tokenizer.ErrCorrupt) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "zzz") {
-		t.Errorf("an unknown token gives %v", err)
-	}
 }

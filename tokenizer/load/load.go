@@ -22,60 +22,37 @@ func New(s *tokenizer.Spec) (tokenizer.Tokenizer, error) {
 	return bpe.New(s)
 }
 
-// Folder reads the vocabulary of a model folder: tokenizer.json with the
-// settings beside it, else tokenizer.model. Without either, the error is
+// Folder reads the vocabulary of a model folder: tokenizer.json or else
+// tokenizer.model, with the settings beside it. Without either, the error is
 // fs.ErrNotExist.
 func Folder(dir string) (tokenizer.Spec, error) {
-	data, err := optional(dir, "tokenizer.json")
+	var err error
+	read := func(name string) []byte {
+		data, readErr := os.ReadFile(filepath.Join(dir, name))
+		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) && err == nil {
+			err = readErr
+		}
+		return data
+	}
+	json, model := read("tokenizer.json"), read("tokenizer.model")
+	config, specials := read("tokenizer_config.json"), read("special_tokens_map.json")
+	template := read("chat_template.jinja")
+	var s tokenizer.Spec
+	switch {
+	case err != nil:
+		return s, fmt.Errorf("tokenizer: %w", err)
+	case json != nil:
+		s, err = tokenizer.FromJSON(json, config, specials)
+	case model != nil:
+		s, err = tokenizer.FromModel(model, config, specials)
+	default:
+		err = fmt.Errorf("tokenizer: neither tokenizer.json nor tokenizer.model: %w", fs.ErrNotExist)
+	}
 	if err != nil {
-		return tokenizer.Spec{}, err
+		return s, fmt.Errorf("%s: %w", dir, err)
 	}
-	if data == nil {
-		return Model(filepath.Join(dir, "tokenizer.model"))
-	}
-	config, err := optional(dir, "tokenizer_config.json")
-	if err != nil {
-		return tokenizer.Spec{}, err
-	}
-	specials, err := optional(dir, "special_tokens_map.json")
-	if err != nil {
-		return tokenizer.Spec{}, err
-	}
-	s, err := tokenizer.FromJSON(data, config, specials)
-	if err == nil && s.ChatTemplate == "" {
-		var template []byte
-		template, err = optional(dir, "chat_template.jinja")
+	if template != nil {
 		s.ChatTemplate = string(template)
 	}
-	return s, in(dir, err)
-}
-
-// Model reads a SentencePiece tokenizer.model file.
-func Model(path string) (tokenizer.Spec, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return tokenizer.Spec{}, fmt.Errorf("tokenizer: %w", err)
-	}
-	s, err := tokenizer.FromModel(data)
-	return s, in(path, err)
-}
-
-// optional reads a file of a folder, nil if there is none.
-func optional(dir, name string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
-	}
-	return data, nil
-}
-
-// in adds the file's path to an error.
-func in(path string, err error) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
-	}
-	return err
+	return s, nil
 }

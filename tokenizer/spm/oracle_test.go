@@ -18,7 +18,7 @@ func open(tb testing.TB, path string) *spm.Tokenizer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := tokenizer.FromModel(data)
+	s, err := tokenizer.FromModel(data, nil, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

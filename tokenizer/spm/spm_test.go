@@ -233,7 +233,7 @@ func FuzzModel(f *testing.F) {
 	f.Add(data[len(data)-600:])
 	f.Add([]byte("\x0a\x0b\x0a\x05<unk>\x18\x02\x12\x02\x18\x02"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := tokenizer.FromModel(data)
+		s, err := tokenizer.FromModel(data, nil, nil)
 		if err == nil {
 			var tok *spm.Tokenizer
 			if tok, err = spm.New(&s); err == nil {
