@@ -43,27 +43,26 @@ type File struct{ *mapped.Model }
 // Open maps the model file at path, with all parts if it is one of several, and
 // checks it completely except for the tensors' contents.
 func Open(path string) (*File, error) {
-	m := mapped.New(path)
-	opened, err := openPart(m, path)
-	if err == nil {
-		err = load(m, opened)
-	}
+	f, err := mmap.Open(path)
 	if err != nil {
-		m.Close()
-		return nil, err
+		return nil, fmt.Errorf("gguf: %w", err)
 	}
-	return &File{m}, nil
+	return load(path, f)
 }
 
 // Parse is Open for a whole model in memory, which the File reads until Close.
 // name stands for its path.
-func Parse(name string, data []byte) (*File, error) {
-	m := mapped.New(name)
-	opened, err := newPart(m, name, mmap.Memory(data))
+func Parse(name string, data []byte) (*File, error) { return load(name, mmap.Memory(data)) }
+
+// load makes a model of the file and the parts beside it.
+func load(path string, f *mmap.File) (*File, error) {
+	m := mapped.New(path)
+	opened, err := newPart(m, path, f)
 	if err == nil {
-		err = load(m, opened)
+		err = addTensors(m, opened)
 	}
 	if err != nil {
+		m.Close()
 		return nil, err
 	}
 	return &File{m}, nil
@@ -77,7 +76,7 @@ type part struct {
 	tensors []info
 }
 
-func load(m *mapped.Model, opened *part) error {
+func addTensors(m *mapped.Model, opened *part) error {
 	parts := []*part{opened}
 	if opened.meta.Int("split.count", 1) != 1 {
 		var err error
@@ -100,14 +99,6 @@ func load(m *mapped.Model, opened *part) error {
 		}
 	}
 	return nil
-}
-
-func openPart(m *mapped.Model, path string) (*part, error) {
-	f, err := mmap.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("gguf: %w", err)
-	}
-	return newPart(m, path, f)
 }
 
 func newPart(m *mapped.Model, path string, f *mmap.File) (*part, error) {
@@ -134,10 +125,13 @@ func openSplit(m *mapped.Model, opened *part) ([]*part, error) {
 	for n := range count {
 		p := opened
 		if n != number {
-			var err error
-			if p, err = openPart(m, prefix+name(n)); errors.Is(err, fs.ErrNotExist) {
+			f, err := mmap.Open(prefix + name(n))
+			if errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("gguf: %s: part %d of %d is missing: %w", prefix+name(n), n+1, count, weights.ErrCorrupt)
 			} else if err != nil {
+				return nil, fmt.Errorf("gguf: %w", err)
+			}
+			if p, err = newPart(m, prefix+name(n), f); err != nil {
 				return nil, err
 			}
 		}

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"triforce/internal/mmap"
-	"triforce/weights"
 )
 
-// maxDepth limits the nesting of JSON, far above what files have.
-const maxDepth = 32
+// Limits on a document, far above what files have.
+const (
+	maxDepth = 32      // levels of nesting
+	maxKeys  = 1 << 19 // in all objects
+)
 
 // readJSON decodes the file at path, see decodeJSON.
 func readJSON(path string, into any) error {
@@ -39,14 +40,7 @@ func decodeJSON(path string, offset int, data []byte, into any) error {
 		}
 	}
 	if err != nil {
-		// The decoder's messages may quote keys: keep them on one line.
-		message := strings.Map(func(r rune) rune {
-			if r < ' ' {
-				return ' '
-			}
-			return r
-		}, err.Error())
-		return fmt.Errorf("safetensors: %s: offset %d: JSON: %.200s: %w", path, offset+at, message, weights.ErrCorrupt)
+		return corrupt(path, offset+at, "JSON: %v", err)
 	}
 	return nil
 }
@@ -54,10 +48,11 @@ func decodeJSON(path string, offset int, data []byte, into any) error {
 // checkJSON returns what is wrong with a document and where.
 func checkJSON(data []byte) (int, error) {
 	type level struct {
-		keys   map[string]bool // nil in an array
-		wantsK bool            // the next token is a key
+		keys     map[string]bool // nil in an array
+		wantsKey bool            // the next token is a key
 	}
 	var stack []level
+	keys := 0
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	for first := true; first || len(stack) > 0; first = false {
@@ -74,18 +69,21 @@ func checkJSON(data []byte) (int, error) {
 		}
 		top := len(stack) - 1
 		if top >= 0 && stack[top].keys != nil && token != json.Delim('}') {
-			if stack[top].wantsK {
+			if stack[top].wantsKey {
 				key := token.(string)
 				if stack[top].keys[key] {
 					return at, fmt.Errorf("expected key %.64q once, found it again", key)
 				}
 				stack[top].keys[key] = true
+				if keys++; keys > maxKeys {
+					return at, fmt.Errorf("expected at most %d keys, found more", maxKeys)
+				}
 			}
-			stack[top].wantsK = !stack[top].wantsK
+			stack[top].wantsKey = !stack[top].wantsKey
 		}
 		switch token {
 		case json.Delim('{'):
-			stack = append(stack, level{keys: map[string]bool{}, wantsK: true})
+			stack = append(stack, level{keys: map[string]bool{}, wantsKey: true})
 		case json.Delim('['):
 			stack = append(stack, level{})
 		case json.Delim('}'), json.Delim(']'):

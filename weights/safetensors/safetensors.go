@@ -56,6 +56,8 @@ const (
 	index  = "model.safetensors.index.json"
 )
 
+const maxFileName = 255
+
 func load(m *mapped.Model, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -112,8 +114,8 @@ func (l *loader) shards(folder string) error {
 	}
 	byFile := map[string]map[string]bool{}
 	for name, file := range list.WeightMap {
-		if file != filepath.Base(file) || !filepath.IsLocal(file) || strings.ContainsAny(file, `/\:`) {
-			return corrupt(path, 0, "tensor %.64q: expected the name of a file in the same folder, found %.64q", name, file)
+		if !strings.HasSuffix(file, ".safetensors") || len(file) > maxFileName || strings.ContainsAny(file, "/\\:\x00") || !filepath.IsLocal(file) {
+			return corrupt(path, 0, "tensor %.64q: expected the name of a .safetensors file in the same folder, found %.64q", name, file)
 		}
 		if byFile[file] == nil {
 			byFile[file] = map[string]bool{}

@@ -251,6 +251,13 @@ func TestHostileHeaders(t *testing.T) {
 	length := func(n uint64, rest string) string {
 		return string(binary.LittleEndian.AppendUint64(nil, n)) + rest
 	}
+	keys := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"%d":0,`, i)
+		}
+		return strings.TrimSuffix(b.String(), ",")
+	}
 	var foreign []string
 	for i := range 7 {
 		foreign = append(foreign, fmt.Sprintf(`"t%d": {"dtype": "I%d", "shape": [0], "data_offsets": [0, 0]}`, i, i))
@@ -263,6 +270,8 @@ func TestHostileHeaders(t *testing.T) {
 		"empty":              {"", "expected the header's length in 8 bytes, found a file of 0", weights.ErrCorrupt},
 		"GGUF":               {"GGUF\x03\x00\x00\x00\x00", "found a GGUF file", weights.ErrCorrupt},
 		"length":             {length(math.MaxUint64, "{}"), "expected a header of at most 2 bytes, found length 18446744073709551615", weights.ErrCorrupt},
+		"too many tensors":   {file("{"+keys(maxTensors+1)+"}", 0), "expected at most 65536 tensors, found 65537", weights.ErrCorrupt},
+		"too many keys":      {file("{"+keys(maxKeys+1)+"}", 0), "expected at most 524288 keys", weights.ErrCorrupt},
 		"no JSON":            {file("}", 0), "offset 8: JSON: invalid character", weights.ErrCorrupt},
 		"empty header":       {file("", 0), "offset 8: JSON: unexpected EOF", weights.ErrCorrupt},
 		"array":              {file("[]", 0), "expected an object, found [", weights.ErrCorrupt},
@@ -311,14 +320,16 @@ func TestHostileFolders(t *testing.T) {
 	}{
 		"no config":        {map[string]string{"model.safetensors": file(`{}`, 0)}, "config.json", fs.ErrNotExist},
 		"no weights":       {map[string]string{"config.json": tied}, "expected model.safetensors or model.safetensors.index.json", fs.ErrNotExist},
-		"parent":           {shards(`{"weight_map": {"a": "../x.safetensors"}}`), `tensor "a": expected the name of a file in the same folder, found "../x.safetensors"`, weights.ErrCorrupt},
+		"parent":           {shards(`{"weight_map": {"a": "../x.safetensors"}}`), `tensor "a": expected the name of a .safetensors file in the same folder, found "../x.safetensors"`, weights.ErrCorrupt},
 		"absolute":         {shards(`{"weight_map": {"a": "/etc/passwd"}}`), "in the same folder", weights.ErrCorrupt},
 		"backslash":        {shards(`{"weight_map": {"a": "..\\x"}}`), "in the same folder", weights.ErrCorrupt},
-		"dot":              {shards(`{"weight_map": {"a": ".."}}`), "in the same folder", weights.ErrCorrupt},
+		"folder itself":    {shards(`{"weight_map": {"a": "."}}`), "in the same folder", weights.ErrCorrupt},
+		"zero byte":        {shards(`{"weight_map": {"a": "\u0000.safetensors"}}`), "in the same folder", weights.ErrCorrupt},
+		"long name":        {shards(`{"weight_map": {"a": "` + strings.Repeat("x", 300) + `.safetensors"}}`), "in the same folder", weights.ErrCorrupt},
 		"no name":          {shards(`{"weight_map": {"a": ""}}`), "in the same folder", weights.ErrCorrupt},
 		"empty map":        {shards(`{"weight_map": {}}`), `expected tensors in "weight_map", found none`, weights.ErrCorrupt},
 		"map of numbers":   {shards(`{"weight_map": {"a": 1}}`), "expected a value that fits string, found number", weights.ErrCorrupt},
-		"unlisted":         {map[string]string{"config.json": tied, index: `{"weight_map": {"a": "s"}}`, "s": file(`{}`, 0)}, "expected 1 tensors that model.safetensors.index.json lists, found 0", weights.ErrCorrupt},
+		"unlisted":         {map[string]string{"config.json": tied, index: `{"weight_map": {"a": "s.safetensors"}}`, "s.safetensors": file(`{}`, 0)}, "expected 1 tensors that model.safetensors.index.json lists, found 0", weights.ErrCorrupt},
 		"empty config":     {config(``), "JSON: unexpected EOF", weights.ErrCorrupt},
 		"duplicate key":    {config(`{"model_type": "llama", "model_type": "llama"}`), `expected key "model_type" once`, weights.ErrCorrupt},
 		"wrong type":       {config(`{"model_type": "llama", "hidden_size": "big"}`), `"hidden_size": expected a value that fits int64, found string`, weights.ErrCorrupt},
@@ -356,10 +367,10 @@ func TestEveryTruncation(t *testing.T) {
 // tensor of what opens.
 func FuzzSafetensors(f *testing.F) {
 	f.Add(tied, "", file(`{"a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "b": {"dtype": "F16", "shape": [2], "data_offsets": [8, 12]}}`, 12))
-	f.Add(tied, `{"weight_map": {"lm_head.weight": "s"}}`, file(`{"__metadata__": {"a": "b"}, "lm_head.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}`, 4))
+	f.Add(tied, `{"weight_map": {"lm_head.weight": "s.safetensors"}}`, file(`{"__metadata__": {"a": "b"}, "lm_head.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}`, 4))
 	f.Add(`{"model_type": "mistral", "hidden_size": 4, "num_attention_heads": 2, "eos_token_id": [1], "rope_scaling": {"type": "yarn", "factor": 0, "attention_factor": 2}}`, "", file(`{}`, 0))
 	f.Fuzz(func(t *testing.T, config, list, data string) {
-		files := map[string]string{"config.json": config, "s": data}
+		files := map[string]string{"config.json": config, "s.safetensors": data}
 		if list == "" {
 			files["model.safetensors"] = data
 		} else {
