@@ -32,8 +32,8 @@ const (
 	numDTypes
 )
 
-// formats is the one table of stored formats: a new format is one row here and
-// one row in the dequantization table.
+// formats is the one table of stored formats: a new format is one row here, one
+// in dequantizers and one in quantizers.
 var formats = [numDTypes]struct {
 	name       string
 	blockSize  int
