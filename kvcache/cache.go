@@ -50,10 +50,10 @@ type Cache interface {
 type Pass struct {
 	*Store
 	Rows []Row
-	// Sinks is the number of slots of tile 0 that every row sees besides its
-	// span, at another distance: queries for them are rotated by SinkPos. If
-	// it is not zero, spans begin after tile 0.
-	Sinks int
+	// Sinks says that tile 0 holds sinks: rows see the first Row.Sinks of its
+	// slots besides their span, which begins after tile 0, and at another
+	// distance: queries for sinks are rotated by Row.SinkPos.
+	Sinks bool
 	// Base is the slot of the first row, and Tree, if not nil, says which of
 	// the slots from Base on a row sees: bit j%64 of Tree[r·words + j/64] is
 	// set if row r sees slot Base+j, words = (rows+63)/64.
@@ -69,6 +69,7 @@ type Row struct {
 	SinkPos int32 // position as the sinks see it
 	Slot    int32 // where its key and value go
 	Lo, Hi  int32 // the span of slots that it sees, [Lo, Hi)
+	Sinks   int32 // how many sinks it sees
 }
 
 // Store holds the tiles of every layer and head. A page is the memory of

@@ -37,6 +37,7 @@ type Attention struct {
 	blocks    int
 	tiles     int
 	runs      int
+	massFrom  int // the first row whose mass is recorded, or rows
 }
 
 // blockQueries is how many queries attend to a tile in one call.
@@ -65,7 +66,7 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, ma
 func (a *Attention) Begin(pass *kvcache.Pass) {
 	a.pass, a.rows = pass, len(pass.Rows)
 	a.blocks = (a.rows + a.blockRows - 1) / a.blockRows
-	last := int32(0)
+	last := int32(1)
 	for _, r := range pass.Rows {
 		last = max(last, r.Hi)
 	}
@@ -77,11 +78,13 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 		a.runs = 1
 	}
 	a.states = grown(a.states, a.runs*a.heads*a.rows*kernel.StateLen(a.dim))
-	if pass.Sinks > 0 {
+	if pass.Sinks {
 		a.sink = grown(a.sink, a.heads*a.rows*a.queryBytes)
 	}
+	a.massFrom = a.rows
 	if pass.Mass != nil {
-		a.masses = grown(a.masses, a.tiles*a.heads*a.rows*kernel.MassLen)
+		a.massFrom = max(0, a.rows-pass.Mass.Rows) / a.blockRows * a.blockRows
+		a.masses = grown(a.masses, a.tiles*a.heads*(a.rows-a.massFrom)*kernel.MassLen)
 	}
 }
 
@@ -129,13 +132,13 @@ func (a *Attention) attend(worker, layer, kvHead, block, run int) {
 	a.set.Reset(args.State, a.dim, n)
 	for t := run * a.tiles / a.runs; t < (run+1)*a.tiles/a.runs; t++ {
 		if !a.spans(args, rows, t) {
-			if a.pass.Mass != nil {
-				a.clearMass(t, at, n)
+			if lo >= a.massFrom {
+				a.clearMass(t, kvHead, lo, n)
 			}
 			continue
 		}
 		args.Query = a.query[at*a.queryBytes:]
-		if t == 0 && a.pass.Sinks > 0 {
+		if t == 0 && a.pass.Sinks {
 			args.Query = a.sink[at*a.queryBytes:]
 		}
 		args.Mask = nil
@@ -143,8 +146,8 @@ func (a *Attention) attend(worker, layer, kvHead, block, run int) {
 			args.Mask = a.mask(a.masks[worker], lo, len(rows), t)
 		}
 		args.Mass = nil
-		if a.pass.Mass != nil {
-			args.Mass = a.mass(t, at, n)
+		if lo >= a.massFrom {
+			args.Mass = a.mass(t, kvHead, lo, n)
 		}
 		args.Bias = a.pass.Bias(layer, kvHead, t)
 		a.kv.Attend(args, a.pass.Tile(layer, kvHead, t), a.scratch[worker])
@@ -157,8 +160,8 @@ func (a *Attention) spans(args *kernel.AttendArgs, rows []kvcache.Row, t int) bo
 	first := int32(t * kernel.Tile)
 	for r, row := range rows {
 		lo, hi := max(row.Lo-first, 0), min(row.Hi-first, kernel.Tile)
-		if t == 0 && a.pass.Sinks > 0 {
-			lo, hi = 0, int32(a.pass.Sinks)
+		if t == 0 && a.pass.Sinks {
+			lo, hi = 0, row.Sinks
 		}
 		if lo >= hi {
 			lo, hi = 0, 0
@@ -194,12 +197,14 @@ func (a *Attention) mask(mask []uint64, lo, rows, t int) []uint64 {
 	return mask[:rows*a.group*perRow]
 }
 
-func (a *Attention) mass(tile, at, n int) []float32 {
-	return a.masses[(tile*a.heads*a.rows+at)*kernel.MassLen:][:n*kernel.MassLen]
+// mass returns where tile t's masses of n queries from a row on are kept.
+func (a *Attention) mass(t, kvHead, row, n int) []float32 {
+	at := ((t*a.kvHeads+kvHead)*(a.rows-a.massFrom) + row - a.massFrom) * a.group
+	return a.masses[at*kernel.MassLen:][:n*kernel.MassLen]
 }
 
-func (a *Attention) clearMass(tile, at, n int) {
-	mass := a.mass(tile, at, n)
+func (a *Attention) clearMass(t, kvHead, row, n int) {
+	mass := a.mass(t, kvHead, row, n)
 	for i := range mass {
 		mass[i] = 0
 		if i%kernel.MassLen == kernel.MassLen-1 {
@@ -233,7 +238,7 @@ func (a *Attention) Weigh(w *par.Worker, layer int) {
 		sums := a.pass.Mass.Chunks(layer, kvHead)[t*(kernel.MassLen-1):][:kernel.MassLen-1]
 		for row := max(0, a.rows-a.pass.Mass.Rows); row < a.rows; row++ {
 			at := a.index(kvHead, row) * a.group
-			mass := a.mass(t, at, a.group)
+			mass := a.mass(t, kvHead, row, a.group)
 			for g := range a.group {
 				m := mass[g*kernel.MassLen : (g+1)*kernel.MassLen]
 				state := a.states[(at+g)*n+pad:]

@@ -181,13 +181,16 @@ func (s *Session) rotateAndStore(w *par.Worker, l int) {
 		for h := kv * group; h < (kv+1)*group; h++ {
 			q := s.q.Row(r, m.Heads*d)[h*d : (h+1)*d]
 			var sinks []float32
-			if s.pass.Sinks > 0 {
+			if s.pass.Sinks {
 				sinks = turned[:d]
 				copy(sinks, q)
 				m.set.Rope(sinks, s.scos[r*pairs:(r+1)*pairs], s.ssin[r*pairs:(r+1)*pairs])
 			}
 			m.set.Rope(q, cos, sin)
 			s.attn.SetQuery(r, h, q, sinks)
+			if s.pass.Mass != nil && r == len(s.batch.Tokens)-1 {
+				s.pass.Mass.SetQuery(l, h, q)
+			}
 		}
 	}
 }
@@ -197,7 +200,7 @@ func (s *Session) angles(r int) {
 	n := s.m.rope.Pairs()
 	row := s.pass.Rows[r]
 	s.m.rope.Angles(s.cos[r*n:(r+1)*n], s.sin[r*n:(r+1)*n], int(row.Pos))
-	if s.pass.Sinks > 0 {
+	if s.pass.Sinks {
 		s.m.rope.Angles(s.scos[r*n:(r+1)*n], s.ssin[r*n:(r+1)*n], int(row.SinkPos))
 	}
 }
