@@ -115,6 +115,7 @@ func TestBadJSON(t *testing.T) {
 		{`{"model":{"vocab":{"a":0},"end_of_word_suffix":"</w>"}}`, tokenizer.ErrUnsupported, "parts of words"},
 		{`{"model":{"vocab":{"a":0}},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>"}}]}}`, tokenizer.ErrCorrupt, `"<s>"`},
 		{`{"model":{"vocab":{"a":0}},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"a"}},{"SpecialToken":{"id":"a"}}]}}`, tokenizer.ErrUnsupported, "more than one"},
+		{`{"model":{"vocab":{"a":0}},"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{}},{"SpecialToken":{"id":"a"}},{"SpecialToken":{"id":"a"}}]}}`, tokenizer.ErrUnsupported, "more than one"},
 	} {
 		if _, err := tokenizer.FromJSON([]byte(c.text), nil, nil); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v, want %v that says %q", c.text, err, c.kind, c.says)

@@ -150,6 +150,25 @@ func TestMissingBytes(t *testing.T) {
 	}
 }
 
+// TestIgnoreMerges has a word that is a token but that no merges lead to.
+func TestIgnoreMerges(t *testing.T) {
+	s := tokenizer.Spec{Model: tokenizer.MergeList, Alphabet: tokenizer.ByteLevel, Pre: "gpt-2",
+		Tokens: []string{"a", "b", "Ġ", "Ġab"}, BOS: -1, EOS: -1, Unk: -1}
+	for _, c := range []struct {
+		ignore bool
+		want   []int32
+	}{{false, []int32{2, 0, 1}}, {true, []int32{3}}} {
+		s.IgnoreMerges = c.ignore
+		tok, err := bpe.New(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tok.Encode(nil, " ab", tokenizer.Options{}); !slices.Equal(got, c.want) {
+			t.Errorf("ignoring merges %v: got %v, want %v", c.ignore, got, c.want)
+		}
+	}
+}
+
 func TestLongWord(t *testing.T) {
 	s := tokenizer.Spec{Model: tokenizer.MergeList, Alphabet: tokenizer.ByteLevel, Pre: "llama-bpe",
 		Tokens: []string{"a", "aa", "aaaa"}, Merges: [][2]string{{"a", "a"}, {"aa", "aa"}}, BOS: -1, EOS: -1, Unk: -1}
