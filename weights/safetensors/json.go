@@ -65,7 +65,7 @@ func checkJSON(data []byte) (int, error) {
 			return at, err
 		}
 		if first && token != json.Delim('{') {
-			return at, fmt.Errorf("expected an object, found %.32v", token)
+			return at, fmt.Errorf("expected an object, found %.32q", fmt.Sprint(token))
 		}
 		top := len(stack) - 1
 		if top >= 0 && stack[top].keys != nil && token != json.Delim('}') {

@@ -274,7 +274,7 @@ func TestHostileHeaders(t *testing.T) {
 		"too many keys":      {file("{"+keys(maxKeys+1)+"}", 0), "expected at most 524288 keys", weights.ErrCorrupt},
 		"no JSON":            {file("}", 0), "offset 8: JSON: invalid character", weights.ErrCorrupt},
 		"empty header":       {file("", 0), "offset 8: JSON: unexpected EOF", weights.ErrCorrupt},
-		"array":              {file("[]", 0), "expected an object, found [", weights.ErrCorrupt},
+		"array":              {file("[]", 0), `expected an object, found "["`, weights.ErrCorrupt},
 		"cut":                {file(`{"a": {"dtype`, 0), "unexpected EOF", weights.ErrCorrupt},
 		"tail":               {file(`{} {}`, 0), `expected the end, found "{}"`, weights.ErrCorrupt},
 		"depth":              {file(`{"a":`+strings.Repeat("[", 1<<20), 0), "expected at most 32 levels of nesting", weights.ErrCorrupt},
