@@ -55,9 +55,12 @@ func (s *Sampler) Draw(logits []float32, history []int32) int32 {
 }
 
 // Rank appends to dst the n tokens that Draw prefers, best first: the first is
-// Draw's. There are fewer when fewer survive the filters, and under greedy
-// choice the largest logits count.
+// Draw's, and is always there. There are fewer when fewer survive the filters;
+// under greedy choice the largest logits count.
 func (s *Sampler) Rank(dst []int32, logits []float32, history []int32, n int) []int32 {
+	if n == 1 {
+		return append(dst, s.Draw(logits, history))
+	}
 	row := s.penalize(logits, history)
 	if s.Greedy() {
 		s.candidates = largest(s.candidates[:0], row, n)
@@ -65,19 +68,23 @@ func (s *Sampler) Rank(dst []int32, logits []float32, history []int32, n int) []
 		for _, c := range s.candidates {
 			dst = append(dst, c.id)
 		}
-		return dst
+	} else {
+		dst = s.rank(dst, s.filter(row), NoiseAt(s.opts.Seed, Coupling, len(history)), n)
 	}
-	noise := NoiseAt(s.opts.Seed, Coupling, len(history))
-	kept := s.filter(row)
+	if len(s.candidates) == 0 {
+		dst = append(dst, 0) // as Draw does when no token is possible
+	}
+	return dst
+}
+
+func (s *Sampler) rank(dst []int32, kept []candidate, noise Noise, n int) []int32 {
 	top := float64(peak(kept))
-	score := func(c candidate) float64 {
-		return (float64(c.logit)-top)/s.opts.Temp + noise.Gumbel(uint64(c.id))
-	}
 	for ; n > 0 && len(kept) > 0; n-- {
 		first, best := 0, math.Inf(-1)
 		for i, c := range kept {
-			if v := score(c); v > best || v == best && c.id < kept[first].id {
-				first, best = i, v
+			score := (float64(c.logit)-top)/s.opts.Temp + noise.Gumbel(uint64(c.id))
+			if score > best || score == best && c.id < kept[first].id {
+				first, best = i, score
 			}
 		}
 		dst = append(dst, kept[first].id)

@@ -1,0 +1,105 @@
+package speculate
+
+import (
+	"context"
+	"slices"
+)
+
+const (
+	longestGram  = 6       // tokens matched at first
+	shortestGram = 2       // tokens matched at last
+	gramSlots    = 1 << 18 // entries of the index: 1 MiB, newer ones displace older
+	longestMatch = 32      // tokens by which confidence in a match is judged
+)
+
+// NGram proposes what followed the latest earlier occurrence of the last few
+// tokens, in the prompt or the output. It has no model and costs next to nothing;
+// it is good at text that repeats itself: code, lists, quotations.
+//
+// The index holds the end of the latest occurrence of each run of 2 to 6 tokens
+// by hash, for committed tokens only; an entry is believed only if the tokens
+// there are indeed the same. So a rewound or replaced history needs no repair.
+type NGram struct {
+	origin   uint8
+	history  []int32
+	indexed  int      // n-grams that end at or before this are in slots
+	slots    []uint32 // hash of an n-gram -> its end, 0 = none
+	proposed []int32
+	origins  []uint8
+}
+
+// NewNGram makes a drafter whose tokens are marked with origin.
+func NewNGram(origin uint8) *NGram {
+	return &NGram{origin: origin, slots: make([]uint32, gramSlots)}
+}
+
+// Reset adopts the history of a new request.
+func (g *NGram) Reset(r Request) {
+	g.replace(0, r.History)
+	g.Commit(len(g.history))
+}
+
+// Accept makes the history its first base tokens, then kept.
+func (g *NGram) Accept(base int, kept []int32) { g.replace(base, kept) }
+
+func (g *NGram) replace(base int, tail []int32) {
+	same := base
+	for same < len(g.history) && same-base < len(tail) && g.history[same] == tail[same-base] {
+		same++
+	}
+	g.history = append(g.history[:same], tail[same-base:]...)
+	g.indexed = min(g.indexed, same)
+}
+
+// Commit indexes the n-grams that are followed by one of the first n tokens.
+func (g *NGram) Commit(n int) {
+	for g.indexed < n-1 {
+		g.indexed++
+		g.grams(g.indexed, func(_ int, slot uint32) { g.slots[slot] = uint32(g.indexed) })
+	}
+}
+
+// Draft proposes at most n tokens, and at most twice as many as match before
+// them: a long match is likely to go on for long. A match that reaches the end of
+// the history goes on with the proposal itself, so that a period repeats.
+func (g *NGram) Draft(_ context.Context, n int) (Proposal, error) {
+	end, found := len(g.history), 0
+	g.grams(end, func(length int, slot uint32) {
+		at := int(g.slots[slot])
+		if at >= length && at < end && slices.Equal(g.history[at-length:at], g.history[end-length:]) {
+			found = at // the longest wins, as lengths rise
+		}
+	})
+	if found == 0 {
+		return Proposal{}, nil
+	}
+	match := shortestGram
+	for match < longestMatch && match < found && g.history[found-1-match] == g.history[end-1-match] {
+		match++
+	}
+	g.proposed, g.origins = g.proposed[:0], g.origins[:0]
+	for i := range min(n, 2*match) {
+		token := int32(0)
+		if at := found + i; at < end {
+			token = g.history[at]
+		} else {
+			token = g.proposed[at-end]
+		}
+		g.proposed = append(g.proposed, token)
+		g.origins = append(g.origins, g.origin)
+	}
+	return Proposal{Tokens: g.proposed, Origin: g.origins}, nil
+}
+
+// grams calls f with the index slot of each n-gram that ends at end, shortest
+// first.
+func (g *NGram) grams(end int, f func(length int, slot uint32)) {
+	hash := uint64(0)
+	for length := 1; length <= min(longestGram, end); length++ {
+		hash = (hash + uint64(uint32(g.history[end-length])) + 1) * 0x9e3779b97f4a7c15
+		hash ^= hash >> 29
+		if length >= shortestGram {
+			f(length, uint32(hash>>20)%gramSlots)
+		}
+	}
+}
