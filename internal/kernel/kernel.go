@@ -77,7 +77,12 @@ const (
 var kvNames = [numKVTypes]string{"q8_0", "f16", "f32"}
 
 // String returns the name that flags use.
-func (t KVType) String() string { return kvNames[t] }
+func (t KVType) String() string {
+	if t < numKVTypes {
+		return kvNames[t]
+	}
+	return fmt.Sprintf("kv(%d)", uint8(t))
+}
 
 // ParseKVType returns the stored form called name.
 func ParseKVType(name string) (KVType, error) {

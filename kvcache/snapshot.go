@@ -1,0 +1,355 @@
+package kvcache
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/google/renameio/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"triforce/internal/kernel"
+)
+
+// A snapshot file is
+//
+//	magic     8 bytes "triforce"
+//	header    a block of JSON (snapshotHeader)
+//	tokens    a block: int32 each
+//	pages     a block for every page of the target's cache, then of the draft's
+//
+// and a block is its size, its compressed size and the xxhash64 of its content
+// (all little endian, 8 bytes each), then the content as a zstd frame.
+
+// ErrSnapshot marks a snapshot that is damaged or does not belong to the model
+// and options at hand.
+var ErrSnapshot = errors.New("snapshot cannot be used")
+
+const (
+	snapshotMagic   = "triforce"
+	snapshotVersion = 1
+	maxHeaderBytes  = 1 << 16
+)
+
+// Snapshot is what a session saves: the tokens and the caches that stand for
+// them.
+type Snapshot struct {
+	// Model and Draft identify the weights; a snapshot of others is refused.
+	// Draft is empty if there is no draft cache.
+	Model, Draft string
+	// Tokens is the history; the target's cache holds a prefix of it.
+	Tokens []int32
+	Target *Full
+	Stream *Stream // or nil
+}
+
+// snapshotHeader describes the blocks that follow.
+type snapshotHeader struct {
+	Version      int
+	Model, Draft string
+	Tokens       int
+	Target       Shape
+	Window       int
+	Length       int
+	Stream       *streamHeader `json:",omitempty"`
+}
+
+// streamHeader is the state of a Stream.
+type streamHeader struct {
+	Shape                                            Shape
+	Sinks, Window, Held, First, Valid, Length, Pages int
+}
+
+// Save writes the snapshot to path: to a temporary file beside it, synced, and
+// renamed, so that at any moment there is one whole snapshot. Progress, if not
+// nil, is told how many of the bytes are written.
+func (s *Snapshot) Save(path string, progress func(done, total int64)) error {
+	h := snapshotHeader{
+		Version: snapshotVersion, Model: s.Model, Draft: s.Draft, Tokens: len(s.Tokens),
+		Target: s.Target.shape, Window: s.Target.window, Length: s.Target.length,
+	}
+	pages := s.Target.used(s.Target.length)
+	if c := s.Stream; c != nil {
+		h.Stream = &streamHeader{c.shape, c.sinks, c.window, c.held, c.first, c.valid, c.length, len(c.pages)}
+		pages = append(pages, c.pages...)
+	}
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	defer f.Cleanup()
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := h.write(w, s.Tokens, pages, progress); err != nil {
+		return fmt.Errorf("snapshot: %s: %w", path, err)
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("snapshot: %s: %w", path, err)
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("snapshot: %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a rename in the folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	defer d.Close()
+	// Some file systems cannot sync folders; the file itself is safe.
+	_ = d.Sync()
+	return nil
+}
+
+func (h *snapshotHeader) write(w io.Writer, tokens []int32, pages [][]byte, progress func(done, total int64)) error {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return err
+	}
+	defer enc.Close()
+	head, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	ids := make([]byte, 0, 4*len(tokens))
+	for _, t := range tokens {
+		ids = binary.LittleEndian.AppendUint32(ids, uint32(t))
+	}
+	if _, err := io.WriteString(w, snapshotMagic); err != nil {
+		return err
+	}
+	var frame []byte
+	block := func(b []byte) error {
+		frame = enc.EncodeAll(b, frame[:0])
+		var size [24]byte
+		binary.LittleEndian.PutUint64(size[:], uint64(len(b)))
+		binary.LittleEndian.PutUint64(size[8:], uint64(len(frame)))
+		binary.LittleEndian.PutUint64(size[16:], xxhash.Sum64(b))
+		if _, err := w.Write(size[:]); err != nil {
+			return err
+		}
+		_, err := w.Write(frame)
+		return err
+	}
+	if err := block(head); err != nil {
+		return err
+	}
+	if err := block(ids); err != nil {
+		return err
+	}
+	for i, p := range pages {
+		if err := block(p); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(int64(i+1)*int64(len(p)), int64(len(pages))*int64(len(p)))
+		}
+	}
+	return nil
+}
+
+// Load reads the snapshot at path into s, whose caches must be empty and of the
+// same shape as those that were saved. A snapshot with a draft cache can be
+// loaded without one, and the other way round. On error, which wraps
+// ErrSnapshot if the file is at fault, nothing is changed.
+func (s *Snapshot) Load(path string, progress func(done, total int64)) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	r := &blockReader{path: path, r: bufio.NewReaderSize(f, 1<<20), left: info.Size()}
+	if err := r.load(s, progress); err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return nil
+}
+
+// blockReader reads the blocks of a file and knows where it is.
+type blockReader struct {
+	path     string
+	r        io.Reader
+	at, left int64
+	dec      *zstd.Decoder
+	frame    []byte
+}
+
+func (r *blockReader) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s: offset %d: %s", r.path, r.at, fmt.Sprintf(format, args...))
+}
+
+func (r *blockReader) read(b []byte) error {
+	if int64(len(b)) > r.left {
+		return r.errorf("expected %d bytes, found the last %d", len(b), r.left)
+	}
+	if _, err := io.ReadFull(r.r, b); err != nil {
+		return r.errorf("%v", err)
+	}
+	r.at += int64(len(b))
+	r.left -= int64(len(b))
+	return nil
+}
+
+// block reads a block of the given size, or of up to limit bytes if size is
+// negative.
+func (r *blockReader) block(what string, size, limit int64) ([]byte, error) {
+	start := r.at
+	var head [24]byte
+	if err := r.read(head[:]); err != nil {
+		return nil, err
+	}
+	raw, packed := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
+	if size >= 0 && raw != uint64(size) || size < 0 && raw > uint64(limit) {
+		r.at = start
+		return nil, r.errorf("%s of %d bytes, expected %d", what, raw, max(size, limit))
+	}
+	if packed > uint64(r.left) {
+		return nil, r.errorf("%s of %d compressed bytes, found the last %d of the file", what, packed, r.left)
+	}
+	if uint64(cap(r.frame)) < packed {
+		r.frame = make([]byte, packed)
+	}
+	r.frame = r.frame[:packed]
+	if err := r.read(r.frame); err != nil {
+		return nil, err
+	}
+	b, err := r.dec.DecodeAll(r.frame, make([]byte, 0, raw))
+	if err != nil || uint64(len(b)) != raw || xxhash.Sum64(b) != binary.LittleEndian.Uint64(head[16:]) {
+		r.at = start
+		return nil, r.errorf("%s is damaged: its checksum does not match", what)
+	}
+	return b, nil
+}
+
+func (r *blockReader) load(s *Snapshot, progress func(done, total int64)) error {
+	magic := make([]byte, len(snapshotMagic))
+	if err := r.read(magic); err != nil {
+		return err
+	}
+	if string(magic) != snapshotMagic {
+		r.at = 0
+		return r.errorf("expected a snapshot that begins with %q, found %q", snapshotMagic, magic)
+	}
+	// No block is larger than a page, and pages are checked against the shapes
+	// at hand; the decoder needs no window beyond that.
+	limit := uint64(max(maxHeaderBytes, 4*(s.Target.context+1), s.Target.pageBytes()))
+	if s.Stream != nil {
+		limit = max(limit, uint64(s.Stream.pageBytes()))
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(max(limit, 1<<20)), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	r.dec = dec
+	head, err := r.block("header", -1, maxHeaderBytes)
+	if err != nil {
+		return err
+	}
+	var h snapshotHeader
+	d := json.NewDecoder(bytes.NewReader(head))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&h); err != nil {
+		return r.errorf("header: %v", err)
+	}
+	if err := h.check(r, s); err != nil {
+		return err
+	}
+	ids, err := r.block("tokens", 4*int64(h.Tokens), 0)
+	if err != nil {
+		return err
+	}
+	tokens := make([]int32, h.Tokens)
+	for i := range tokens {
+		tokens[i] = int32(binary.LittleEndian.Uint32(ids[4*i:]))
+	}
+	want := (h.Length + kernel.Tile - 1) / kernel.Tile
+	total := int64(want) * int64(s.Target.pageBytes())
+	pages, err := r.pages(want, s.Target.pageBytes(), total, progress)
+	if err != nil {
+		return err
+	}
+	var window [][]byte
+	if h.Stream != nil && s.Stream != nil {
+		if window, err = r.pages(len(s.Stream.pages), s.Stream.pageBytes(), 0, nil); err != nil {
+			return err
+		}
+		if r.left != 0 {
+			return r.errorf("%d bytes follow the last block", r.left)
+		}
+	}
+	s.Tokens = tokens
+	s.Target.pages, s.Target.length = pages, h.Length
+	if c := s.Stream; window != nil {
+		c.pages = window
+		c.held, c.first, c.valid, c.length = h.Stream.Held, h.Stream.First, h.Stream.Valid, h.Stream.Length
+	}
+	return nil
+}
+
+func (r *blockReader) pages(n, size int, total int64, progress func(done, total int64)) ([][]byte, error) {
+	var pages [][]byte
+	for i := range n {
+		b, err := r.block(fmt.Sprintf("page %d", i), int64(size), 0)
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, b)
+		if progress != nil {
+			progress(int64(i+1)*int64(size), total)
+		}
+	}
+	return pages, nil
+}
+
+// check compares what was saved with what is at hand.
+func (h *snapshotHeader) check(r *blockReader, s *Snapshot) error {
+	t := s.Target
+	switch {
+	case h.Version != snapshotVersion:
+		return r.errorf("version %d, expected %d", h.Version, snapshotVersion)
+	case h.Model != s.Model:
+		return r.errorf("it was made with another model: %s, expected %s", h.Model, s.Model)
+	case h.Target.Type != t.shape.Type:
+		return r.errorf("it holds a cache of another type: %v, expected %v", h.Target.Type, t.shape.Type)
+	case h.Target != t.shape || h.Window != t.window:
+		return r.errorf("it holds a cache of %+v, expected %+v", h.Target, t.shape)
+	case h.Tokens < h.Length || h.Length < 0 || h.Tokens > t.context+1:
+		return r.errorf("it holds %d tokens, %d of them cached; the context has room for %d", h.Tokens, h.Length, t.context)
+	}
+	g, c := h.Stream, s.Stream
+	if g == nil || c == nil {
+		return nil
+	}
+	switch {
+	case h.Draft != s.Draft:
+		return r.errorf("it was made with another draft: %s, expected %s", h.Draft, s.Draft)
+	case g.Shape != c.shape || g.Sinks != c.sinks || g.Window != c.window || g.Pages != len(c.pages):
+		return r.errorf("it holds a draft cache of %d sinks and %d tokens, expected %d and %d", g.Sinks, g.Window, c.sinks, c.window)
+	case g.Length < 0 || g.Length > h.Tokens || g.Held < 0 || g.Held > min(g.Sinks, g.Length) ||
+		g.First < g.Held || g.Valid < g.First || max(g.Valid, g.First) > max(g.Length, g.Sinks) || g.Length-g.First > c.capacity:
+		return r.errorf("its draft cache makes no sense")
+	}
+	return nil
+}
+
+// used returns the pages of the first n slots.
+func (s *Store) used(n int) [][]byte {
+	k := (n + kernel.Tile - 1) / kernel.Tile
+	return s.pages[:k:k]
+}
+
+func (s *Store) pageBytes() int { return s.shape.Layers * s.shape.Heads * s.tileBytes }
