@@ -14,8 +14,8 @@ type RopeScaling struct {
 	// LowFreq and HighFreq bound the blended band of llama3, in turns over the
 	// original context.
 	LowFreq, HighFreq float64
-	// BetaFast and BetaSlow bound that of yarn, and AttnFactor scales queries
-	// and keys; 0 means the customary 0.1·ln(factor) + 1.
+	// BetaFast and BetaSlow bound that of yarn, which scales queries and keys by
+	// AttnFactor times the customary 0.1·ln(factor) + 1.
 	BetaFast, BetaSlow, AttnFactor float64
 }
 
@@ -49,10 +49,7 @@ func NewRope(dims int, base float64, s RopeScaling, factors []float32) *Rope {
 		r.freqs[i] = f
 	}
 	if s.Type == "yarn" {
-		r.magnitude = s.AttnFactor
-		if r.magnitude == 0 {
-			r.magnitude = 0.1*math.Log(s.Factor) + 1
-		}
+		r.magnitude = s.AttnFactor * (0.1*math.Log(s.Factor) + 1)
 	}
 	return r
 }

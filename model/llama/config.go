@@ -161,6 +161,6 @@ func (p *parser) scaling(context int) model.RopeScaling {
 	s.HighFreq = p.positive("llama.rope.scaling.high_freq_factor", 4)
 	s.BetaFast = p.positive("llama.rope.scaling.yarn_beta_fast", 32)
 	s.BetaSlow = p.positive("llama.rope.scaling.yarn_beta_slow", 1)
-	s.AttnFactor = p.meta.Float("llama.rope.scaling.attn_factor", 0)
+	s.AttnFactor = p.positive("llama.rope.scaling.attn_factor", 1)
 	return s
 }
