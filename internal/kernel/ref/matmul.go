@@ -31,8 +31,9 @@ func ActBytes(n int) int {
 
 func padBlock(n int) int { return (n + Block - 1) / Block * Block }
 
-// Quantize fills an activation row from x: inv = actMax/max|x| (0 if all are
-// zero), q = round(x·inv) to even, d = max|x|/actMax.
+// Quantize fills an activation row from x: inv = actMax/max|x| (0 if that is
+// below 2^-112, as it might overflow), q = round(x·inv) to even, d =
+// max|x|/actMax. If x is not finite, no product is.
 func Quantize(dst []byte, x []float32) {
 	n := padBlock(len(x))
 	amax := float32(0)
@@ -40,7 +41,7 @@ func Quantize(dst []byte, x []float32) {
 		amax = max(amax, float32(math.Abs(float64(v))))
 	}
 	inv := float32(0)
-	if amax > 0 {
+	if amax >= 0x1p-112 {
 		inv = actMax / amax
 	}
 	clear(dst[2*len(x) : 2*n])

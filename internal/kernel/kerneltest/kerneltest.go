@@ -1,0 +1,2 @@
+// Package kerneltest holds sets of kernels to the judge in package ref.
+package kerneltest

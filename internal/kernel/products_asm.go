@@ -1,0 +1,182 @@
+//go:build amd64 && !purego
+
+package kernel
+
+import (
+	"encoding/binary"
+	"math"
+
+	"triforce/internal/cpu"
+)
+
+//go:generate go run -C _gen ./products -out ../products_amd64.s -stubs ../products_amd64.go -pkg kernel
+
+// accelerateProducts installs everything but attention. The functions around
+// the products are the same on both tiers, and so is the activation row.
+func accelerateProducts(s *Set, tier cpu.Tier) {
+	s.ActBytes, s.Quantize = actBytes, quantize
+	s.RMSNorm, s.Rope, s.SwiGLU, s.Add = rmsNorm, rope, swiGLU, add
+	switch tier {
+	case cpu.AVX2:
+		s.MatMul = [numFormats]MatMul{
+			Q4:    byRows(Q4, rowKernel[byte]{4, matMulQ4Rows4AVX2}, rowKernel[byte]{2, matMulQ4Rows2AVX2}, rowKernel[byte]{1, matMulQ4Rows1AVX2}),
+			Q8:    byRows(Q8, rowKernel[byte]{4, matMulQ8Rows4AVX2}, rowKernel[byte]{2, matMulQ8Rows2AVX2}, rowKernel[byte]{1, matMulQ8Rows1AVX2}),
+			Q8x16: byRows(Q8x16, rowKernel[byte]{4, matMulQ8x16Rows4AVX2}, rowKernel[byte]{2, matMulQ8x16Rows2AVX2}, rowKernel[byte]{1, matMulQ8x16Rows1AVX2}),
+		}
+		s.MatMulFloat = [numFormats]MatMulFloat{
+			F32:  byRows(F32, rowKernel[float32]{4, matMulF32Rows4AVX2}, rowKernel[float32]{2, matMulF32Rows2AVX2}, rowKernel[float32]{1, matMulF32Rows1AVX2}),
+			F16:  byRows(F16, rowKernel[float32]{4, matMulF16Rows4AVX2}, rowKernel[float32]{2, matMulF16Rows2AVX2}, rowKernel[float32]{1, matMulF16Rows1AVX2}),
+			BF16: byRows(BF16, rowKernel[float32]{4, matMulBF16Rows4AVX2}, rowKernel[float32]{2, matMulBF16Rows2AVX2}, rowKernel[float32]{1, matMulBF16Rows1AVX2}),
+		}
+	case cpu.AVX512:
+		s.MatMul = [numFormats]MatMul{
+			Q4:    byRows(Q4, rowKernel[byte]{8, matMulQ4Rows8AVX512}, rowKernel[byte]{4, matMulQ4Rows4AVX512}, rowKernel[byte]{2, matMulQ4Rows2AVX512}, rowKernel[byte]{1, matMulQ4Rows1AVX512}),
+			Q8:    byRows(Q8, rowKernel[byte]{8, matMulQ8Rows8AVX512}, rowKernel[byte]{4, matMulQ8Rows4AVX512}, rowKernel[byte]{2, matMulQ8Rows2AVX512}, rowKernel[byte]{1, matMulQ8Rows1AVX512}),
+			Q8x16: byRows(Q8x16, rowKernel[byte]{8, matMulQ8x16Rows8AVX512}, rowKernel[byte]{4, matMulQ8x16Rows4AVX512}, rowKernel[byte]{2, matMulQ8x16Rows2AVX512}, rowKernel[byte]{1, matMulQ8x16Rows1AVX512}),
+		}
+		s.MatMulFloat = [numFormats]MatMulFloat{
+			F32:  byRows(F32, rowKernel[float32]{8, matMulF32Rows8AVX512}, rowKernel[float32]{4, matMulF32Rows4AVX512}, rowKernel[float32]{2, matMulF32Rows2AVX512}, rowKernel[float32]{1, matMulF32Rows1AVX512}),
+			F16:  byRows(F16, rowKernel[float32]{8, matMulF16Rows8AVX512}, rowKernel[float32]{4, matMulF16Rows4AVX512}, rowKernel[float32]{2, matMulF16Rows2AVX512}, rowKernel[float32]{1, matMulF16Rows1AVX512}),
+			BF16: byRows(BF16, rowKernel[float32]{8, matMulBF16Rows8AVX512}, rowKernel[float32]{4, matMulBF16Rows4AVX512}, rowKernel[float32]{2, matMulBF16Rows2AVX512}, rowKernel[float32]{1, matMulBF16Rows1AVX512}),
+		}
+	}
+}
+
+// rowKernel multiplies a fixed number of rows; n counts inputs of floats and
+// blocks of codes.
+type rowKernel[X byte | float32] struct {
+	rows int
+	run  func(dst *float32, ldd int, w *byte, panels int, x *X, ldx, n int)
+}
+
+// groupBytes is how many bytes of panels all rows go through before the next:
+// they come from memory once and then stay in the second cache, while the rows
+// of a kernel stay in the first.
+const groupBytes = 256 << 10
+
+// byRows cuts rows into kernels, given in descending order down to 1.
+func byRows[X byte | float32](f Format, kernels ...rowKernel[X]) func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
+	return func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
+		size, length := f.PanelBytes(n), n
+		if !f.Float() {
+			length = blocksOf(n)
+		}
+		group := max(1, groupBytes/size)
+		for p := 0; p < panels; p += group {
+			r := 0
+			for _, k := range kernels {
+				for ; rows-r >= k.rows; r += k.rows {
+					k.run(&dst[r*ldd+p*Panel], ldd, &w[p*size], min(group, panels-p), &x[r*ldx], ldx, length)
+				}
+			}
+		}
+	}
+}
+
+// actBlock is the size of a block of activations, in a layout that _gen draws.
+const actBlock = 96
+
+func blocksOf(n int) int { return (n + Block - 1) / Block }
+
+// actBytes is the size of an activation row: blocks and a scale, padded so that
+// rows are aligned alike.
+func actBytes(n int) int { return blocksOf(n)*actBlock + 32 }
+
+// actMax is the largest magnitude of an activation's integer.
+const actMax = 32512
+
+func quantize(dst []byte, x []float32) {
+	whole := len(x) / Block
+	var last [Block]float32 // the rest, if there is any, with zeros behind
+	copy(last[:], x[whole*Block:])
+	bits := largestAVX2(&last[0], 1)
+	if whole > 0 {
+		bits = max(bits, largestAVX2(&x[0], whole))
+	}
+	amax, inv := math.Float32frombits(bits), float32(0)
+	if amax >= 0x1p-112 {
+		inv = actMax / amax
+	}
+	dst = dst[:actBytes(len(x))]
+	if whole > 0 {
+		quantizeAVX2(&dst[0], &x[0], inv, whole)
+	}
+	blocks := blocksOf(len(x))
+	if whole < blocks {
+		quantizeAVX2(&dst[whole*actBlock], &last[0], inv, 1)
+	}
+	binary.LittleEndian.PutUint32(dst[blocks*actBlock:], math.Float32bits(amax/actMax))
+}
+
+func rmsNorm(dst, x, weight []float32, eps float32) {
+	var lanes [16]float32
+	whole := len(x) &^ 15
+	if whole > 0 {
+		sumSquaresAVX2(&lanes, &x[0], whole/16)
+	}
+	if whole < len(x) {
+		var last [16]float32
+		copy(last[:], x[whole:])
+		sumSquaresAVX2(&lanes, &last[0], 1)
+	}
+	for n := 8; n > 0; n /= 2 {
+		for i := range n {
+			lanes[i] += lanes[i+n]
+		}
+	}
+	mean := lanes[0] / float32(len(x))
+	r := 1 / float32(math.Sqrt(float64(mean+eps)))
+
+	whole = len(x) &^ 7
+	if whole > 0 {
+		normalizeAVX2(&dst[:whole][0], &x[0], &weight[:whole][0], r, whole/8)
+	}
+	for i := whole; i < len(x); i++ {
+		dst[i] = float32(x[i]*r) * weight[i]
+	}
+}
+
+func rope(x, cos, sin []float32) {
+	half := len(cos)
+	a, b, sin := x[:half], x[half:2*half], sin[:half]
+	whole := half &^ 7
+	if whole > 0 {
+		ropeAVX2(&a[0], &b[0], &cos[0], &sin[0], whole/8)
+	}
+	if whole < half {
+		var last [4][8]float32
+		copy(last[0][:], a[whole:])
+		copy(last[1][:], b[whole:])
+		copy(last[2][:], cos[whole:])
+		copy(last[3][:], sin[whole:])
+		ropeAVX2(&last[0][0], &last[1][0], &last[2][0], &last[3][0], 1)
+		copy(a[whole:], last[0][:])
+		copy(b[whole:], last[1][:])
+	}
+}
+
+func swiGLU(dst, gate, up []float32) {
+	dst, up = dst[:len(gate)], up[:len(gate)]
+	whole := len(gate) &^ 7
+	if whole > 0 {
+		swiGLUAVX2(&dst[0], &gate[0], &up[0], whole/8)
+	}
+	if whole < len(gate) {
+		var last [2][8]float32
+		copy(last[0][:], gate[whole:])
+		copy(last[1][:], up[whole:])
+		swiGLUAVX2(&last[0][0], &last[0][0], &last[1][0], 1)
+		copy(dst[whole:], last[0][:])
+	}
+}
+
+func add(dst, x []float32) {
+	dst = dst[:len(x)]
+	whole := len(x) &^ 7
+	if whole > 0 {
+		addAVX2(&dst[0], &x[0], whole/8)
+	}
+	for i := whole; i < len(x); i++ {
+		dst[i] += x[i]
+	}
+}
