@@ -22,11 +22,18 @@ type Acts struct {
 	Stride int
 }
 
-// NewActs makes room for rows of n floats.
-func NewActs(set *kernel.Set, rows, n int) Acts {
+// NewActs makes room for rows of n floats, which are products' output.
+func NewActs(rows, n int) Acts {
 	width := (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel
-	stride := (set.ActBytes(n) + 63) / 64 * 64
-	return Acts{F: make([]float32, rows*width), Width: width, Q: make([]byte, rows*stride), Stride: stride}
+	return Acts{F: make([]float32, rows*width), Width: width}
+}
+
+// NewInput makes room for rows of n floats, which are products' input.
+func NewInput(set *kernel.Set, rows, n int) Acts {
+	a := NewActs(rows, n)
+	a.Stride = (set.ActBytes(n) + 63) / 64 * 64
+	a.Q = make([]byte, rows*a.Stride)
+	return a
 }
 
 // Row returns the n floats of row r.

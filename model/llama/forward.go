@@ -42,7 +42,8 @@ type Session struct {
 // values.
 func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLogits int) *Session {
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
-	acts := func(n int) model.Acts { return model.NewActs(m.set, maxRows, n) }
+	input := func(n int) model.Acts { return model.NewInput(m.set, maxRows, n) }
+	output := func(n int) model.Acts { return model.NewActs(maxRows, n) }
 	angles := func() []float32 { return make([]float32, maxRows*m.rope.Pairs()) }
 	s := &Session{
 		m: m, team: team, maxRows: maxRows,

@@ -183,17 +183,20 @@ func Hadamard(x []float32) {
 	}
 }
 
-// spread returns x, padded with zeros to D elements, with every run of n
+// MaxDim is the largest head that the judge has room for.
+const MaxDim = 1024
+
+// spread fills y with x, padded with zeros to D elements, with every run of n
 // multiplied by the Hadamard matrix, n being the largest power of two that
 // divides D. Keys have a few elements much larger than the others, which would
 // take up the whole range of eight bits; the product spreads them evenly
 // (Ashkboos et al. 2024). Done to queries too, it leaves scores as they were,
 // n times as large.
-func spread(x []float32) (y []float32, n int) {
+func spread(buf *[MaxDim]float32, x []float32) (y []float32, n int) {
 	D := padDim(len(x))
 	n = D & -D
-	y = make([]float32, D)
-	copy(y, x)
+	y = buf[:D]
+	clear(y[copy(y, x):])
 	for i := 0; i < D; i += n {
 		Hadamard(y[i : i+n])
 	}
@@ -204,7 +207,8 @@ func spread(x []float32) (y []float32, n int) {
 // tile.
 func Q8Store(tile []byte, slot int, k, v []float32) {
 	D := padDim(len(k))
-	k, _ = spread(k)
+	var buf [MaxDim]float32
+	k, _ = spread(&buf, k)
 	ks, vs := q8Scales(D, slot)
 	putF32(tile[ks:], quantizeVector(k, func(i int, q int32) { tile[q8Key(D, slot, i)] = byte(q + 128) }))
 	putF32(tile[vs:], quantizeVector(v, func(i int, q int32) { tile[q8Value(D, slot, i)] = byte(int8(q)) }))
@@ -233,14 +237,38 @@ func quantizeVector(x []float32, set func(i int, q int32)) float32 {
 func Q8Load(k, v []float32, tile []byte, slot int) {
 	D := padDim(len(k))
 	ks, vs := q8Scales(D, slot)
-	key := make([]float32, D)
+	var buf, out [MaxDim]float32
 	for i := range D {
-		key[i] = float32(int32(tile[q8Key(D, slot, i)])-128) * getF32(tile[ks:])
+		buf[i] = float32(int32(tile[q8Key(D, slot, i)])-128) * getF32(tile[ks:])
 	}
-	key, n := spread(key)
+	key, n := spread(&out, buf[:D])
 	for i := range k {
 		k[i] = key[i] / float32(n)
 		v[i] = float32(int8(tile[q8Value(D, slot, i)])) * getF32(tile[vs:])
+	}
+}
+
+// Q8Mean returns the means of the keys and values of the slots of a chunk of a
+// q8_0 tile.
+func Q8Mean(k, v []float32, tile []byte, chunk int) {
+	D := padDim(len(k))
+	var keys, out [MaxDim]float32
+	clear(v)
+	for s := chunk * Chunk; s < (chunk+1)*Chunk; s++ {
+		at, _ := q8Scales(D, s)
+		scale := getF32(tile[at:]) / Chunk
+		for i := range D {
+			keys[i] += float32(float32(int32(tile[q8Key(D, s, i)])-128) * scale)
+		}
+		_, at = q8Scales(D, s)
+		scale = getF32(tile[at:]) / Chunk
+		for i := range v {
+			v[i] += float32(float32(int8(tile[q8Value(D, s, i)])) * scale)
+		}
+	}
+	key, n := spread(&out, keys[:D])
+	for i := range k {
+		k[i] = key[i] / float32(n)
 	}
 }
 
@@ -252,7 +280,8 @@ func Q8QueryBytes(dim int) int { return padDim(dim) + 8 }
 // scale: d·(scale/n).
 func Q8Query(dst []byte, q []float32, scale float32) {
 	D := padDim(len(q))
-	q, n := spread(q)
+	var buf [MaxDim]float32
+	q, n := spread(&buf, q)
 	scale /= float32(n)
 	sum := int32(0)
 	d := quantizeVector(q, func(i int, q int32) {
@@ -351,6 +380,26 @@ func F32Load(k, v []float32, tile []byte, slot int) {
 	for i := range k {
 		k[i] = getF32(tile[4*floatKey(D, slot, i):])
 		v[i] = getF32(tile[4*floatValue(D, slot, i):])
+	}
+}
+
+// F16Mean is Q8Mean for f16 tiles.
+func F16Mean(k, v []float32, tile []byte, chunk int) { floatMean(k, v, tile, chunk, F16Load) }
+
+// F32Mean is Q8Mean for f32 tiles.
+func F32Mean(k, v []float32, tile []byte, chunk int) { floatMean(k, v, tile, chunk, F32Load) }
+
+func floatMean(k, v []float32, tile []byte, chunk int, load func(k, v []float32, tile []byte, slot int)) {
+	var kb, vb [MaxDim]float32
+	key, value := kb[:len(k)], vb[:len(v)]
+	clear(k)
+	clear(v)
+	for s := chunk * Chunk; s < (chunk+1)*Chunk; s++ {
+		load(key, value, tile, s)
+		for i := range k {
+			k[i] += key[i] / Chunk
+			v[i] += value[i] / Chunk
+		}
 	}
 }
 
