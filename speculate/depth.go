@@ -182,9 +182,16 @@ func (c *controller) loss(ch choice) float64 {
 	return max(0, cost-1/c.rate)
 }
 
-// observe records a round.
+// observe records a round. Without a clock it is taken to cost what is assumed.
 func (c *controller) observe(o outcome) {
-	c.pass.observe(o.width, o.total-o.drafting)
+	if c.timed {
+		c.pass.observe(o.width, o.total-o.drafting)
+	} else {
+		o.total = c.pass.at(float64(o.width))
+		if o.depth > 0 {
+			o.total += c.drafting(&c.arms[o.arm], o.depth)
+		}
+	}
 	c.plain = c.plain || o.depth == 0
 	if c.paying {
 		c.account -= max(0, o.total-float64(1+o.accepted)/c.rate)
@@ -195,7 +202,7 @@ func (c *controller) observe(o outcome) {
 	}
 	if o.depth > 0 {
 		a := &c.arms[o.arm]
-		if a.idle <= idleRounds {
+		if c.timed && a.idle <= idleRounds {
 			a.draft.observe(o.depth, o.drafting)
 		}
 		a.idle = 0

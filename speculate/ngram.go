@@ -18,7 +18,7 @@ const (
 //
 // The index holds the end of the latest occurrence of each run of 2 to 6 tokens
 // by hash, for committed tokens only; an entry is believed only if the tokens
-// there are indeed the same. So a rewound or replaced history needs no repair.
+// there are indeed the same. So a rewound history needs no repair.
 type NGram struct {
 	origin   uint8
 	history  []int32
@@ -35,20 +35,15 @@ func NewNGram(origin uint8) *NGram {
 
 // Reset adopts the history of a new request.
 func (g *NGram) Reset(r Request) {
-	g.replace(0, r.History)
-	g.Commit(len(g.history))
+	g.history = append(g.history[:0], r.History...)
+	clear(g.slots) // so that a request replays, whatever came before it
+	g.indexed = 0
 }
 
 // Accept makes the history its first base tokens, then kept.
-func (g *NGram) Accept(base int, kept []int32) { g.replace(base, kept) }
-
-func (g *NGram) replace(base int, tail []int32) {
-	same := base
-	for same < len(g.history) && same-base < len(tail) && g.history[same] == tail[same-base] {
-		same++
-	}
-	g.history = append(g.history[:same], tail[same-base:]...)
-	g.indexed = min(g.indexed, same)
+func (g *NGram) Accept(base int, kept []int32) {
+	g.history = append(g.history[:base], kept...)
+	g.indexed = min(g.indexed, base)
 }
 
 // Commit indexes the n-grams that are followed by one of the first n tokens.

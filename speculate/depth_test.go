@@ -1,0 +1,268 @@
+package speculate
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// drafting is how a simulated drafter does.
+type drafting struct {
+	cost   float64                    // seconds a token
+	accept func(i, round int) float64 // chance of position i
+	offer  float64                    // chance of having anything to say, 0 = always
+	lag    float64                    // seconds to catch up a round in which it was not asked
+	ask    float64                    // seconds it takes to say nothing
+}
+
+// simulate runs rounds of a level whose pass over w rows costs pass(w, round)
+// seconds, and returns its tokens per second and how often each depth was chosen,
+// by drafter. The last half counts.
+func simulate(rounds int, c *controller, pass func(w, round int) float64, drafters ...drafting) (rate, all float64, depths []map[int]int) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	depths = make([]map[int]int, len(drafters)+1)
+	for i := range depths {
+		depths[i] = map[int]int{}
+	}
+	behind := make([]float64, len(drafters))
+	var tokens, seconds, allTokens, allSeconds float64
+	for round := range rounds {
+		ch := c.next(MaxDepth)
+		o := outcome{choice: ch}
+		for i := range behind {
+			behind[i] += drafters[i].lag
+		}
+		if ch.depth > 0 {
+			d := drafters[ch.arm]
+			if d.offer == 0 || rng.Float64() < d.offer {
+				o.offered = ch.depth
+			}
+			o.nodes = o.offered
+			o.drafting = d.ask + d.cost*float64(o.offered) + behind[ch.arm]
+			behind[ch.arm] = 0
+			for o.accepted < o.offered && rng.Float64() < d.accept(o.accepted, round) {
+				o.accepted++
+			}
+		}
+		o.width = 1 + o.nodes
+		o.total = o.drafting + pass(o.width, round)*(0.98+0.04*rng.Float64())
+		c.observe(o)
+		allTokens, allSeconds = allTokens+float64(o.accepted+1), allSeconds+o.total
+		if round >= rounds/2 {
+			tokens, seconds = tokens+float64(o.accepted+1), seconds+o.total
+			if ch.depth == 0 {
+				depths[len(drafters)][0]++
+			} else {
+				depths[ch.arm][ch.depth]++
+			}
+		}
+	}
+	return tokens / seconds, allTokens / allSeconds, depths
+}
+
+func always(p float64) func(int, int) float64 { return func(int, int) float64 { return p } }
+
+// flat is a pass that reads much and computes little: ten rows cost what one does.
+func flat(w, _ int) float64 { return 0.010 + 0.0001*float64(w-1) }
+
+// steep is a pass that computes: every row costs.
+func steep(w, _ int) float64 { return 0.010 * float64(w) }
+
+// knee hides eight rows behind its reading.
+func knee(w, _ int) float64 { return max(0.010, 0.00125*float64(w)) }
+
+// ideal is the best rate of a fixed depth, 0 included.
+func ideal(pass func(w, round int) float64, d drafting) (best int, rate float64) {
+	tokens, reached := 1.0, 1.0
+	rate = 1 / pass(1, 0)
+	for k := 1; k <= MaxDepth; k++ {
+		reached *= d.accept(k-1, 0)
+		tokens += reached
+		if r := tokens / (pass(1+k, 0) + d.cost*float64(k)); r > rate {
+			best, rate = k, r
+		}
+	}
+	return best, rate
+}
+
+// TestDepthNearIdeal: for every combination of cost and acceptance the rate comes
+// near that of the best fixed depth, and from the first round on it is hardly
+// below plain decoding's.
+func TestDepthNearIdeal(t *testing.T) {
+	passes := map[string]func(w, round int) float64{"flat": flat, "steep": steep, "knee": knee}
+	curves := map[string]func(i, round int) float64{
+		"0.1": always(0.1), "0.5": always(0.5), "0.8": always(0.8), "0.97": always(0.97),
+		"falling": func(i, _ int) float64 { return max(0, 0.95-0.15*float64(i)) },
+		"first":   func(i, _ int) float64 { return map[bool]float64{true: 0.9, false: 0.05}[i == 0] },
+	}
+	for passName, pass := range passes {
+		for curveName, accept := range curves {
+			for _, cost := range []float64{0.00002, 0.0005, 0.003, 0.009} {
+				d := drafting{cost: cost, accept: accept}
+				c := newController(1, 0, true)
+				rate, all, depths := simulate(2000, &c, pass, d)
+				best, want := ideal(pass, d)
+				if plain := 1 / pass(1, 0); all < 0.96*plain {
+					t.Errorf("%s, acceptance %s, draft %v: %.1f tokens/s in all, plain %.1f", passName, curveName, cost, all, plain)
+				}
+				if rate < 0.93*want {
+					t.Errorf("%s, acceptance %s, draft %v: %.1f tokens/s, at depth %d %.1f; chosen %v",
+						passName, curveName, cost, rate, best, want, depths)
+				}
+			}
+		}
+	}
+}
+
+// TestDepthShortRuns: a hundred tokens are hardly slower than plain decoding,
+// however bad the drafters.
+func TestDepthShortRuns(t *testing.T) {
+	for _, pass := range []func(w, round int) float64{flat, steep, knee} {
+		c := newController(2, 0, true)
+		bad := drafting{cost: 0.004, accept: always(0.02)}
+		_, all, _ := simulate(100, &c, pass, bad, bad)
+		if plain := 1 / pass(1, 0); all < 0.85*plain {
+			t.Errorf("%.1f tokens/s, plain %.1f", all, plain)
+		}
+	}
+}
+
+func TestDepthPicksTheDrafter(t *testing.T) {
+	good := drafting{cost: 0.0005, accept: always(0.85), lag: 0.0005}
+	slow := drafting{cost: 0.006, accept: always(0.95), lag: 0.0005}
+	rare := drafting{ask: 2e-6, accept: always(0.9), offer: 0.05}
+	for i, list := range [][]drafting{{good, slow, rare}, {rare, good, slow}, {slow, rare, good}} {
+		c := newController(3, 0, true)
+		_, _, depths := simulate(2000, &c, flat, list...)
+		best := []int{0, 1, 2}[i]
+		n := 0
+		for _, k := range depths[best] {
+			n += k
+		}
+		if n < 900 {
+			t.Errorf("case %d: %d of 1000 rounds by the best drafter: %v", i, n, depths)
+		}
+	}
+	// A drafter that seldom speaks but costs nothing is better than none.
+	c := newController(1, 0, true)
+	_, all, _ := simulate(2000, &c, flat, rare)
+	if all < 1.1/flat(1, 0) {
+		t.Errorf("with rare proposals %.1f tokens/s, plain %.1f", all, 1/flat(1, 0))
+	}
+}
+
+// TestDepthFollowsChange: a drafter that becomes useless is dropped, and one that
+// becomes useful is found again.
+func TestDepthFollowsChange(t *testing.T) {
+	turns := func(early, late float64) drafting {
+		return drafting{cost: 0.002, accept: func(_, round int) float64 {
+			if round < 1000 {
+				return early
+			}
+			return late
+		}}
+	}
+	c := newController(1, 0, true)
+	if rate, _, depths := simulate(2000, &c, flat, turns(0.9, 0.05)); rate < 0.94/flat(1, 0) { // finding out included
+		t.Errorf("useless from round 1000 on: %.1f tokens/s, plain %.1f: %v", rate, 1/flat(1, 0), depths)
+	}
+	c = newController(1, 0, true)
+	if _, _, depths := simulate(2000, &c, flat, turns(0.05, 0.9)); depths[1][0] > 400 {
+		t.Errorf("useful from round 1000 on: %v", depths)
+	}
+}
+
+// TestDepthFollowsDrift: as the context grows, passes become ten times as dear and
+// drafting pays more and more; the depth follows.
+func TestDepthFollowsDrift(t *testing.T) {
+	growing := func(w, round int) float64 { return (0.002 + 0.018*float64(round)/4000) * (1 + 0.01*float64(w-1)) }
+	d := drafting{cost: 0.001, accept: always(0.85)}
+	c := newController(1, 0, true)
+	rate, _, depths := simulate(4000, &c, growing, d)
+	end := func(w, _ int) float64 { return growing(w, 3000) }
+	if _, want := ideal(end, d); rate < 0.9*want {
+		t.Errorf("%.1f tokens/s, ideal %.1f: %v", rate, want, depths)
+	}
+}
+
+// TestDepthShrugsOffStalls: now and then a pass takes a hundred times as long; the
+// choices of the other rounds stay.
+func TestDepthShrugsOffStalls(t *testing.T) {
+	for _, every := range []int{40, 97, 500} {
+		stalling := func(w, round int) float64 {
+			if round%every == every-1 {
+				return 100 * flat(w, round)
+			}
+			return flat(w, round)
+		}
+		d := drafting{cost: 0.0005, accept: always(0.9)}
+		c := newController(1, 0, true)
+		_, _, depths := simulate(4000, &c, stalling, d)
+		best, _ := ideal(flat, d)
+		near := 0
+		for depth, n := range depths[0] {
+			if depth >= best/2 && depth <= 2*best {
+				near += n
+			}
+		}
+		if near < 1800 {
+			t.Errorf("a stall in %d rounds: %d of 2000 rounds near depth %d: %v", every, near, best, depths)
+		}
+	}
+}
+
+// TestDepthWithoutClock: costs stay as assumed, acceptance still counts.
+func TestDepthWithoutClock(t *testing.T) {
+	for _, c := range []struct {
+		accept float64
+		lo, hi int
+	}{{0.95, 6, 64}, {0.5, 1, 3}, {0.02, 0, 0}} {
+		control := newController(1, 0, false)
+		_, _, depths := simulate(1000, &control, func(int, int) float64 { return 0 }, drafting{accept: always(c.accept)})
+		n := 0
+		for _, by := range depths {
+			for depth, k := range by {
+				if depth >= c.lo && depth <= c.hi {
+					n += k
+				}
+			}
+		}
+		if n < 430 { // the rest are probes
+			t.Errorf("acceptance %v: %d of 500 rounds at depths %d to %d: %v", c.accept, n, c.lo, c.hi, depths)
+		}
+	}
+}
+
+func TestFixedDepth(t *testing.T) {
+	c := newController(1, 7, true)
+	_, _, depths := simulate(100, &c, steep, drafting{cost: 0.02, accept: always(0.01)})
+	if depths[0][7] != 50 {
+		t.Errorf("chosen %v, want 7 always", depths)
+	}
+	if ch := c.next(3); ch.depth != 3 {
+		t.Errorf("with room for 3: %v", ch)
+	}
+	if ch := c.next(0); ch.depth != 0 {
+		t.Errorf("with no room: %v", ch)
+	}
+}
+
+// TestResetKeepsCosts: the next request starts with what passes and drafts cost.
+func TestResetKeepsCosts(t *testing.T) {
+	c := newController(1, 0, true)
+	d := drafting{cost: 0.0005, accept: always(0.9)}
+	simulate(500, &c, flat, d)
+	before := c.pass.at(9)
+	c.reset()
+	if c.pass.at(9) != before || c.next(MaxDepth).depth < 4 {
+		t.Errorf("pass of 9 rows %v, was %v; first choice %v", c.pass.at(9), before, c.next(MaxDepth))
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	c := newController(3, 0, true)
+	d := drafting{cost: 0.00005, accept: always(0.99)}
+	simulate(500, &c, flat, d, d, d)
+	for b.Loop() {
+		c.next(MaxDepth)
+	}
+}
