@@ -61,6 +61,8 @@ type Pass struct {
 	Tree []uint64
 	// Mass, if not nil, receives the attention that chunks were given.
 	Mass *Mass
+
+	bias func(layer, head, t int) []float32
 }
 
 // Row is the place of one token of a pass.
@@ -200,4 +202,9 @@ func checkParents(rows int, parents []int32) {
 
 // Bias returns what is added to the scores of a tile's slots, or nil: log2 of
 // the number of tokens that a slot stands for.
-func (p *Pass) Bias(layer, head, t int) []float32 { return nil }
+func (p *Pass) Bias(layer, head, t int) []float32 {
+	if p.bias == nil {
+		return nil
+	}
+	return p.bias(layer, head, t)
+}

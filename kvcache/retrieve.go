@@ -25,11 +25,15 @@ const (
 // up to date after each pass over the full cache; only chunks that changed are
 // copied.
 //
-// The view's slots hold the chosen chunks, in no particular order, and after
-// them the window; keys are rotated by their place in the sequence, and
-// softmax does not mind the order. While the whole sequence fits the budget,
-// slot i holds token i, as in the full cache: then the view gives the same
-// bits.
+// The view's slots hold stand-ins, in whole tiles, then the chosen chunks, in
+// no particular order, and after them the window; keys are rotated by their
+// place in the sequence, and softmax does not mind the order. While the whole
+// sequence fits the budget, slot i holds token i, as in the full cache: then
+// the view gives the same bits.
+//
+// A stand-in is one slot for those of a run of tokens that are not chosen: the
+// means of their keys and values, with the logarithm of their number added to
+// its score. Attention that is spread thinly over the text needs them.
 type View struct {
 	*Store
 	full *Full
@@ -37,8 +41,11 @@ type View struct {
 	team *par.Team
 	pass Pass
 
+	means   *Store   // slot c holds the means of chunk c of the full cache
+	meant   int      // chunks that have them
 	choices []choice // (layers·heads)
-	chosen  int      // chunks before the window
+	stands  int      // tiles of stand-ins
+	chosen  int      // chunks between stand-ins and window
 	start   int      // the chunk of the full cache with which the window begins
 	synced  int      // tokens that are as in the full cache
 	length  int
@@ -56,6 +63,9 @@ type ViewOptions struct {
 	// Sinks and Window are the first and the newest tokens, always shown.
 	Sinks, Window int
 	Rule          Rule
+	// StandIn is how many tokens a stand-in stands for, a multiple of
+	// kernel.Chunk, or 0 for none. Stand-ins do not count to the budget.
+	StandIn int
 }
 
 // Minimum is the smallest budget that leaves room for a chosen chunk.
@@ -63,18 +73,30 @@ func (o ViewOptions) Minimum() int { return chunks(o.Sinks)*kernel.Chunk + o.Win
 
 // choice is the chunks that a layer's head has in the view.
 type choice struct {
-	at     []int32 // the chunk of the full cache at each place, or -1
-	wanted []uint32
-	stamp  uint32
+	at     []int32   // the chunk of the full cache at each place, or -1
+	chosen []bool    // by chunk of the full cache: whether it is in at
+	wanted []bool    // the same for the choice that is being made
+	bias   []float32 // of the stand-ins
 	scores []float32
-	means  []float32 // (chunks, dim): mean keys, for ByMean
 	free   []int32
+	key    []float32 // of one slot
+	value  []float32
+	sum    []float32 // of several keys and values
+	stood  int       // chunks that stand-ins were made of
+	dirty  []int32   // chunks that came or went since
 }
 
 // NewView makes a view of full, whose passes must record mass.
-func NewView(store *Store, full *Full, team *par.Team, opt ViewOptions) *View {
-	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}}
+func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
+	store := NewStore(full.shape, set)
+	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}, means: NewStore(full.shape, set)}
 	v.choices = make([]choice, store.shape.Layers*store.shape.Heads)
+	for i := range v.choices {
+		c := &v.choices[i]
+		d := store.shape.Dim
+		c.key, c.value, c.sum = make([]float32, d), make([]float32, d), make([]float32, 2*d)
+	}
+	v.pass.bias = v.bias
 	v.refresh = v.refreshShare
 	return v
 }
@@ -85,7 +107,17 @@ func chunks(tokens int) int { return (tokens + kernel.Chunk - 1) / kernel.Chunk 
 func (v *View) Len() int { return v.length }
 
 // slot is where token i of the window is.
-func (v *View) slot(i int) int { return (v.chosen-v.start)*kernel.Chunk + i }
+func (v *View) slot(i int) int {
+	return v.stands*kernel.Tile + (v.chosen-v.start)*kernel.Chunk + i
+}
+
+// bias is what is added to the scores of a tile.
+func (v *View) bias(layer, head, t int) []float32 {
+	if t >= v.stands {
+		return nil
+	}
+	return v.choices[layer*v.shape.Heads+head].bias[t*kernel.Tile : (t+1)*kernel.Tile]
+}
 
 // Begin makes room for rows after the newest token.
 func (v *View) Begin(rows int, parents []int32) (*Pass, error) {
@@ -110,10 +142,17 @@ func (v *View) Rewind(n int) {
 	}
 	v.length, v.synced = n, min(v.synced, n)
 	if n < v.start*kernel.Chunk {
-		v.chosen, v.start, v.length, v.synced = 0, 0, 0, 0
-		for i := range v.choices {
-			v.choices[i].at, v.choices[i].means = v.choices[i].at[:0], v.choices[i].means[:0]
-		}
+		v.clear()
+	}
+}
+
+// clear empties the view.
+func (v *View) clear() {
+	v.stands, v.chosen, v.start, v.length, v.synced, v.meant = 0, 0, 0, 0, 0, 0
+	for i := range v.choices {
+		c := &v.choices[i]
+		c.at, c.stood = c.at[:0], 0
+		clear(c.chosen)
 	}
 }
 
@@ -128,19 +167,22 @@ func (v *View) Keep(base int, path []int32) {
 // chunks anew and copies what it lacks.
 func (v *View) Refresh() {
 	n := v.full.Len()
-	if n+spare <= v.opt.Budget {
-		if v.chosen > 0 || v.start > 0 {
-			v.Rewind(0)
-		}
-	} else if window := v.opt.Window; v.chosen == 0 || n-v.start*kernel.Chunk > window+spare || n < v.start*kernel.Chunk {
-		v.start = max(0, n-window) / kernel.Chunk
-		v.chosen = min((v.opt.Budget-window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
+	if n < v.start*kernel.Chunk || n+spare <= v.opt.Budget && v.chosen > 0 {
+		v.clear()
+	}
+	if n+spare > v.opt.Budget && (v.chosen == 0 || n-v.start*kernel.Chunk > v.opt.Window+spare) {
+		v.start = max(0, n-v.opt.Window) / kernel.Chunk
+		v.chosen = min((v.opt.Budget-v.opt.Window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
 		v.synced = v.start * kernel.Chunk
+		if per := v.opt.StandIn; per > 0 {
+			v.stands = (v.start*kernel.Chunk/per + kernel.Tile - 1) / kernel.Tile
+		}
 	}
 	v.synced = min(v.synced, n)
 	v.reserve(v.slot(n))
+	v.means.reserve(v.start)
 	v.team.Run(v.refresh)
-	v.length, v.synced = n, n
+	v.length, v.synced, v.meant = n, n, v.start
 }
 
 // refreshShare does the layers and heads that fall to a worker.
@@ -148,81 +190,145 @@ func (v *View) refreshShare(w *par.Worker) {
 	for i := range w.Each(len(v.choices)) {
 		layer, head := i/v.shape.Heads, i%v.shape.Heads
 		if v.chosen > 0 {
-			v.choose(layer, head, &v.choices[i])
+			c := &v.choices[i]
+			if v.opt.StandIn > 0 || v.opt.Rule == ByMean {
+				v.average(layer, head, c)
+			}
+			v.choose(layer, head, c)
+			if v.opt.StandIn > 0 {
+				v.standIn(layer, head, c)
+			}
 		}
 		for c := v.synced / kernel.Chunk; c < chunks(v.full.Len()); c++ {
-			v.copyChunk(layer, head, v.chosen-v.start+c, v.full.Store, c)
+			v.copyChunk(layer, head, v.slot(0)/kernel.Chunk+c, v.full.Store, c)
 		}
+	}
+}
+
+// average makes the means of chunks that have left the window.
+func (v *View) average(layer, head int, c *choice) {
+	const perTile = kernel.Tile / kernel.Chunk
+	for at := v.meant; at < v.start; at++ {
+		v.kv.Mean(c.key, c.value, v.full.Tile(layer, head, at/perTile), at%perTile)
+		v.means.Put(layer, head, at, c.key, c.value)
 	}
 }
 
 // choose brings the chosen chunks of a layer's head up to date.
 func (v *View) choose(layer, head int, c *choice) {
+	place := v.stands * (kernel.Tile / kernel.Chunk) // of the first chosen chunk
 	for len(c.at) < v.chosen {
 		c.at = append(c.at, -1)
 	}
-	c.at = c.at[:v.chosen]
 	if len(c.wanted) < v.start {
-		c.wanted = append(c.wanted, make([]uint32, 2*v.start-len(c.wanted))...)
+		more := make([]bool, 2*v.start-len(c.wanted))
+		c.wanted, c.chosen = append(c.wanted, more...), append(c.chosen, more...)
 	}
-	c.stamp += 2
-	want, have := c.stamp, c.stamp+1
+	clear(c.wanted[:v.start])
 	v.want(layer, head, c)
-	c.free = c.free[:0]
-	for place, chunk := range c.at {
-		if chunk >= 0 && int(chunk) < v.start && c.wanted[chunk] == want {
-			c.wanted[chunk] = have
-		} else {
-			c.free = append(c.free, int32(place))
+	c.free, c.dirty = c.free[:0], c.dirty[:0]
+	for i, chunk := range c.at {
+		switch {
+		case chunk < 0:
+			c.free = append(c.free, int32(i))
+		case !c.wanted[chunk]:
+			c.chosen[chunk] = false
+			c.dirty = append(c.dirty, chunk)
+			c.free = append(c.free, int32(i))
 		}
 	}
 	for chunk := 0; chunk < v.start && len(c.free) > 0; chunk++ {
-		if c.wanted[chunk] != want {
+		if !c.wanted[chunk] || c.chosen[chunk] {
 			continue
 		}
-		place := c.free[len(c.free)-1]
+		i := c.free[len(c.free)-1]
 		c.free = c.free[:len(c.free)-1]
-		c.at[place] = int32(chunk)
-		v.copyChunk(layer, head, int(place), v.full.Store, chunk)
+		c.at[i] = int32(chunk)
+		c.chosen[chunk] = true
+		c.dirty = append(c.dirty, int32(chunk))
+		v.copyChunk(layer, head, place+int(i), v.full.Store, chunk)
 	}
 }
 
-// want stamps the v.chosen chunks that the view should show of those before
-// the window.
+// standIn brings the stand-ins of a layer's head up to date: those of new runs,
+// and of runs of which a chunk was chosen or given up.
+func (v *View) standIn(layer, head int, c *choice) {
+	per := v.opt.StandIn / kernel.Chunk
+	runs := v.start / per
+	for len(c.bias) < v.stands*kernel.Tile {
+		c.bias = append(c.bias, float32(math.Inf(-1)))
+	}
+	done := c.stood / per
+	for run := done; run < runs; run++ {
+		v.standFor(layer, head, c, run)
+	}
+	for _, chunk := range c.dirty {
+		if run := int(chunk) / per; run < done {
+			v.standFor(layer, head, c, run)
+		}
+	}
+	c.stood = runs * per
+}
+
+// standFor makes the stand-in of a run.
+func (v *View) standFor(layer, head int, c *choice, run int) {
+	per, d := v.opt.StandIn/kernel.Chunk, v.shape.Dim
+	key, value := c.sum[:d], c.sum[d:]
+	clear(c.sum)
+	n := float32(0)
+	for chunk := run * per; chunk < (run+1)*per; chunk++ {
+		if c.chosen[chunk] {
+			continue
+		}
+		v.means.Get(layer, head, chunk, c.key, c.value)
+		for i := range d {
+			key[i] += c.key[i]
+			value[i] += c.value[i]
+		}
+		n++
+	}
+	c.bias[run] = float32(math.Log2(float64(n * kernel.Chunk))) // -Inf for none
+	if n == 0 {
+		return
+	}
+	for i := range c.sum {
+		c.sum[i] /= n
+	}
+	v.Put(layer, head, run, key, value)
+}
+
+// want marks the v.chosen chunks that the view should show of those before the
+// window.
 func (v *View) want(layer, head int, c *choice) {
 	per := v.opt.Chunk / kernel.Chunk
-	groups := v.start / per // a rest at the end is too near to matter
+	groups := v.start / per
 	scores := v.scores(layer, head, c, per, groups)
-	sinks := chunks(v.opt.Sinks)
-	for g := range min((sinks+per-1)/per, groups) {
+	for g := range min((chunks(v.opt.Sinks)+per-1)/per, groups) {
 		scores[g] = float32(math.Inf(1))
 	}
 	left := v.chosen
-	threshold := nth(append(c.scores[groups:groups], scores...), min(v.chosen/per, groups))
-	stamp := func(g int) {
-		for i := g * per; i < (g+1)*per && left > 0; i++ {
-			c.wanted[i] = c.stamp
-			left--
-		}
-	}
-	for g, s := range scores {
-		if s > threshold {
-			stamp(g)
-		}
-	}
-	// Ties, and chunks that fill up what is left, the newest first.
-	for g := groups - 1; g >= 0 && left > 0; g-- {
-		if c.wanted[g*per] != c.stamp {
-			if scores[g] == threshold {
-				stamp(g)
+	want := func(g int) {
+		for i := g * per; i < min((g+1)*per, v.start) && left > 0; i++ {
+			if !c.wanted[i] {
+				c.wanted[i] = true
+				left--
 			}
 		}
 	}
-	for i := v.start - 1; i >= 0 && left > 0; i-- {
-		if c.wanted[i] != c.stamp {
-			c.wanted[i] = c.stamp
-			left--
+	threshold := nth(append(scores, scores...)[groups:], min(v.chosen/per, groups))
+	for g, s := range scores {
+		if s > threshold {
+			want(g)
 		}
+	}
+	// Ties, and what does not make a group, the newest first.
+	for g := groups - 1; g >= 0 && left > 0; g-- {
+		if scores[g] == threshold {
+			want(g)
+		}
+	}
+	for g := groups; g >= 0 && left > 0; g-- {
+		want(g)
 	}
 }
 
@@ -282,28 +388,17 @@ func nth(x []float32, n int) float32 {
 // meanScores ranks chunks by the softmax of the newest query with their mean
 // keys, summed over the heads of the group.
 func (v *View) meanScores(layer, head int, c *choice) []float32 {
-	dim := v.shape.Dim
-	key, value := make([]float32, dim), make([]float32, dim)
-	for at := len(c.means) / dim; at < v.start; at++ {
-		c.means = append(c.means, make([]float32, dim)...)
-		mean := c.means[at*dim:]
-		for s := range kernel.Chunk {
-			v.full.Get(layer, head, at*kernel.Chunk+s, key, value)
-			for i, k := range key {
-				mean[i] += k / kernel.Chunk
-			}
-		}
-	}
 	out := make([]float32, v.start)
 	one := make([]float64, v.start)
 	for _, q := range v.full.pass.Mass.queriesOf(layer, head) {
 		sum, largest := 0.0, math.Inf(-1)
 		for i := range one {
+			v.means.Get(layer, head, i, c.key, c.value)
 			dot := float32(0)
-			for j, k := range c.means[i*dim : (i+1)*dim] {
+			for j, k := range c.key {
 				dot += float32(k * q[j])
 			}
-			one[i] = float64(dot) / math.Sqrt(float64(dim))
+			one[i] = float64(dot) / math.Sqrt(float64(len(q)))
 			largest = max(largest, one[i])
 		}
 		for i := range one {

@@ -30,6 +30,7 @@ type Session struct {
 	cos, sin []float32  // (rows, pairs)
 	scos     []float32  // (rows, pairs): as the sinks see the rows
 	ssin     []float32
+	turned   []float32 // (workers, HeadDim): a query as the sinks see it
 
 	ctx   context.Context
 	batch model.Batch
@@ -49,11 +50,12 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 		m: m, team: team, maxRows: maxRows,
 		attn: model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, maxRows, team.Size()),
 		x:    make([]float32, maxRows*m.Dim),
-		h:    acts(m.Dim), q: acts(q), k: acts(kv), v: acts(kv), a: acts(q),
-		gate: acts(m.FFN), up: acts(m.FFN), f: acts(m.FFN), y: acts(m.Dim),
-		logits: model.NewActs(m.set, min(maxLogits, maxRows), m.Vocab),
+		h:    input(m.Dim), q: output(q), k: output(kv), v: output(kv), a: input(q),
+		gate: output(m.FFN), up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
+		logits: model.NewActs(min(maxLogits, maxRows), m.Vocab),
 		cos:    angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
+	s.turned = make([]float32, team.Size()*m.HeadDim)
 	s.run = s.forward
 	return s
 }
@@ -171,7 +173,6 @@ func (s *Session) head(w *par.Worker) {
 func (s *Session) rotateAndStore(w *par.Worker, l int) {
 	m, d, pairs := s.m, s.m.HeadDim, s.m.rope.Pairs()
 	group := m.Heads / m.KVHeads
-	var turned [maxHeadDim]float32
 	lo, hi := w.Share(len(s.batch.Tokens)*m.KVHeads, 1)
 	for i := lo; i < hi; i++ {
 		r, kv := i/m.KVHeads, i%m.KVHeads
@@ -183,7 +184,7 @@ func (s *Session) rotateAndStore(w *par.Worker, l int) {
 			q := s.q.Row(r, m.Heads*d)[h*d : (h+1)*d]
 			var sinks []float32
 			if s.pass.Sinks {
-				sinks = turned[:d]
+				sinks = s.turned[w.ID*d : (w.ID+1)*d]
 				copy(sinks, q)
 				m.set.Rope(sinks, s.scos[r*pairs:(r+1)*pairs], s.ssin[r*pairs:(r+1)*pairs])
 			}
