@@ -52,11 +52,11 @@ panel:
 	MOVQ  blocks+48(FP), CX
 
 pass0:
-	PREFETCHT0   2048(DX)
-	PREFETCHT0   2112(DX)
-	PREFETCHT0   2176(DX)
-	PREFETCHT0   2240(DX)
-	PREFETCHT0   2304(DX)
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
 	VMOVDQU      (DX), Y4
 	VPAND        Y0, Y4, Y3
 	VPBROADCASTD (SI), Y5
@@ -239,7 +239,7 @@ pass0:
 	RET
 
 // func matMulQ4Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ4Rows2AVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -258,6 +258,11 @@ panel:
 	MOVQ  blocks+48(FP), R8
 
 pass0:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
 	VMOVDQU      (DX), Y7
 	VPAND        Y0, Y7, Y6
 	VPBROADCASTD (SI), Y5
@@ -548,7 +553,7 @@ pass0:
 	RET
 
 // func matMulQ4Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ4Rows4AVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -568,6 +573,11 @@ panel:
 	MOVQ  blocks+48(FP), R9
 
 pass0:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
 	VMOVDQU      (DX), Y9
 	VPAND        Y0, Y9, Y8
 	VPBROADCASTD (SI), Y5
@@ -1115,11 +1125,11 @@ panel:
 	MOVQ   blocks+48(FP), CX
 
 pass0:
-	PREFETCHT0       2048(DX)
-	PREFETCHT0       2112(DX)
-	PREFETCHT0       2176(DX)
-	PREFETCHT0       2240(DX)
-	PREFETCHT0       2304(DX)
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
 	VMOVDQU32        (DX), Z3
 	VPANDD           Z0, Z3, Z4
 	VPXORD           Z2, Z2, Z2
@@ -1188,7 +1198,7 @@ pass0:
 	RET
 
 // func matMulQ4Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ4Rows2AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -1205,6 +1215,11 @@ panel:
 	MOVQ   blocks+48(FP), R8
 
 pass0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
 	VMOVDQU32        (DX), Z5
 	VPANDD           Z0, Z5, Z6
 	VPXORD           Z3, Z3, Z3
@@ -1297,7 +1312,7 @@ pass0:
 	RET
 
 // func matMulQ4Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ4Rows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -1317,6 +1332,11 @@ panel:
 	MOVQ   blocks+48(FP), R9
 
 pass0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
 	VMOVDQU32        (DX), Z9
 	VPANDD           Z0, Z9, Z10
 	VPXORD           Z5, Z5, Z5
@@ -1457,7 +1477,7 @@ pass0:
 	RET
 
 // func matMulQ4Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ4Rows8AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -1483,6 +1503,11 @@ panel:
 	MOVQ   blocks+48(FP), R11
 
 pass0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
 	VMOVDQU32        (DX), Z17
 	VPANDD           Z0, Z17, Z18
 	VPXORD           Z9, Z9, Z9
@@ -1736,15 +1761,15 @@ panel:
 	MOVQ  blocks+48(FP), CX
 
 pass0:
-	PREFETCHT0   2048(DX)
-	PREFETCHT0   2112(DX)
-	PREFETCHT0   2176(DX)
-	PREFETCHT0   2240(DX)
-	PREFETCHT0   2304(DX)
-	PREFETCHT0   2368(DX)
-	PREFETCHT0   2432(DX)
-	PREFETCHT0   2496(DX)
-	PREFETCHT0   2560(DX)
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
+	PREFETCHT0   4416(DX)
+	PREFETCHT0   4480(DX)
+	PREFETCHT0   4544(DX)
+	PREFETCHT0   4608(DX)
 	VPBROADCASTD 80(SI), Y3
 	VMOVDQU      (DX), Y4
 	VPAND        Y0, Y4, Y5
@@ -1917,7 +1942,7 @@ pass0:
 	RET
 
 // func matMulQ8Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ8Rows2AVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -1936,6 +1961,15 @@ panel:
 	MOVQ  blocks+48(FP), R8
 
 pass0:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
+	PREFETCHT0   4416(DX)
+	PREFETCHT0   4480(DX)
+	PREFETCHT0   4544(DX)
+	PREFETCHT0   4608(DX)
 	VPBROADCASTD 80(SI), Y5
 	VPBROADCASTD 80(SI)(DI*1), Y6
 	VMOVDQU      (DX), Y7
@@ -2216,7 +2250,7 @@ pass0:
 	RET
 
 // func matMulQ8Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ8Rows4AVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -2236,6 +2270,15 @@ panel:
 	MOVQ  blocks+48(FP), R9
 
 pass0:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
+	PREFETCHT0   4416(DX)
+	PREFETCHT0   4480(DX)
+	PREFETCHT0   4544(DX)
+	PREFETCHT0   4608(DX)
 	VPBROADCASTD 80(SI), Y5
 	VPBROADCASTD 80(SI)(DI*1), Y6
 	VPBROADCASTD 80(SI)(DI*2), Y7
@@ -2773,15 +2816,15 @@ panel:
 	MOVQ   blocks+48(FP), CX
 
 pass0:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT0    2304(DX)
-	PREFETCHT0    2368(DX)
-	PREFETCHT0    2432(DX)
-	PREFETCHT0    2496(DX)
-	PREFETCHT0    2560(DX)
+	PREFETCHT0    4096(DX)
+	PREFETCHT0    4160(DX)
+	PREFETCHT0    4224(DX)
+	PREFETCHT0    4288(DX)
+	PREFETCHT0    4352(DX)
+	PREFETCHT0    4416(DX)
+	PREFETCHT0    4480(DX)
+	PREFETCHT0    4544(DX)
+	PREFETCHT0    4608(DX)
 	VPBROADCASTD  80(SI), Z2
 	VMOVDQU32     (DX), Z3
 	VPANDD        Z0, Z3, Z4
@@ -2844,7 +2887,7 @@ pass0:
 	RET
 
 // func matMulQ8Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ8Rows2AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -2861,6 +2904,15 @@ panel:
 	MOVQ   blocks+48(FP), R8
 
 pass0:
+	PREFETCHT0    4096(DX)
+	PREFETCHT0    4160(DX)
+	PREFETCHT0    4224(DX)
+	PREFETCHT0    4288(DX)
+	PREFETCHT0    4352(DX)
+	PREFETCHT0    4416(DX)
+	PREFETCHT0    4480(DX)
+	PREFETCHT0    4544(DX)
+	PREFETCHT0    4608(DX)
 	VPBROADCASTD  80(SI), Z3
 	VPBROADCASTD  80(SI)(DI*1), Z4
 	VMOVDQU32     (DX), Z5
@@ -2946,7 +2998,7 @@ pass0:
 	RET
 
 // func matMulQ8Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ8Rows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -2966,6 +3018,15 @@ panel:
 	MOVQ   blocks+48(FP), R9
 
 pass0:
+	PREFETCHT0    4096(DX)
+	PREFETCHT0    4160(DX)
+	PREFETCHT0    4224(DX)
+	PREFETCHT0    4288(DX)
+	PREFETCHT0    4352(DX)
+	PREFETCHT0    4416(DX)
+	PREFETCHT0    4480(DX)
+	PREFETCHT0    4544(DX)
+	PREFETCHT0    4608(DX)
 	VPBROADCASTD  80(SI), Z5
 	VPBROADCASTD  80(SI)(DI*1), Z6
 	VPBROADCASTD  80(SI)(DI*2), Z7
@@ -3097,7 +3158,7 @@ pass0:
 	RET
 
 // func matMulQ8Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ8Rows8AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -3123,6 +3184,15 @@ panel:
 	MOVQ   blocks+48(FP), R11
 
 pass0:
+	PREFETCHT0    4096(DX)
+	PREFETCHT0    4160(DX)
+	PREFETCHT0    4224(DX)
+	PREFETCHT0    4288(DX)
+	PREFETCHT0    4352(DX)
+	PREFETCHT0    4416(DX)
+	PREFETCHT0    4480(DX)
+	PREFETCHT0    4544(DX)
+	PREFETCHT0    4608(DX)
 	VPBROADCASTD  80(SI), Z9
 	VPBROADCASTD  80(SI)(DI*1), Z10
 	VPBROADCASTD  80(SI)(DI*2), Z11
@@ -3363,16 +3433,16 @@ panel:
 	MOVQ  blocks+48(FP), CX
 
 pass0:
-	PREFETCHT0   2048(DX)
-	PREFETCHT0   2112(DX)
-	PREFETCHT0   2176(DX)
-	PREFETCHT0   2240(DX)
-	PREFETCHT0   2304(DX)
-	PREFETCHT0   2368(DX)
-	PREFETCHT0   2432(DX)
-	PREFETCHT0   2496(DX)
-	PREFETCHT0   2560(DX)
-	PREFETCHT0   2624(DX)
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
+	PREFETCHT0   4416(DX)
+	PREFETCHT0   4480(DX)
+	PREFETCHT0   4544(DX)
+	PREFETCHT0   4608(DX)
+	PREFETCHT0   4672(DX)
 	VPBROADCASTD 84(SI), Y3
 	VMOVDQU      (DX), Y4
 	VPAND        Y0, Y4, Y5
@@ -3565,7 +3635,7 @@ pass0:
 	RET
 
 // func matMulQ8x16Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ8x16Rows2AVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -3584,6 +3654,16 @@ panel:
 	MOVQ  blocks+48(FP), R8
 
 pass0:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
+	PREFETCHT0   4416(DX)
+	PREFETCHT0   4480(DX)
+	PREFETCHT0   4544(DX)
+	PREFETCHT0   4608(DX)
+	PREFETCHT0   4672(DX)
 	VPBROADCASTD 84(SI), Y5
 	VPBROADCASTD 84(SI)(DI*1), Y6
 	VMOVDQU      (DX), Y7
@@ -3898,7 +3978,7 @@ pass0:
 	RET
 
 // func matMulQ8x16Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ8x16Rows4AVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -3918,6 +3998,16 @@ panel:
 	MOVQ  blocks+48(FP), R9
 
 pass0:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
+	PREFETCHT0   4224(DX)
+	PREFETCHT0   4288(DX)
+	PREFETCHT0   4352(DX)
+	PREFETCHT0   4416(DX)
+	PREFETCHT0   4480(DX)
+	PREFETCHT0   4544(DX)
+	PREFETCHT0   4608(DX)
+	PREFETCHT0   4672(DX)
 	VPBROADCASTD 84(SI), Y5
 	VPBROADCASTD 84(SI)(DI*1), Y6
 	VPBROADCASTD 84(SI)(DI*2), Y7
@@ -4517,16 +4607,16 @@ panel:
 	MOVQ   blocks+48(FP), CX
 
 pass0:
-	PREFETCHT0       2048(DX)
-	PREFETCHT0       2112(DX)
-	PREFETCHT0       2176(DX)
-	PREFETCHT0       2240(DX)
-	PREFETCHT0       2304(DX)
-	PREFETCHT0       2368(DX)
-	PREFETCHT0       2432(DX)
-	PREFETCHT0       2496(DX)
-	PREFETCHT0       2560(DX)
-	PREFETCHT0       2624(DX)
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
+	PREFETCHT0       4416(DX)
+	PREFETCHT0       4480(DX)
+	PREFETCHT0       4544(DX)
+	PREFETCHT0       4608(DX)
+	PREFETCHT0       4672(DX)
 	VPBROADCASTD     84(SI), Z2
 	VMOVDQU32        (DX), Z3
 	VPANDD           Z0, Z3, Z4
@@ -4597,7 +4687,7 @@ pass0:
 	RET
 
 // func matMulQ8x16Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ8x16Rows2AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -4614,6 +4704,16 @@ panel:
 	MOVQ   blocks+48(FP), R8
 
 pass0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
+	PREFETCHT0       4416(DX)
+	PREFETCHT0       4480(DX)
+	PREFETCHT0       4544(DX)
+	PREFETCHT0       4608(DX)
+	PREFETCHT0       4672(DX)
 	VPBROADCASTD     84(SI), Z3
 	VPBROADCASTD     84(SI)(DI*1), Z4
 	VMOVDQU32        (DX), Z5
@@ -4712,7 +4812,7 @@ pass0:
 	RET
 
 // func matMulQ8x16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ8x16Rows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -4732,6 +4832,16 @@ panel:
 	MOVQ   blocks+48(FP), R9
 
 pass0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
+	PREFETCHT0       4416(DX)
+	PREFETCHT0       4480(DX)
+	PREFETCHT0       4544(DX)
+	PREFETCHT0       4608(DX)
+	PREFETCHT0       4672(DX)
 	VPBROADCASTD     84(SI), Z5
 	VPBROADCASTD     84(SI)(DI*1), Z6
 	VPBROADCASTD     84(SI)(DI*2), Z7
@@ -4886,7 +4996,7 @@ pass0:
 	RET
 
 // func matMulQ8x16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·matMulQ8x16Rows8AVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -4912,6 +5022,16 @@ panel:
 	MOVQ   blocks+48(FP), R11
 
 pass0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
+	PREFETCHT0       4224(DX)
+	PREFETCHT0       4288(DX)
+	PREFETCHT0       4352(DX)
+	PREFETCHT0       4416(DX)
+	PREFETCHT0       4480(DX)
+	PREFETCHT0       4544(DX)
+	PREFETCHT0       4608(DX)
+	PREFETCHT0       4672(DX)
 	VPBROADCASTD     84(SI), Z9
 	VPBROADCASTD     84(SI)(DI*1), Z10
 	VPBROADCASTD     84(SI)(DI*2), Z11
@@ -5178,7 +5298,7 @@ pass0:
 	RET
 
 // func matMulF32Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulF32Rows1AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5214,6 +5334,10 @@ wideInput:
 	VMOVUPS      32(DX)(CX*2), Y13
 	VMOVUPS      (DX)(DI*1), Y14
 	VMOVUPS      32(DX)(DI*1), Y15
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(CX*1)
+	PREFETCHT0   4096(DX)(CX*2)
+	PREFETCHT0   4096(DX)(DI*1)
 	VBROADCASTSS (SI), Y16
 	VFMADD231PS  Y8, Y16, Y0
 	VFMADD231PS  Y9, Y16, Y1
@@ -5256,6 +5380,7 @@ narrow:
 narrowInput:
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
@@ -5278,7 +5403,7 @@ done:
 	RET
 
 // func matMulF32Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulF32Rows2AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5309,6 +5434,8 @@ wideInput:
 	VMOVUPS      32(DX), Y9
 	VMOVUPS      (DX)(R8*1), Y10
 	VMOVUPS      32(DX)(R8*1), Y11
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R8*1)
 	VBROADCASTSS (SI), Y12
 	VFMADD231PS  Y8, Y12, Y0
 	VFMADD231PS  Y9, Y12, Y1
@@ -5353,6 +5480,7 @@ narrow:
 narrowInput:
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
@@ -5381,7 +5509,7 @@ done:
 	RET
 
 // func matMulF32Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulF32Rows4AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5411,6 +5539,7 @@ narrow:
 narrowInput:
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -5451,7 +5580,7 @@ done:
 	RET
 
 // func matMulF32Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF32Rows1AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5479,6 +5608,10 @@ wideInput:
 	VMOVUPS      (DX)(CX*1), Z5
 	VMOVUPS      (DX)(CX*2), Z6
 	VMOVUPS      (DX)(DI*1), Z7
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(CX*1)
+	PREFETCHT0   4096(DX)(CX*2)
+	PREFETCHT0   4096(DX)(DI*1)
 	VBROADCASTSS (SI), Z8
 	VFMADD231PS  Z4, Z8, Z0
 	VFMADD231PS  Z5, Z8, Z1
@@ -5511,6 +5644,7 @@ narrow:
 
 narrowInput:
 	VMOVUPS      (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z9
 	ADDQ         $0x00000040, DX
@@ -5531,7 +5665,7 @@ done:
 	RET
 
 // func matMulF32Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF32Rows2AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5563,6 +5697,10 @@ wideInput:
 	VMOVUPS      (DX)(R8*1), Z9
 	VMOVUPS      (DX)(R8*2), Z10
 	VMOVUPS      (DX)(R9*1), Z11
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R8*1)
+	PREFETCHT0   4096(DX)(R8*2)
+	PREFETCHT0   4096(DX)(R9*1)
 	VBROADCASTSS (SI), Z12
 	VFMADD231PS  Z8, Z12, Z0
 	VFMADD231PS  Z9, Z12, Z1
@@ -5606,6 +5744,7 @@ narrow:
 
 narrowInput:
 	VMOVUPS      (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z13
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -5630,7 +5769,7 @@ done:
 	RET
 
 // func matMulF32Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF32Rows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5671,6 +5810,10 @@ wideInput:
 	VMOVUPS      (DX)(R9*1), Z17
 	VMOVUPS      (DX)(R9*2), Z18
 	VMOVUPS      (DX)(R10*1), Z19
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R9*1)
+	PREFETCHT0   4096(DX)(R9*2)
+	PREFETCHT0   4096(DX)(R10*1)
 	VBROADCASTSS (SI), Z20
 	VFMADD231PS  Z16, Z20, Z0
 	VFMADD231PS  Z17, Z20, Z1
@@ -5736,6 +5879,7 @@ narrow:
 
 narrowInput:
 	VMOVUPS      (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z21
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -5768,7 +5912,7 @@ done:
 	RET
 
 // func matMulF32Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF32Rows8AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5808,6 +5952,8 @@ wide:
 wideInput:
 	VMOVUPS      (DX), Z16
 	VMOVUPS      (DX)(R11*1), Z17
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R11*1)
 	VBROADCASTSS (SI), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -5883,6 +6029,7 @@ narrow:
 
 narrowInput:
 	VMOVUPS      (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z19
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -5931,7 +6078,7 @@ done:
 	RET
 
 // func matMulF16Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulF16Rows1AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -5967,6 +6114,10 @@ wideInput:
 	VCVTPH2PS    16(DX)(CX*2), Y13
 	VCVTPH2PS    (DX)(DI*1), Y14
 	VCVTPH2PS    16(DX)(DI*1), Y15
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(CX*1)
+	PREFETCHT0   4096(DX)(CX*2)
+	PREFETCHT0   4096(DX)(DI*1)
 	VBROADCASTSS (SI), Y16
 	VFMADD231PS  Y8, Y16, Y0
 	VFMADD231PS  Y9, Y16, Y1
@@ -6009,6 +6160,7 @@ narrow:
 narrowInput:
 	VCVTPH2PS    (DX), Y2
 	VCVTPH2PS    16(DX), Y3
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
@@ -6031,7 +6183,7 @@ done:
 	RET
 
 // func matMulF16Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulF16Rows2AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6062,6 +6214,8 @@ wideInput:
 	VCVTPH2PS    16(DX), Y9
 	VCVTPH2PS    (DX)(R8*1), Y10
 	VCVTPH2PS    16(DX)(R8*1), Y11
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R8*1)
 	VBROADCASTSS (SI), Y12
 	VFMADD231PS  Y8, Y12, Y0
 	VFMADD231PS  Y9, Y12, Y1
@@ -6106,6 +6260,7 @@ narrow:
 narrowInput:
 	VCVTPH2PS    (DX), Y4
 	VCVTPH2PS    16(DX), Y5
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
@@ -6134,7 +6289,7 @@ done:
 	RET
 
 // func matMulF16Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulF16Rows4AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6164,6 +6319,7 @@ narrow:
 narrowInput:
 	VCVTPH2PS    (DX), Y8
 	VCVTPH2PS    16(DX), Y9
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -6204,7 +6360,7 @@ done:
 	RET
 
 // func matMulF16Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF16Rows1AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6232,6 +6388,10 @@ wideInput:
 	VCVTPH2PS    (DX)(CX*1), Z5
 	VCVTPH2PS    (DX)(CX*2), Z6
 	VCVTPH2PS    (DX)(DI*1), Z7
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(CX*1)
+	PREFETCHT0   4096(DX)(CX*2)
+	PREFETCHT0   4096(DX)(DI*1)
 	VBROADCASTSS (SI), Z8
 	VFMADD231PS  Z4, Z8, Z0
 	VFMADD231PS  Z5, Z8, Z1
@@ -6264,6 +6424,7 @@ narrow:
 
 narrowInput:
 	VCVTPH2PS    (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z9
 	ADDQ         $0x00000020, DX
@@ -6284,7 +6445,7 @@ done:
 	RET
 
 // func matMulF16Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF16Rows2AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6316,6 +6477,10 @@ wideInput:
 	VCVTPH2PS    (DX)(R8*1), Z9
 	VCVTPH2PS    (DX)(R8*2), Z10
 	VCVTPH2PS    (DX)(R9*1), Z11
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R8*1)
+	PREFETCHT0   4096(DX)(R8*2)
+	PREFETCHT0   4096(DX)(R9*1)
 	VBROADCASTSS (SI), Z12
 	VFMADD231PS  Z8, Z12, Z0
 	VFMADD231PS  Z9, Z12, Z1
@@ -6359,6 +6524,7 @@ narrow:
 
 narrowInput:
 	VCVTPH2PS    (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z13
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -6383,7 +6549,7 @@ done:
 	RET
 
 // func matMulF16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF16Rows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6424,6 +6590,10 @@ wideInput:
 	VCVTPH2PS    (DX)(R9*1), Z17
 	VCVTPH2PS    (DX)(R9*2), Z18
 	VCVTPH2PS    (DX)(R10*1), Z19
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R9*1)
+	PREFETCHT0   4096(DX)(R9*2)
+	PREFETCHT0   4096(DX)(R10*1)
 	VBROADCASTSS (SI), Z20
 	VFMADD231PS  Z16, Z20, Z0
 	VFMADD231PS  Z17, Z20, Z1
@@ -6489,6 +6659,7 @@ narrow:
 
 narrowInput:
 	VCVTPH2PS    (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z21
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -6521,7 +6692,7 @@ done:
 	RET
 
 // func matMulF16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulF16Rows8AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6561,6 +6732,8 @@ wide:
 wideInput:
 	VCVTPH2PS    (DX), Z16
 	VCVTPH2PS    (DX)(R11*1), Z17
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R11*1)
 	VBROADCASTSS (SI), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -6636,6 +6809,7 @@ narrow:
 
 narrowInput:
 	VCVTPH2PS    (DX), Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z19
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -6684,7 +6858,7 @@ done:
 	RET
 
 // func matMulBF16Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulBF16Rows1AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6728,6 +6902,10 @@ wideInput:
 	VPSLLD       $0x10, Y14, Y14
 	VPMOVZXWD    16(DX)(DI*1), Y15
 	VPSLLD       $0x10, Y15, Y15
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(CX*1)
+	PREFETCHT0   4096(DX)(CX*2)
+	PREFETCHT0   4096(DX)(DI*1)
 	VBROADCASTSS (SI), Y16
 	VFMADD231PS  Y8, Y16, Y0
 	VFMADD231PS  Y9, Y16, Y1
@@ -6772,6 +6950,7 @@ narrowInput:
 	VPSLLD       $0x10, Y2, Y2
 	VPMOVZXWD    16(DX), Y3
 	VPSLLD       $0x10, Y3, Y3
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
@@ -6794,7 +6973,7 @@ done:
 	RET
 
 // func matMulBF16Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulBF16Rows2AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6829,6 +7008,8 @@ wideInput:
 	VPSLLD       $0x10, Y10, Y10
 	VPMOVZXWD    16(DX)(R8*1), Y11
 	VPSLLD       $0x10, Y11, Y11
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R8*1)
 	VBROADCASTSS (SI), Y12
 	VFMADD231PS  Y8, Y12, Y0
 	VFMADD231PS  Y9, Y12, Y1
@@ -6875,6 +7056,7 @@ narrowInput:
 	VPSLLD       $0x10, Y4, Y4
 	VPMOVZXWD    16(DX), Y5
 	VPSLLD       $0x10, Y5, Y5
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
@@ -6903,7 +7085,7 @@ done:
 	RET
 
 // func matMulBF16Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulBF16Rows4AVX2(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -6935,6 +7117,7 @@ narrowInput:
 	VPSLLD       $0x10, Y8, Y8
 	VPMOVZXWD    16(DX), Y9
 	VPSLLD       $0x10, Y9, Y9
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -6975,7 +7158,7 @@ done:
 	RET
 
 // func matMulBF16Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulBF16Rows1AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -7007,6 +7190,10 @@ wideInput:
 	VPSLLD       $0x10, Z6, Z6
 	VPMOVZXWD    (DX)(DI*1), Z7
 	VPSLLD       $0x10, Z7, Z7
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(CX*1)
+	PREFETCHT0   4096(DX)(CX*2)
+	PREFETCHT0   4096(DX)(DI*1)
 	VBROADCASTSS (SI), Z8
 	VFMADD231PS  Z4, Z8, Z0
 	VFMADD231PS  Z5, Z8, Z1
@@ -7040,6 +7227,7 @@ narrow:
 narrowInput:
 	VPMOVZXWD    (DX), Z0
 	VPSLLD       $0x10, Z0, Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z9
 	ADDQ         $0x00000020, DX
@@ -7060,7 +7248,7 @@ done:
 	RET
 
 // func matMulBF16Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulBF16Rows2AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -7096,6 +7284,10 @@ wideInput:
 	VPSLLD       $0x10, Z10, Z10
 	VPMOVZXWD    (DX)(R9*1), Z11
 	VPSLLD       $0x10, Z11, Z11
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R8*1)
+	PREFETCHT0   4096(DX)(R8*2)
+	PREFETCHT0   4096(DX)(R9*1)
 	VBROADCASTSS (SI), Z12
 	VFMADD231PS  Z8, Z12, Z0
 	VFMADD231PS  Z9, Z12, Z1
@@ -7140,6 +7332,7 @@ narrow:
 narrowInput:
 	VPMOVZXWD    (DX), Z0
 	VPSLLD       $0x10, Z0, Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z13
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -7164,7 +7357,7 @@ done:
 	RET
 
 // func matMulBF16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulBF16Rows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -7209,6 +7402,10 @@ wideInput:
 	VPSLLD       $0x10, Z18, Z18
 	VPMOVZXWD    (DX)(R10*1), Z19
 	VPSLLD       $0x10, Z19, Z19
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R9*1)
+	PREFETCHT0   4096(DX)(R9*2)
+	PREFETCHT0   4096(DX)(R10*1)
 	VBROADCASTSS (SI), Z20
 	VFMADD231PS  Z16, Z20, Z0
 	VFMADD231PS  Z17, Z20, Z1
@@ -7275,6 +7472,7 @@ narrow:
 narrowInput:
 	VPMOVZXWD    (DX), Z0
 	VPSLLD       $0x10, Z0, Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z21
 	VBROADCASTSS (SI)(DI*1), Z1
@@ -7307,7 +7505,7 @@ done:
 	RET
 
 // func matMulBF16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·matMulBF16Rows8AVX512(SB), NOSPLIT, $0-56
 	MOVQ   dst+0(FP), AX
 	MOVQ   ldd+8(FP), CX
@@ -7349,6 +7547,8 @@ wideInput:
 	VPSLLD       $0x10, Z16, Z16
 	VPMOVZXWD    (DX)(R11*1), Z17
 	VPSLLD       $0x10, Z17, Z17
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(R11*1)
 	VBROADCASTSS (SI), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -7425,6 +7625,7 @@ narrow:
 narrowInput:
 	VPMOVZXWD    (DX), Z0
 	VPSLLD       $0x10, Z0, Z0
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z1
 	VFMADD231PS  Z0, Z1, Z19
 	VBROADCASTSS (SI)(DI*1), Z1

@@ -11,51 +11,48 @@ import (
 
 //go:generate go run -C _gen ./products -out ../products_amd64.s -stubs ../products_amd64.go -pkg kernel
 
-// accelerateProducts installs everything but attention. The functions around
-// the products are the same on both tiers, and so is the activation row.
+// accelerateProducts installs all kernels but those of attention. Activation
+// rows are the same on both tiers, and so are the functions around products.
 func accelerateProducts(s *Set, tier cpu.Tier) {
 	s.ActBytes, s.Quantize = actBytes, quantize
 	s.RMSNorm, s.Rope, s.SwiGLU, s.Add = rmsNorm, rope, swiGLU, add
 	switch tier {
 	case cpu.AVX2:
 		s.MatMul = [numFormats]MatMul{
-			Q4:    byRows(Q4, rowKernel[byte]{4, matMulQ4Rows4AVX2}, rowKernel[byte]{2, matMulQ4Rows2AVX2}, rowKernel[byte]{1, matMulQ4Rows1AVX2}),
-			Q8:    byRows(Q8, rowKernel[byte]{4, matMulQ8Rows4AVX2}, rowKernel[byte]{2, matMulQ8Rows2AVX2}, rowKernel[byte]{1, matMulQ8Rows1AVX2}),
-			Q8x16: byRows(Q8x16, rowKernel[byte]{4, matMulQ8x16Rows4AVX2}, rowKernel[byte]{2, matMulQ8x16Rows2AVX2}, rowKernel[byte]{1, matMulQ8x16Rows1AVX2}),
+			Q4:    byRows[byte](Q4, matMulQ4Rows1AVX2, matMulQ4Rows2AVX2, matMulQ4Rows4AVX2),
+			Q8:    byRows[byte](Q8, matMulQ8Rows1AVX2, matMulQ8Rows2AVX2, matMulQ8Rows4AVX2),
+			Q8x16: byRows[byte](Q8x16, matMulQ8x16Rows1AVX2, matMulQ8x16Rows2AVX2, matMulQ8x16Rows4AVX2),
 		}
 		s.MatMulFloat = [numFormats]MatMulFloat{
-			F32:  byRows(F32, rowKernel[float32]{4, matMulF32Rows4AVX2}, rowKernel[float32]{2, matMulF32Rows2AVX2}, rowKernel[float32]{1, matMulF32Rows1AVX2}),
-			F16:  byRows(F16, rowKernel[float32]{4, matMulF16Rows4AVX2}, rowKernel[float32]{2, matMulF16Rows2AVX2}, rowKernel[float32]{1, matMulF16Rows1AVX2}),
-			BF16: byRows(BF16, rowKernel[float32]{4, matMulBF16Rows4AVX2}, rowKernel[float32]{2, matMulBF16Rows2AVX2}, rowKernel[float32]{1, matMulBF16Rows1AVX2}),
+			F32:  byRows[float32](F32, matMulF32Rows1AVX2, matMulF32Rows2AVX2, matMulF32Rows4AVX2),
+			F16:  byRows[float32](F16, matMulF16Rows1AVX2, matMulF16Rows2AVX2, matMulF16Rows4AVX2),
+			BF16: byRows[float32](BF16, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
 		}
 	case cpu.AVX512:
 		s.MatMul = [numFormats]MatMul{
-			Q4:    byRows(Q4, rowKernel[byte]{8, matMulQ4Rows8AVX512}, rowKernel[byte]{4, matMulQ4Rows4AVX512}, rowKernel[byte]{2, matMulQ4Rows2AVX512}, rowKernel[byte]{1, matMulQ4Rows1AVX512}),
-			Q8:    byRows(Q8, rowKernel[byte]{8, matMulQ8Rows8AVX512}, rowKernel[byte]{4, matMulQ8Rows4AVX512}, rowKernel[byte]{2, matMulQ8Rows2AVX512}, rowKernel[byte]{1, matMulQ8Rows1AVX512}),
-			Q8x16: byRows(Q8x16, rowKernel[byte]{8, matMulQ8x16Rows8AVX512}, rowKernel[byte]{4, matMulQ8x16Rows4AVX512}, rowKernel[byte]{2, matMulQ8x16Rows2AVX512}, rowKernel[byte]{1, matMulQ8x16Rows1AVX512}),
+			Q4:    byRows[byte](Q4, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512),
+			Q8:    byRows[byte](Q8, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AVX512),
+			Q8x16: byRows[byte](Q8x16, matMulQ8x16Rows1AVX512, matMulQ8x16Rows2AVX512, matMulQ8x16Rows4AVX512, matMulQ8x16Rows8AVX512),
 		}
 		s.MatMulFloat = [numFormats]MatMulFloat{
-			F32:  byRows(F32, rowKernel[float32]{8, matMulF32Rows8AVX512}, rowKernel[float32]{4, matMulF32Rows4AVX512}, rowKernel[float32]{2, matMulF32Rows2AVX512}, rowKernel[float32]{1, matMulF32Rows1AVX512}),
-			F16:  byRows(F16, rowKernel[float32]{8, matMulF16Rows8AVX512}, rowKernel[float32]{4, matMulF16Rows4AVX512}, rowKernel[float32]{2, matMulF16Rows2AVX512}, rowKernel[float32]{1, matMulF16Rows1AVX512}),
-			BF16: byRows(BF16, rowKernel[float32]{8, matMulBF16Rows8AVX512}, rowKernel[float32]{4, matMulBF16Rows4AVX512}, rowKernel[float32]{2, matMulBF16Rows2AVX512}, rowKernel[float32]{1, matMulBF16Rows1AVX512}),
+			F32:  byRows[float32](F32, matMulF32Rows1AVX512, matMulF32Rows2AVX512, matMulF32Rows4AVX512, matMulF32Rows8AVX512),
+			F16:  byRows[float32](F16, matMulF16Rows1AVX512, matMulF16Rows2AVX512, matMulF16Rows4AVX512, matMulF16Rows8AVX512),
+			BF16: byRows[float32](BF16, matMulBF16Rows1AVX512, matMulBF16Rows2AVX512, matMulBF16Rows4AVX512, matMulBF16Rows8AVX512),
 		}
 	}
 }
 
-// rowKernel multiplies a fixed number of rows; n counts inputs of floats and
+// product multiplies a fixed number of rows; n counts inputs of floats and
 // blocks of codes.
-type rowKernel[X byte | float32] struct {
-	rows int
-	run  func(dst *float32, ldd int, w *byte, panels int, x *X, ldx, n int)
-}
+type product[X byte | float32] func(dst *float32, ldd int, w *byte, panels int, x *X, ldx, n int)
 
 // groupBytes is how many bytes of panels all rows go through before the next:
 // they come from memory once and then stay in the second cache, while the rows
 // of a kernel stay in the first.
 const groupBytes = 256 << 10
 
-// byRows cuts rows into kernels, given in descending order down to 1.
-func byRows[X byte | float32](f Format, kernels ...rowKernel[X]) func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
+// byRows cuts rows into those of kernels for 1, 2, 4, … rows.
+func byRows[X byte | float32](f Format, kernels ...product[X]) func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
 	return func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
 		size, length := f.PanelBytes(n), n
 		if !f.Float() {
@@ -64,9 +61,9 @@ func byRows[X byte | float32](f Format, kernels ...rowKernel[X]) func(dst []floa
 		group := max(1, groupBytes/size)
 		for p := 0; p < panels; p += group {
 			r := 0
-			for _, k := range kernels {
-				for ; rows-r >= k.rows; r += k.rows {
-					k.run(&dst[r*ldd+p*Panel], ldd, &w[p*size], min(group, panels-p), &x[r*ldx], ldx, length)
+			for i := len(kernels) - 1; i >= 0; i-- {
+				for ; rows-r >= 1<<i; r += 1 << i {
+					kernels[i](&dst[r*ldd+p*Panel], ldd, &w[p*size], min(group, panels-p), &x[r*ldx], ldx, length)
 				}
 			}
 		}

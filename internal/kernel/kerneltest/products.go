@@ -13,7 +13,7 @@ import (
 )
 
 // Formats lists the packed formats by name.
-var Formats = []struct {
+var Formats = [...]struct {
 	Name   string
 	Format kernel.Format
 }{
@@ -28,6 +28,7 @@ func Products(t *testing.T, set *kernel.Set) {
 	for _, f := range Formats {
 		t.Run("MatMul/format="+f.Name, func(t *testing.T) { matMul(t, set, f.Format) })
 	}
+	t.Run("Allocations", func(t *testing.T) { allocations(t, set) })
 	t.Run("NotFinite", func(t *testing.T) { notFinite(t, set) })
 	t.Run("RMSNorm", func(t *testing.T) { rmsNorm(t, set) })
 	t.Run("Rope", func(t *testing.T) { rope(t, set) })
@@ -227,6 +228,34 @@ func notFinite(t *testing.T, set *kernel.Set) {
 				}
 			}
 		}
+	}
+}
+
+// allocations checks that nothing allocates, with lengths that have tails.
+func allocations(t *testing.T, set *kernel.Set) {
+	const n, rows = 77, 3
+	x, weight, dst := make([]float32, rows*n), make([]float32, n), make([]float32, rows*kernel.Panel)
+	act := make([]byte, rows*set.ActBytes(n))
+	var w [len(Formats)][]byte
+	for i, f := range Formats {
+		w[i] = make([]byte, f.Format.PanelBytes(n))
+	}
+	count := testing.AllocsPerRun(10, func() {
+		for i, f := range Formats {
+			if f.Format.Float() {
+				set.MatMulFloat[f.Format](dst, kernel.Panel, w[i], 1, x, n, rows, n)
+			} else {
+				set.MatMul[f.Format](dst, kernel.Panel, w[i], 1, act, set.ActBytes(n), rows, n)
+			}
+		}
+		set.Quantize(act, x[:n])
+		set.RMSNorm(x[:n], x[:n], weight, 1e-5)
+		set.Rope(x, weight, weight)
+		set.SwiGLU(x[:n], x[:n], weight)
+		set.Add(x[:n], weight)
+	})
+	if count != 0 {
+		t.Errorf("%v allocations", count)
 	}
 }
 

@@ -77,6 +77,9 @@ func (f floatFormat) panels(t tier, panels int, name string, dst, ldd, w, size r
 		for i, v := range weights {
 			f.load(t, at.at(i/parts, i%parts*t.lanes*f.size), v)
 		}
+		for i := range panels {
+			PREFETCHT0(at.at(i, prefetchAhead))
+		}
 		in := t.vec()
 		for r := range n {
 			VBROADCASTSS(x.at(r, 0), in)
