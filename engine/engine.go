@@ -1,0 +1,200 @@
+// Package engine puts triforce together: it opens a model from a file, a folder
+// or the program itself, and generates text with it. It is the only place that
+// knows which concrete types meet.
+//
+//	OpenFile ─ File (tokenizer, metadata, forecast) ─ Load ─ Engine ─ NewSession ─ Session ─ Generate
+//	                                                                          └─ Score
+//
+// A File and an Engine are safe for concurrent use; close them after everything
+// that was made from them. A Session belongs to one goroutine and owns its cache
+// and scratch. Nothing that callers pass in is kept beyond the call, and what
+// they get is theirs unless it says otherwise.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
+	"triforce/internal/par"
+	"triforce/kvcache"
+	"triforce/model/llama"
+	"triforce/weights"
+)
+
+// Options says how to load a model.
+type Options struct {
+	// Tier names the kernels to use, one of Tiers; "" is the best of them.
+	Tier string
+	// Threads is the number of workers of a session.
+	Threads int
+	// Context is the number of tokens that a session may hold; 0 is what the
+	// model was made for, or what fits into memory if that is less.
+	Context int
+	// Batch is the number of prompt tokens that a pass takes.
+	Batch int
+	// KVType is the stored form of keys and values: "q8_0", "f16" or "f32".
+	KVType string
+	// Progress, if not nil, is told how many of the weights' bytes are loaded.
+	Progress func(done, total int64)
+}
+
+// Defaults are the options for this machine.
+func Defaults() Options {
+	return Options{Threads: runtime.GOMAXPROCS(0), Batch: 256, KVType: kernel.KVQ8.String()}
+}
+
+// Limits on what options may ask for.
+const (
+	maxThreads = 1 << 10
+	maxContext = 1 << 28
+	maxBatch   = 1 << 14
+)
+
+// Validate reports the first option that is out of range, by its flag. The
+// error wraps ErrUsage.
+func (o Options) Validate() error {
+	if _, err := o.tier(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	if _, err := kernel.ParseKVType(o.KVType); err != nil {
+		return fmt.Errorf("%w: --kv-type: %w", ErrUsage, err)
+	}
+	for _, n := range []struct {
+		flag            string
+		value, min, max int
+	}{
+		{"--threads", o.Threads, 1, maxThreads},
+		{"--ctx-size", o.Context, 0, maxContext},
+		{"--batch-size", o.Batch, 1, maxBatch},
+	} {
+		if n.value < n.min || n.value > n.max {
+			return fmt.Errorf("%w: %s %d: expected %d to %d", ErrUsage, n.flag, n.value, n.min, n.max)
+		}
+	}
+	return nil
+}
+
+// String is the line printed at the head of a run.
+func (o Options) String() string {
+	tier := o.Tier
+	if tier == "" {
+		tier = cpu.Best().String()
+	}
+	return fmt.Sprintf("tier %s, %d threads, batch %d, %s cache", tier, o.Threads, o.Batch, o.KVType)
+}
+
+// tier returns the tier that o names, which this processor has.
+func (o Options) tier() (cpu.Tier, error) {
+	if o.Tier == "" {
+		return cpu.Best(), nil
+	}
+	t, err := cpu.Parse(o.Tier)
+	if err == nil && !slices.Contains(cpu.Tiers(), t) {
+		err = fmt.Errorf("this processor has no tier %s; it has %s", t, strings.Join(Tiers(), ", "))
+	}
+	return t, err
+}
+
+// Tiers names the kernels that this processor can run, the best last.
+func Tiers() []string {
+	var names []string
+	for _, t := range cpu.Tiers() {
+		names = append(names, t.String())
+	}
+	return names
+}
+
+// Engine is a loaded model.
+type Engine struct {
+	file    *File
+	owned   bool // Close closes the file too
+	opt     Options
+	set     *kernel.Set
+	kv      kernel.KVType
+	model   *llama.Model
+	loading time.Duration
+}
+
+// Open loads the model at path: a GGUF file, a safetensors file or folder, or
+// the embedded model if path is empty.
+func Open(ctx context.Context, path string, o Options) (*Engine, error) {
+	f, err := OpenFile(path, Rope{})
+	if err != nil {
+		return nil, err
+	}
+	e, err := f.Load(ctx, o)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	e.owned = true
+	return e, nil
+}
+
+// Load reads the weights. The File must stay open while the Engine is in use.
+// If the model would not fit, the error wraps ErrMemory and nothing was read.
+func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
+	start := time.Now()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	config, err := f.config()
+	if err != nil {
+		return nil, err
+	}
+	if n := f.tokenizer.Vocab().Size(); n > config.Vocab {
+		return nil, fmt.Errorf("%s: the tokenizer has %d tokens, expected at most the %d rows of the embedding: %w",
+			f.Name(), n, config.Vocab, weights.ErrCorrupt)
+	}
+	forecast, err := f.Forecast(o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Context, err = forecast.fit(o.Context); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	tier, _ := o.tier()
+	kv, _ := kernel.ParseKVType(o.KVType)
+	e := &Engine{file: f, opt: o, set: kernel.For(tier), kv: kv}
+	team := par.NewTeam(o.Threads)
+	defer team.Close()
+	e.model, err = llama.Load(ctx, f.source, llama.Options{Set: e.set, Team: team, Progress: o.Progress})
+	if err != nil {
+		return nil, err
+	}
+	e.loading = time.Since(start)
+	return e, nil
+}
+
+// Close gives the model back. Its sessions must be closed before.
+func (e *Engine) Close() error {
+	if e.owned {
+		return e.file.Close()
+	}
+	return nil
+}
+
+// File returns what the model was loaded from.
+func (e *Engine) File() *File { return e.file }
+
+// Tier names the kernels in use.
+func (e *Engine) Tier() string { return e.set.Tier.String() }
+
+// Options are those in force: Context and Threads as they were chosen.
+func (e *Engine) Options() Options { return e.opt }
+
+// LoadTime is how long Load took.
+func (e *Engine) LoadTime() time.Duration { return e.loading }
+
+// WeightBytes is the memory of the weights.
+func (e *Engine) WeightBytes() int64 { return e.model.WeightBytes() }
+
+func (e *Engine) newCache() *kvcache.Full {
+	return kvcache.NewFull(kvcache.NewStore(e.model.KVShape(e.kv), e.set), e.opt.Context, e.model.Window)
+}

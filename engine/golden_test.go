@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"triforce/internal/cpu"
+)
+
+// The tolerances against the float32 oracle: quantized activations round, the
+// reference tier does not.
+const (
+	logitBound          = 0.25
+	referenceLogitBound = 1e-2
+	greedyGap           = 0.2
+	nllBound            = 0.005
+	// referencePrompt bounds the prompts for the reference tier, which is slow.
+	referencePrompt = 32
+)
+
+const smol = "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+func TestGolden(t *testing.T) {
+	var fable struct {
+		Target golden `json:"target"`
+		Draft  golden `json:"draft"`
+	}
+	readGolden(t, "fable.json", &fable)
+	var smollm2 golden
+	readGolden(t, "smollm2.json", &smollm2)
+	for _, m := range []struct {
+		name, path string
+		want       *golden
+	}{
+		{"fable-target", "", &fable.Target},
+		{"fable-draft", shared(t, "models/fable-draft.gguf"), &fable.Draft},
+		{"smollm2", shared(t, smol), &smollm2},
+	} {
+		for _, tier := range []string{cpu.Best().String(), cpu.Reference.String()} {
+			t.Run(m.name+"/"+tier, func(t *testing.T) {
+				reference := tier == cpu.Reference.String()
+				if testing.Short() && reference {
+					t.Skip("the reference tier is slow")
+				}
+				kv := "q8_0"
+				if reference {
+					kv = "f32"
+				}
+				e := open(t, m.path, func(o *Options) { o.Tier, o.KVType = tier, kv })
+				judge(t, e, m.want, reference)
+			})
+		}
+	}
+}
+
+func judge(t *testing.T, e *Engine, want *golden, reference bool) {
+	bound, steps := logitBound, math.MaxInt
+	if reference {
+		bound, steps = referenceLogitBound, 2
+	}
+	for _, c := range want.Cases {
+		if reference && len(c.PromptIDs) > referencePrompt {
+			continue
+		}
+		if c.Prompt != "" {
+			if ids := e.File().Encode(c.Prompt); !slices.Equal(ids, c.PromptIDs) {
+				t.Errorf("%s: prompt is %v, expected %v", c.Name, ids, c.PromptIDs)
+			}
+		}
+		checkLogits(t, e, c.Name, c.PromptIDs, c.Top20.IDs, c.Top20.Logits, bound)
+		// Follow the oracle's text, so that one close call does not end the
+		// comparison: each token must be the one drawn after those before it.
+		n := min(steps, len(c.GreedyIDs))
+		s := e.NewSession()
+		for i := range n {
+			var got int32
+			prompt := slices.Concat(c.PromptIDs, c.GreedyIDs[:i])
+			if _, err := s.Generate(context.Background(), prompt, greedy(1), func(tok Token) error {
+				if tok.ID >= 0 {
+					got = tok.ID
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if got != c.GreedyIDs[i] && c.GreedyGap[i] > greedyGap {
+				t.Errorf("%s: token %d is %d, expected %d by a gap of %v", c.Name, i, got, c.GreedyIDs[i], c.GreedyGap[i])
+			}
+		}
+		s.Close()
+	}
+	if reference {
+		return
+	}
+	nll, err := e.Score(context.Background(), want.NLL.TextIDs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mean := 0.0
+	for _, x := range nll {
+		mean += x / float64(len(nll))
+	}
+	t.Logf("mean nll %.6f, expected %.6f", mean, want.NLL.Mean)
+	if math.Abs(mean/want.NLL.Mean-1) > nllBound {
+		t.Errorf("mean nll is %v, expected %v within %v%%", mean, want.NLL.Mean, 100*nllBound)
+	}
+}
+
+func checkLogits(t *testing.T, e *Engine, name string, prompt, ids []int32, want []float64, bound float64) {
+	s := e.NewSession()
+	defer s.Close()
+	if _, err := s.prefill(context.Background(), prompt, nil); err != nil {
+		t.Fatal(err)
+	}
+	got, worst := s.run.Logits(0), 0.0
+	for i, id := range ids {
+		worst = max(worst, math.Abs(float64(got[id])-want[i]))
+	}
+	t.Log(name, fmt.Sprintf("logits differ by up to %.4f", worst))
+	if !(worst <= bound) {
+		t.Errorf("%s: logits differ by %v, expected at most %v", name, worst, bound)
+	}
+}

@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"triforce/internal/par"
+	"triforce/kvcache"
+	"triforce/model"
+	"triforce/model/llama"
+	"triforce/sample"
+	"triforce/tokenizer"
+)
+
+// StopReason says why a generation ended.
+type StopReason string
+
+// The reasons.
+const (
+	StopEOS       StopReason = "eos"       // the model ended the text
+	StopLength    StopReason = "length"    // as many tokens as were asked for
+	StopString    StopReason = "stop"      // the text reached a stop string
+	StopContext   StopReason = "context"   // the context is full
+	StopCancelled StopReason = "cancelled" // the caller's context ended
+)
+
+// GenOptions says what to generate.
+type GenOptions struct {
+	Sample sample.Options
+	// Predict is the number of tokens to generate; negative is until the
+	// context is full.
+	Predict int
+	// Stop ends the text before any of these strings.
+	Stop []string
+	// IgnoreEOS goes on after tokens that end the text.
+	IgnoreEOS bool
+	// LogProbs is how many of the most probable tokens to report with each.
+	LogProbs int
+	// Progress, if not nil, is told how many tokens of the prompt are read.
+	Progress func(done, total int)
+}
+
+// GenDefaults are the options of a short text.
+func GenDefaults() GenOptions { return GenOptions{Sample: sample.Defaults(), Predict: 256} }
+
+const maxLogProbs = 1 << 10
+
+// Validate reports the first option that is out of range, by its flag. The
+// error wraps ErrUsage.
+func (o *GenOptions) Validate() error {
+	if err := o.Sample.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	if o.LogProbs < 0 || o.LogProbs > maxLogProbs {
+		return fmt.Errorf("%w: --logprobs %d: expected 0 to %d", ErrUsage, o.LogProbs, maxLogProbs)
+	}
+	for _, s := range o.Stop {
+		if s == "" {
+			return fmt.Errorf("%w: --stop: an empty string", ErrUsage)
+		}
+	}
+	return nil
+}
+
+// Token is a step of a generation.
+type Token struct {
+	// ID is the token, or -1 at the end for text that had been held back.
+	ID int32
+	// Text is what the token completes: whole characters, none of them part of
+	// what may become a stop string. It is valid during the call.
+	Text []byte
+	// LogProb is the logarithm of the token's probability before sampling, and
+	// Top the most probable tokens, if they were asked for.
+	LogProb float64
+	Top     []sample.LogProb
+}
+
+// Result is what a generation did.
+type Result struct {
+	Stop StopReason
+	// Prompt is the tokens of the prompt, of which Cached were in the cache
+	// from before, and Predicted those generated.
+	Prompt, Cached, Predicted int
+	// PromptTime is the time to read the prompt, PredictTime that of the rest.
+	PromptTime, PredictTime time.Duration
+}
+
+// Session generates text: a sequence of tokens and the cache that belongs to
+// it.
+type Session struct {
+	e       *Engine
+	team    *par.Team
+	run     *llama.Session
+	cache   *kvcache.Full
+	tokens  []int32 // those in the cache, and at most one after them
+	sampler *sample.Sampler
+	one     [1]int32
+}
+
+// NewSession makes an empty session. Close it to end its workers.
+func (e *Engine) NewSession() *Session {
+	s := &Session{e: e, team: par.NewTeam(e.opt.Threads), cache: e.newCache(), sampler: sample.New(sample.Defaults())}
+	s.run = e.model.NewSession(s.team, e.kv, e.opt.Batch, 1)
+	return s
+}
+
+// Close ends the session's workers.
+func (s *Session) Close() { s.team.Close() }
+
+// CacheBytes is the memory that keys and values have taken.
+func (s *Session) CacheBytes() int64 { return s.cache.Bytes() }
+
+// Generate continues the prompt and calls emit with every token as it comes.
+// What the session has read of the prompt in earlier calls it does not read
+// again. An empty prompt stands for the token that begins a text.
+//
+// The result is valid even with an error: that of ctx, that of emit, or one
+// that wraps ErrContext where the prompt is longer than the context.
+func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, emit func(Token) error) (Result, error) {
+	if err := o.Validate(); err != nil {
+		return Result{}, err
+	}
+	if len(prompt) == 0 {
+		prompt = s.e.begin()
+	}
+	result := Result{Prompt: len(prompt)}
+	if len(prompt) > s.e.opt.Context {
+		return result, contextError("prompt", len(prompt), s.e.opt.Context)
+	}
+	err := s.e.checkTokens(prompt)
+	if err != nil {
+		return result, err
+	}
+	start := time.Now()
+	result.Cached, err = s.prefill(ctx, prompt, o.Progress)
+	result.PromptTime = time.Since(start)
+	if err == nil {
+		start = time.Now()
+		err = s.decode(ctx, &o, &result, emit)
+		result.PredictTime = time.Since(start)
+	}
+	if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
+		result.Stop = StopCancelled
+	}
+	return result, err
+}
+
+// prefill makes the cache hold exactly the prompt and leaves the logits of its
+// last token. It returns how many tokens were there from before.
+func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(done, total int)) (cached int, err error) {
+	held := s.tokens[:s.cache.Len()]
+	for cached < min(len(held), len(prompt)-1) && held[cached] == prompt[cached] {
+		cached++
+	}
+	s.cache.Rewind(cached)
+	s.tokens = append(s.tokens[:cached], prompt[cached:]...)
+	for at := cached; at < len(prompt); {
+		if progress != nil {
+			progress(at-cached, len(prompt)-cached)
+		}
+		end := min(at+s.run.MaxRows(), len(prompt))
+		batch := model.Batch{Tokens: prompt[at:end]}
+		if end == len(prompt) {
+			batch.Logits = 1
+		}
+		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
+			return cached, err
+		}
+		at = end
+	}
+	if progress != nil {
+		progress(len(prompt)-cached, len(prompt)-cached)
+	}
+	return cached, nil
+}
+
+// decode draws tokens one after the other until there is a reason to stop.
+func (s *Session) decode(ctx context.Context, o *GenOptions, result *Result, emit func(Token) error) error {
+	if o.Predict == 0 {
+		result.Stop = StopLength
+		return nil
+	}
+	s.sampler.SetOptions(o.Sample)
+	vocab := s.e.file.tokenizer.Vocab()
+	text := newTextStream(vocab, o.Stop)
+	for {
+		logits := s.run.Logits(0)
+		token := Token{ID: s.sampler.Draw(logits, s.tokens)}
+		if o.LogProbs > 0 {
+			token.LogProb = sample.LogProbOf(logits, token.ID)
+			token.Top = sample.LogProbs(logits, o.LogProbs)
+		}
+		s.tokens = append(s.tokens, token.ID)
+		result.Predicted++
+		var stopped bool
+		token.Text, stopped = text.next(token.ID)
+		switch {
+		case vocab.IsEOG(token.ID) && !o.IgnoreEOS:
+			result.Stop = StopEOS
+		case stopped:
+			result.Stop = StopString
+		case result.Predicted == o.Predict:
+			result.Stop = StopLength
+		case len(s.tokens) > s.e.opt.Context:
+			result.Stop = StopContext
+		}
+		if err := emit(token); err != nil {
+			return err
+		}
+		var err error
+		if result.Stop == "" {
+			s.one[0] = token.ID
+			err = s.run.Forward(ctx, s.cache, model.Batch{Tokens: s.one[:], Logits: 1})
+		}
+		if result.Stop != "" || err != nil {
+			if rest := text.rest(); len(rest) > 0 {
+				err = errors.Join(err, emit(Token{ID: -1, Text: rest}))
+			}
+			return err
+		}
+	}
+}
+
+// begin is the prompt that stands for no prompt.
+func (e *Engine) begin() []int32 {
+	v := e.file.tokenizer.Vocab()
+	for _, id := range []int32{v.BOS(), v.EOS()} {
+		if id >= 0 {
+			return []int32{id}
+		}
+	}
+	return []int32{0}
+}
+
+func (e *Engine) checkTokens(tokens []int32) error {
+	for i, id := range tokens {
+		if id < 0 || int(id) >= e.model.Vocab {
+			return fmt.Errorf("%w: token %d is %d, outside the vocabulary of %d", ErrUsage, i, id, e.model.Vocab)
+		}
+	}
+	return nil
+}
+
+func contextError(what string, tokens, context int) error {
+	return fmt.Errorf("%w: the %s has %d tokens, the context %d; raise --ctx-size (-c)", ErrContext, what, tokens, context)
+}
+
+// scoreRows is how many rows want logits in a pass of Score.
+const scoreRows = 64
+
+// Score returns the negative log-likelihood, in nats, of each token but the
+// first given all before it. progress, if not nil, is told how many tokens are
+// scored.
+func (e *Engine) Score(ctx context.Context, tokens []int32, progress func(done, total int)) ([]float64, error) {
+	if len(tokens) > e.opt.Context {
+		return nil, contextError("text", len(tokens), e.opt.Context)
+	}
+	if err := e.checkTokens(tokens); err != nil {
+		return nil, err
+	}
+	team := par.NewTeam(e.opt.Threads)
+	defer team.Close()
+	run := e.model.NewSession(team, e.kv, scoreRows, scoreRows)
+	cache := e.newCache()
+	nll := make([]float64, 0, max(len(tokens)-1, 0))
+	for at := 0; at < len(tokens)-1; {
+		end := min(at+scoreRows, len(tokens)-1)
+		if err := run.Forward(ctx, cache, model.Batch{Tokens: tokens[at:end], Logits: end - at}); err != nil {
+			return nll, err
+		}
+		for i := range end - at {
+			nll = append(nll, -sample.LogProbOf(run.Logits(i), tokens[at+i+1]))
+		}
+		at = end
+		if progress != nil {
+			progress(at, len(tokens)-1)
+		}
+	}
+	return nll, nil
+}
+
+// Encode turns a prompt into tokens as the model wants them, special tokens in
+// it included.
+func (f *File) Encode(text string) []int32 {
+	return f.tokenizer.Encode(nil, text, tokenizer.Options{Special: true})
+}
