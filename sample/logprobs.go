@@ -15,7 +15,7 @@ type LogProb struct {
 // LogProbs is the k most probable tokens, best first.
 func LogProbs(logits []float32, k int) []LogProb {
 	list := largest(make([]candidate, 0, min(k, len(logits))), logits, k)
-	slices.SortFunc(list, better)
+	slices.SortFunc(list, byRank)
 	norm := logSumExp(logits)
 	out := make([]LogProb, len(list))
 	for i, c := range list {

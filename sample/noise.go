@@ -1,6 +1,9 @@
 package sample
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // Noise is a counter-based random generator: every number is a pure function of
 // a key and a counter, so any of them can be had at any time, in any order.
@@ -32,14 +35,19 @@ func NoiseAt(seed uint64, stream Stream, pos int) Noise {
 	return Noise{mix(key + weyl*(uint64(pos)+1))}
 }
 
-// Uniform is number i, strictly between 0 and 1 in steps of 2^-52.
-func (n Noise) Uniform(i uint64) float64 {
-	return (float64(mix(n.key+weyl*(i+1))>>12) + 0.5) * 0x1p-52
-}
+func (n Noise) bits(i uint64) uint64 { return mix(n.key + weyl*(i+1)) }
 
-// Gumbel is number i of the standard Gumbel distribution. It lies in
-// (-3.7, maxGumbel].
+// Uniform is number i, strictly between 0 and 1 in steps of 2^-52.
+func (n Noise) Uniform(i uint64) float64 { return uniform(n.bits(i)) }
+
+// uniform keeps 52 bits: half a step more is then exact, and never rounds to 1.
+func uniform(bits uint64) float64 { return (float64(bits>>12) + 0.5) * 0x1p-52 }
+
+// Gumbel is number i of the standard Gumbel distribution.
 func (n Noise) Gumbel(i uint64) float64 { return -math.Log(-math.Log(n.Uniform(i))) }
 
-// maxGumbel is above the noise of the largest Uniform, 1 - 2^-53.
-const maxGumbel = 37
+// gumbelBound is at least Gumbel(i), and quickly had: -log u >= 1-u, and 1-u is
+// at least 2^-(k+1) where k leading bits of u are ones.
+func (n Noise) gumbelBound(i uint64) float64 {
+	return float64(bits.LeadingZeros64(^n.bits(i))+1) * math.Ln2
+}

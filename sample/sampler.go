@@ -43,8 +43,8 @@ func (s *Sampler) Draw(logits []float32, history []int32) int32 {
 	top := float64(peak(kept))
 	for _, c := range kept {
 		score := (float64(c.logit) - top) / s.opts.Temp
-		if score+maxGumbel < best {
-			continue // no noise can lift it to the top
+		if score+noise.gumbelBound(uint64(c.id)) < best {
+			continue // spares most logarithms
 		}
 		score += noise.Gumbel(uint64(c.id))
 		if score > best || score == best && c.id < at {
@@ -64,7 +64,7 @@ func (s *Sampler) Rank(dst []int32, logits []float32, history []int32, n int) []
 	row := s.penalize(logits, history)
 	if s.Greedy() {
 		s.candidates = largest(s.candidates[:0], row, n)
-		slices.SortFunc(s.candidates, better)
+		slices.SortFunc(s.candidates, byRank)
 		for _, c := range s.candidates {
 			dst = append(dst, c.id)
 		}
@@ -213,27 +213,30 @@ func largest(dst []candidate, row []float32, k int) []candidate {
 	return dst
 }
 
-// better orders by falling logit, then rising id; worse is its opposite.
-func better(a, b candidate) int {
-	if c := cmp.Compare(b.logit, a.logit); c != 0 {
-		return c
+// better is the order by falling logit, then rising id; worse is its opposite.
+func better(a, b candidate) bool { return a.logit > b.logit || a.logit == b.logit && a.id < b.id }
+
+func worse(a, b candidate) bool { return better(b, a) }
+
+// byRank is better for package slices; no two candidates are equal.
+func byRank(a, b candidate) int {
+	if better(a, b) {
+		return -1
 	}
-	return cmp.Compare(a.id, b.id)
+	return 1
 }
 
-func worse(a, b candidate) int { return better(b, a) }
-
-// sift restores the heap below i; its root is the first by order.
-func sift(heap []candidate, i int, order func(a, b candidate) int) {
+// sift restores the heap below i, with the first by order at its root.
+func sift(heap []candidate, i int, before func(a, b candidate) bool) {
 	for {
 		child := 2*i + 1
 		if child >= len(heap) {
 			return
 		}
-		if child+1 < len(heap) && order(heap[child+1], heap[child]) < 0 {
+		if child+1 < len(heap) && before(heap[child+1], heap[child]) {
 			child++
 		}
-		if order(heap[i], heap[child]) <= 0 {
+		if !before(heap[child], heap[i]) {
 			return
 		}
 		heap[i], heap[child] = heap[child], heap[i]
