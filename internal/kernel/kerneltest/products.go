@@ -53,10 +53,12 @@ func matMul(t *testing.T, set *kernel.Set, f kernel.Format) {
 			rng := rand.New(rand.NewPCG(uint64(n), uint64(f)))
 			w := Weights(rng, f, n, maxPanels, special)
 			x := activations(rng, maxRows*n, special)
-			for r := 0; special && r < maxRows; r += 3 { // a scale among the smallest
-				for i := range n {
-					x[r*n+i] *= 0x1p-120
+			for r := 1; special && r < maxRows; r += 3 { // around the least scale of activations
+				row := x[r*n : (r+1)*n]
+				for i := range row {
+					row[i] = float32(2*rng.Float64()-1) * 0x1p-112
 				}
+				row[n/2] = math.Nextafter32(0x1p-112, float32(r%2))
 			}
 			want := judge(f, w, maxPanels, x, maxRows, n)
 			for _, rows := range rowCounts {
