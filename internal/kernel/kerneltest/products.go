@@ -70,7 +70,7 @@ func matMul(t *testing.T, set *kernel.Set, f kernel.Format) {
 					got := product(t, set, f, w[:panels*f.PanelBytes(n)], panels, x[:rows*n], rows, n, end)
 					for i, v := range got {
 						r, o := i/(panels*kernel.Panel), i%(panels*kernel.Panel)
-						if e := want[r*maxPanels*kernel.Panel+o]; !same(v, e) {
+						if e := want[r*maxPanels*kernel.Panel+o]; !sameBits(v, e) {
 							t.Fatalf("n=%d rows=%d panels=%d special=%t: row %d output %d is %v, want %v", n, rows, panels, special, r, o, v, e)
 						}
 					}
@@ -85,7 +85,7 @@ func Case(t *testing.T, set *kernel.Set, f kernel.Format, w []byte, panels int, 
 	want := judge(f, w, panels, x, rows, n)
 	for _, end := range guard.Ends() {
 		for i, v := range product(t, set, f, w, panels, x, rows, n, end) {
-			if !same(v, want[i]) {
+			if !sameBits(v, want[i]) {
 				t.Fatalf("format %d n=%d rows=%d panels=%d: output %d is %v, want %v", f, n, rows, panels, i, v, want[i])
 			}
 		}
@@ -214,8 +214,8 @@ func activations(rng *rand.Rand, n int, special bool) []float32 {
 	return x
 }
 
-// same compares bits; all NaNs are the same.
-func same(a, b float32) bool {
+// sameBits compares bits; all NaNs are the same.
+func sameBits(a, b float32) bool {
 	return math.Float32bits(a) == math.Float32bits(b) || a != a && b != b
 }
 
@@ -286,7 +286,7 @@ func elementwise(t *testing.T, got, want func(in func(n int) []float32, n int) [
 				}
 				g, w := got(inputs(), n), want(inputs(), n)
 				for i := range w {
-					if !same(g[i], w[i]) {
+					if !sameBits(g[i], w[i]) {
 						t.Fatalf("n=%d special=%t end=%d: element %d is %v, want %v", n, special, end, i, g[i], w[i])
 					}
 				}
