@@ -12,8 +12,9 @@ import (
 // tiles of a cache. It owns the scratch of one session.
 //
 // Work is cut by KV head, by blocks of rows and, when there are few of those,
-// by runs of tiles whose states are merged in ascending order. However it is
-// cut, a row's result is the same fold over its tiles, bit for bit.
+// by runs of segments. However it is cut, a row's result is the same fold, bit
+// for bit: over the tiles of each segment, and over the segments, in ascending
+// order.
 type Attention struct {
 	set            *kernel.Set
 	kv             *kernel.KVKernels
@@ -24,9 +25,10 @@ type Attention struct {
 	queryBytes     int
 
 	query, sink []byte    // (kvHeads, rows, group, queryBytes); sink rotated for sinks
-	states      []float32 // (runs, kvHeads, rows, group, StateLen)
+	states      []float32 // (kept, kvHeads, rows, group, StateLen)
 	masses      []float32 // (tiles, kvHeads, rows that count, group, MassLen)
 	scratch     [][]byte  // by worker
+	partial     [][]float32
 	args        []kernel.AttendArgs
 	masks       [][]uint64
 
@@ -36,12 +38,18 @@ type Attention struct {
 	blockRows int
 	blocks    int
 	tiles     int
+	segments  int
 	runs      int
+	kept      int // states of a row: one, or one a segment if there are runs
 	massFrom  int // the first row whose mass is recorded, or rows
 }
 
 // blockQueries is how many queries attend to a tile in one call.
 const blockQueries = 32
+
+// segment is how many tiles are folded into a state of their own. It must not
+// depend on the pass: folds of other tiles have other bits.
+const segment = 4
 
 // NewAttention makes the scratch for up to maxRows rows on workers workers.
 func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, maxRows, workers int) *Attention {
@@ -56,6 +64,7 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, ma
 	perCall := a.blockRows * a.group
 	for range workers {
 		a.scratch = append(a.scratch, make([]byte, a.kv.ScratchBytes(dim, perCall)))
+		a.partial = append(a.partial, make([]float32, perCall*kernel.StateLen(dim)))
 		a.args = append(a.args, kernel.AttendArgs{Dim: dim, Spans: make([]kernel.Span, perCall)})
 		a.masks = append(a.masks, make([]uint64, perCall*kernel.Tile/64))
 	}
@@ -73,11 +82,16 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 	a.tiles = (int(last) + kernel.Tile - 1) / kernel.Tile
 	// Some four items of work a worker make up for their unequal lengths.
 	items := a.kvHeads * a.blocks
-	a.runs = min(max(1, 4*len(a.scratch)/items), a.tiles)
+	a.segments = (a.tiles + segment - 1) / segment
+	a.runs = min(max(1, 4*len(a.scratch)/items), a.segments)
 	if len(a.scratch) == 1 {
 		a.runs = 1
 	}
-	a.states = grown(a.states, a.runs*a.heads*a.rows*kernel.StateLen(a.dim))
+	a.kept = 1
+	if a.runs > 1 {
+		a.kept = a.segments
+	}
+	a.states = grown(a.states, a.kept*a.heads*a.rows*kernel.StateLen(a.dim))
 	if pass.Sinks {
 		a.sink = grown(a.sink, a.heads*a.rows*a.queryBytes)
 	}
@@ -118,19 +132,34 @@ func (a *Attention) Attend(w *par.Worker, layer int) {
 	}
 }
 
-// attend folds one run of tiles into the states of a block of rows.
+// attend folds one run of segments into the states of a block of rows.
 func (a *Attention) attend(worker, layer, kvHead, block, run int) {
 	lo := block * a.blockRows
 	rows := a.pass.Rows[lo:min(lo+a.blockRows, a.rows)]
+	n := len(rows) * a.group
+	size := n * kernel.StateLen(a.dim)
+	at := a.index(kvHead, lo) * a.group * kernel.StateLen(a.dim)
+	of := func(i int) []float32 { return a.states[i*len(a.states)/a.kept+at:][:size] }
+	for s := run * a.segments / a.runs; s < (run+1)*a.segments/a.runs; s++ {
+		switch {
+		case s == 0 || a.kept > 1:
+			a.fold(of(s), worker, layer, kvHead, lo, rows, s)
+		default:
+			part := a.partial[worker][:size]
+			a.fold(part, worker, layer, kvHead, lo, rows, s)
+			a.set.Merge(of(0), part, a.dim, n)
+		}
+	}
+}
+
+// fold folds the tiles of segment s into empty states of the rows from lo on.
+func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows []kvcache.Row, s int) {
 	at := a.index(kvHead, lo) * a.group
 	n := len(rows) * a.group
-	stateLen := kernel.StateLen(a.dim)
-
 	args := &a.args[worker]
-	args.Rows, args.Spans = n, args.Spans[:n]
-	args.State = a.states[(run*a.heads*a.rows+at)*stateLen:][:n*stateLen]
-	a.set.Reset(args.State, a.dim, n)
-	for t := run * a.tiles / a.runs; t < (run+1)*a.tiles/a.runs; t++ {
+	args.Rows, args.Spans, args.State = n, args.Spans[:n], states
+	a.set.Reset(states, a.dim, n)
+	for t := s * segment; t < min((s+1)*segment, a.tiles); t++ {
 		if !a.spans(args, rows, t) {
 			if lo >= a.massFrom {
 				a.clearMass(t, kvHead, lo, n)
@@ -213,16 +242,16 @@ func (a *Attention) clearMass(t, kvHead, row, n int) {
 	}
 }
 
-// Finish merges the runs of one row and writes its output, (heads, dim), to
+// Finish merges the segments of one row and writes its output, (heads, dim), to
 // dst. Different workers may finish different rows.
 func (a *Attention) Finish(dst []float32, row int) {
 	n := kernel.StateLen(a.dim)
-	size := a.heads * a.rows * n
+	size := len(a.states) / a.kept
 	for kvHead := range a.kvHeads {
 		at := a.index(kvHead, row) * a.group * n
 		state := a.states[at : at+a.group*n]
-		for run := 1; run < a.runs; run++ {
-			a.set.Merge(state, a.states[run*size+at:][:a.group*n], a.dim, a.group)
+		for s := 1; s < a.kept; s++ {
+			a.set.Merge(state, a.states[s*size+at:][:a.group*n], a.dim, a.group)
 		}
 		a.set.Finish(dst[kvHead*a.group*a.dim:], a.dim, state, a.dim, a.group)
 	}
