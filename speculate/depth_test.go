@@ -150,6 +150,27 @@ func TestDepthPicksTheDrafter(t *testing.T) {
 	}
 }
 
+// TestDepthStays: of two drafters as good as each other, one is kept, as the other
+// would have to catch up.
+func TestDepthStays(t *testing.T) {
+	c := newController(2, 0, true)
+	d := drafting{cost: 0.0005, accept: always(1), lag: 0.001}
+	simulate(200, &c, flat, d, d)
+	switches, last := 0, c.last.arm
+	for range 500 {
+		ch := c.next(20)
+		if ch.arm != last && !c.paying {
+			switches++
+		}
+		last = ch.arm
+		c.observe(outcome{choice: ch, nodes: ch.depth, offered: ch.depth, accepted: ch.depth, width: 1 + ch.depth,
+			drafting: 0.0005 * float64(ch.depth), total: 0.0005*float64(ch.depth) + flat(1+ch.depth, 0)})
+	}
+	if switches > 30 {
+		t.Errorf("%d switches in 500 rounds", switches)
+	}
+}
+
 // TestDepthFollowsChange: a drafter that becomes useless is dropped, and one that
 // becomes useful is found again.
 func TestDepthFollowsChange(t *testing.T) {

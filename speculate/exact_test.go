@@ -134,6 +134,9 @@ func exactCases() []exactCase {
 		{"two levels, longer", 2, 4, func(t testing.TB, w world) *Level {
 			return over(t, w, 3, middle(t, w, 2, draft(t, w)))
 		}},
+		{"two levels, inner rounds", 3, 4, func(t testing.TB, w world) *Level {
+			return over(t, w, 3, middle(t, w, 1, draft(t, w)))
+		}},
 		{"two levels, branches", 3, 3, func(t testing.TB, w world) *Level {
 			return over(t, w, 2, middle(t, w, 1, draft(t, w, 2)))
 		}},

@@ -36,9 +36,10 @@ type fake struct {
 	flat   []float32
 	want   []uint64
 
-	calls  int
-	failAt int  // call that fails, counted from 1
-	half   bool // it fails after appending a part
+	calls   int
+	commits []int
+	failAt  int  // call that fails, counted from 1
+	half    bool // it fails after appending a part
 }
 
 var errInjected = errors.New("injected")
@@ -151,6 +152,7 @@ func (f *fake) Keep(base int, path []int32) {
 }
 
 func (f *fake) Commit(n int) {
+	f.commits = append(f.commits, n)
 	if f.full != nil {
 		for i := len(f.tokens); i < min(n, f.full.Len()); i++ {
 			f.push(f.full.tokens[i], f.last(i))

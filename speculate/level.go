@@ -147,7 +147,6 @@ func (l *Level) Draft(ctx context.Context, n int) (Proposal, error) {
 			break
 		}
 		if err != nil {
-			l.Accept(base, nil)
 			return Proposal{}, err
 		}
 		if len(l.Branches) > 0 {

@@ -396,6 +396,31 @@ func TestRowsAndOrigins(t *testing.T) {
 	}
 }
 
+// TestCommit: before each round, every level learns once how much is final, and the
+// view has taken over the topmost cache.
+func TestCommit(t *testing.T) {
+	w := world{vocab: 9, seed: 21, scale: 3}
+	top, fakes := threeLevels(t, w, 6, 3)
+	top.Reset(request(Coupled, sample.Defaults()))
+	var want []int
+	for range 20 {
+		want = append(want, len(top.History()))
+		if _, err := top.Round(context.Background(), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, f := range fakes {
+		if !slices.Equal(f.commits, want) {
+			t.Errorf("verifier %d: committed %v, want %v", i, f.commits, want)
+		}
+	}
+	// The view computes its own passes only: nothing is fed to it twice or late.
+	middle := top.Below[0].(*Level).Stats()
+	if draft := middle.Proposed + middle.Passes; middle.Rows > draft+len(prompt) {
+		t.Errorf("the view was fed %d tokens in %d passes over %d proposed", middle.Rows, middle.Passes, middle.Proposed)
+	}
+}
+
 // TestDraftEqualsTarget: with equal models everything is accepted.
 func TestDraftEqualsTarget(t *testing.T) {
 	w := world{vocab: 9, seed: 2, scale: 3}

@@ -64,6 +64,17 @@ func TestNGramRewinds(t *testing.T) {
 	if got := draft(t, g, 1); !slices.Equal(got, []int32{7}) {
 		t.Fatalf("proposed %v", got)
 	}
+	g.Accept(3, []int32{6, 7, 8, 6, 7}) // where others were indexed before
+	g.Commit(8)
+	if got := draft(t, g, 1); !slices.Equal(got, []int32{8}) {
+		t.Fatalf("proposed %v", got)
+	}
+	g.Reset(Request{History: []int32{1, 2, 3, 1, 2, 5}})
+	g.Commit(6)
+	g.Accept(2, nil) // the latest 1 2 is now the end of the history itself
+	if got := draft(t, g, 3); got != nil {
+		t.Fatalf("proposed %v from beyond the history", got)
+	}
 	g.Reset(Request{History: []int32{4, 5}})
 	g.Commit(2)
 	if got := draft(t, g, 3); got != nil {

@@ -95,7 +95,7 @@ type Drafter interface {
 	Reset(Request)
 
 	// Draft proposes tokens for up to n positions after the history, none when
-	// it has nothing to say. Accept follows, whatever came of them.
+	// it has nothing to say. Accept follows, after an error too.
 	Draft(ctx context.Context, n int) (Proposal, error)
 
 	// Accept says that the history is its first base tokens, then kept,
