@@ -8,6 +8,7 @@ import "triforce/internal/cpu"
 func accelerate(s *Set, tier cpu.Tier) bool {
 	if tier == cpu.AVX2 || tier == cpu.AVX512 {
 		accelerateProducts(s, tier)
+		accelerateAttention(s, tier)
 	}
 	switch tier {
 	case cpu.AVX2:

@@ -100,6 +100,8 @@ const MassLen = Tile/Chunk + 1
 // with -Inf as the largest score. The score includes what Query was given as
 // scale, which folds in log2(e). If mask is not nil, row r sees slot j of its
 // span only if bit j of mask[r·Tile/64:] is set, and it sees at least one.
+// Slots from the least Lo to the largest Hi hold keys and values; others may be
+// garbage.
 
 // Args is what Attend works on. Queries are rows of the stored form's
 // QueryBytes, one after another.
@@ -134,6 +136,7 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 				largest = max(largest, p[j])
 			}
 		}
+		largest += 0 // of zeros the positive one
 		var sum [lanes]float32
 		for c := range Tile / Chunk {
 			var chunk [lanes]float32
@@ -217,14 +220,19 @@ func Q8Store(tile []byte, slot int, k, v []float32) {
 	}
 }
 
+// tiny is below what is worth scaling up to integers: their scales' inverses
+// are finite.
+const tiny = 0x1p-112
+
 // quantizeVector gives set the integers round(x/d) and returns d = max|x|/127.
+// They are zero if all of x is tiny.
 func quantizeVector(x []float32, set func(i int, q int32)) float32 {
 	amax := float32(0)
 	for _, v := range x {
 		amax = max(amax, float32(math.Abs(float64(v))))
 	}
 	inv := float32(0)
-	if amax > 0 {
+	if amax >= tiny {
 		inv = 127 / amax
 	}
 	for i, v := range x {
@@ -317,7 +325,7 @@ func Q8Attend(a *Args, tile []byte) {
 			largest = max(largest, w[j])
 		}
 		inv := float32(0)
-		if largest > 0 {
+		if largest >= tiny {
 			inv = 32767 / largest
 		}
 		for i := range o {

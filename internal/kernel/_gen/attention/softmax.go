@@ -1,0 +1,365 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// softmax writes the weights of rows of scores, which the caller has set to
+// -Inf where a row does not see. Of q8_0 they carry the values' scales and are
+// rounded to 15 bits.
+func (t tier) softmax(ints bool) {
+	name := "Floats"
+	if ints {
+		name = "Ints"
+	}
+	t.function("softmax", name,
+		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int)",
+		"turns scores of groups of 64 slots into weights, and starts the merge.")
+	s, step := param("s"), param("step")
+	state, ld := param("state"), param("ld")
+	SHLQ(Imm(2), ld)
+	mass, first := param("mass"), param("first")
+	SHLQ(Imm(4), first)
+	p, scale := reg.GPVirtual(nil), reg.GPVirtual(nil)
+	if ints {
+		p, scale = param("p"), param("scale")
+	}
+
+	e := t.exponential(t.vec)
+	perGroup := group / t.lanes
+	i, left := GP64(), GP64()
+	here := func(base reg.Register, v int) Mem {
+		return Mem{Base: base, Index: i, Scale: 1, Disp: v * t.bytes()}
+	}
+	loop := func(label string, body func()) {
+		XORQ(i, i)
+		MOVQ(address("groups"), left)
+		Label(label)
+		body()
+		ADDQ(I32(4*group), i)
+		SUBQ(Imm(1), left)
+		JNE(LabelRef(label))
+	}
+
+	Label("row")
+	largest := t.vecs(4)
+	for _, m := range largest {
+		VBROADCASTSS(constant("-Inf"), m)
+	}
+	loop("largest", func() {
+		for v := range perGroup {
+			m := largest[v%4]
+			VMAXPS(here(s, v), m, m)
+		}
+	})
+	VMAXPS(largest[1], largest[0], largest[0])
+	VMAXPS(largest[3], largest[2], largest[2])
+	VMAXPS(largest[2], largest[0], largest[0])
+	top := largest[0]
+	t.spreadMax(top)
+	// Of zeros the positive one.
+	zero, minus := t.vec(), t.vec()
+	t.zero(zero)
+	VADDPS(zero, top, top)
+	VSUBPS(top, zero, minus)
+
+	TESTQ(mass, mass)
+	JEQ(LabelRef("noMass"))
+	VMOVSS(top.AsX(), at(mass, maxMass))
+	Label("noMass")
+	MOVL(U32(0), at(step, 12))
+	VUCOMISS(constant("-Inf"), top.AsX())
+	JEQ(LabelRef("next"))
+	MOVL(U32(1), at(step, 12))
+
+	sums := t.vecs(16 / t.lanes)
+	t.zero(sums...)
+	heaviest := t.vec()
+	t.zero(heaviest)
+	at4 := GP64() // where the masses of a group go
+	LEAQ(Mem{Base: mass, Index: first, Scale: 1}, at4)
+	loop("powers", func() {
+		// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
+		const together = 4
+		for v0 := 0; v0 < perGroup; v0 += together {
+			powers := make([]reg.VecVirtual, together)
+			for j := range powers {
+				x := t.vec()
+				VADDPS(here(s, v0+j), minus, x)
+				w := e.power(x)
+				powers[j] = w.value
+				l := sums[j%len(sums)]
+				VADDPS(w.value, l, l)
+				if !ints {
+					VMOVUPS(w.value, here(s, v0+j))
+					continue
+				}
+				y := t.vec()
+				if t.wide() {
+					VMULPS_Z(here(scale, v0+j), w.value, w.mask, y)
+				} else {
+					VMULPS(here(scale, v0+j), w.value, y)
+					VANDPS(w.maskVec, y, y)
+				}
+				VMAXPS(y, heaviest, heaviest)
+				VMOVUPS(y, here(s, v0+j))
+			}
+			skip := "noMass" + string(rune('A'+v0))
+			TESTQ(mass, mass)
+			JEQ(LabelRef(skip))
+			t.masses(powers, at4, v0/together*8)
+			Label(skip)
+		}
+		ADDQ(Imm(16), at4)
+	})
+
+	// The merge's step: what the state so far and what this tile is multiplied by.
+	xe := t.exponential(func() reg.VecVirtual { return XMM() })
+	seen, m, ab, sum := XMM(), XMM(), XMM(), t.sum(sums)
+	VMOVSS(at(state, 0), seen)
+	VMAXSS(seen, top.AsX(), m)
+	VMOVSS(m, at(state, 0))
+	VBROADCASTSS(m, m)
+	VUNPCKLPS(top.AsX(), seen, ab)
+	VSUBPS(m, ab, ab)
+	factors := xe.power(ab).value
+	VMOVLPS(factors, at(step, 4))
+	l := XMM()
+	VMULSS(at(state, 4), factors, l)
+	VMOVSHDUP(factors, factors)
+	VFMADD231SS(sum, factors, l)
+	VMOVSS(l, at(state, 4))
+
+	if ints {
+		t.spreadMax(heaviest)
+		h, inv, part := heaviest.AsX(), XMM(), XMM()
+		VBROADCASTSS(constant("32767"), part)
+		VDIVPS(h, part, inv)
+		VDIVPS(part, h, part)
+		VMOVSS(part, at(step, 0))
+		ok := XMM()
+		VBROADCASTSS(constant("tiny"), ok)
+		if t.wide() {
+			k := K()
+			VCMPPS(Imm(ge), ok, h, k)
+			VMOVAPS_Z(inv, k, inv)
+		} else {
+			VCMPPS(Imm(ge), ok, h, ok)
+			VANDPS(ok, inv, inv)
+		}
+		scaled := t.vec()
+		VBROADCASTSS(inv, scaled)
+		to := copyOf(p)
+		loop("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
+	}
+
+	Label("next")
+	if ints {
+		ADDQ(I32(intBytes), p)
+	}
+	ADDQ(I32(rowBytes), s)
+	ADDQ(ld, state)
+	ADDQ(Imm(mrgBytes), step)
+	TESTQ(mass, mass)
+	JEQ(LabelRef("nextMass"))
+	ADDQ(Imm(massRow), mass)
+	Label("nextMass")
+	SUBQ(Imm(1), address("rows"))
+	JNE(LabelRef("row"))
+	done()
+}
+
+const (
+	ge      = 0x1d // a comparison that no NaN passes
+	nearest = 8    // round to nearest even, quietly
+)
+
+// exponential is 2^x for x ≤ 0, with its constants in registers where there
+// are enough.
+type exponential struct {
+	t     tier
+	vec   func() reg.VecVirtual
+	coef  []Op // from the highest
+	least Op
+	round Op
+}
+
+type power struct {
+	value   reg.VecVirtual
+	mask    reg.OpmaskVirtual // of the lanes that did not underflow
+	maskVec reg.VecVirtual
+}
+
+func (t tier) exponential(vec func() reg.VecVirtual) exponential {
+	e := exponential{t: t, vec: vec}
+	load := func(name string, inRegister bool) Op {
+		if !inRegister {
+			return constant(name)
+		}
+		v := vec()
+		VBROADCASTSS(constant(name), v)
+		return v
+	}
+	prefix := "h"
+	if t.wide() {
+		prefix = "c"
+	}
+	for i := '5'; i >= '0'; i-- {
+		e.coef = append(e.coef, load(prefix+string(i), t.wide() || i == '5'))
+	}
+	e.least = load("least", t.wide())
+	if !t.wide() {
+		e.round = load("round", false)
+	}
+	return e
+}
+
+func (e exponential) power(x reg.VecVirtual) power {
+	f, p := e.vec(), e.vec()
+	n := e.vec()
+	polynomial := func() {
+		VSUBPS(n, x, f)
+		VMOVAPS(e.coef[0], p)
+		for _, c := range e.coef[1:] {
+			VFMADD213PS(c, f, p)
+		}
+	}
+	if e.t.wide() {
+		k := K()
+		VCMPPS(Imm(ge), e.least, x, k)
+		VRNDSCALEPS(Imm(nearest), x, n)
+		polynomial()
+		VSCALEFPS_Z(n, p, k, p)
+		return power{value: p, mask: k}
+	}
+	bits, ok := e.vec(), e.vec()
+	VCMPPS(Imm(ge), e.least, x, ok)
+	VADDPS(e.round, x, bits)
+	VSUBPS(e.round, bits, n)
+	polynomial()
+	VPSLLD(Imm(23), bits, bits)
+	VMULPS(bits, p, p)
+	VANDPS(ok, p, p)
+	return power{value: p, maskVec: ok}
+}
+
+// spreadMax puts the largest lane of v in all lanes.
+func (t tier) spreadMax(v reg.VecVirtual) {
+	x := t.vec()
+	if t.wide() {
+		VSHUFF32X4(Imm(0x4e), v, v, x)
+		VMAXPS(x, v, v)
+		VSHUFF32X4(Imm(0xb1), v, v, x)
+	} else {
+		VPERM2F128(Imm(0x01), v, v, x)
+	}
+	VMAXPS(x, v, v)
+	VPERMILPS(Imm(0x4e), v, x)
+	VMAXPS(x, v, v)
+	VPERMILPS(Imm(0xb1), v, x)
+	VMAXPS(x, v, v)
+}
+
+// sum adds 16 lanes as a tree, and returns the sum in the first lane.
+func (t tier) sum(v []reg.VecVirtual) reg.VecVirtual {
+	y := YMM()
+	if t.wide() {
+		VEXTRACTF64X4(Imm(1), v[0], y)
+		VADDPS(y, v[0].AsY(), y)
+	} else {
+		VADDPS(v[1], v[0], y)
+	}
+	x, z := XMM(), XMM()
+	if t.wide() {
+		VEXTRACTF32X4(Imm(1), y, x)
+	} else {
+		VEXTRACTF128(Imm(1), y, x)
+	}
+	VADDPS(y.AsX(), x, x)
+	VPERMILPS(Imm(0x4e), x, z)
+	VADDPS(z, x, x)
+	VPERMILPS(Imm(0xb1), x, z)
+	VADDPS(z, x, x)
+	return x
+}
+
+// masses stores the sums of whole chunks, which are v (AVX2: pairs of v), each
+// by the tree of sum.
+func (t tier) masses(v []reg.VecVirtual, to reg.Register, disp int) {
+	halve := func(x reg.VecVirtual) {
+		y := t.vec()
+		VPERMILPS(Imm(0x4e), x, y)
+		VADDPS(y, x, x)
+		VPERMILPS(Imm(0xb1), x, y)
+		VADDPS(y, x, x)
+	}
+	if !t.wide() {
+		a, b, x := YMM(), YMM(), YMM()
+		VADDPS(v[1], v[0], a)
+		VADDPS(v[3], v[2], b)
+		VPERM2F128(Imm(0x20), b, a, x)
+		VPERM2F128(Imm(0x31), b, a, a)
+		VADDPS(a, x, x)
+		halve(x)
+		VMOVSS(x.AsX(), at(to, disp))
+		VEXTRACTF128(Imm(1), x, a.AsX())
+		VMOVSS(a.AsX(), at(to, disp+4))
+		return
+	}
+	fold := func(a, b reg.VecVirtual, lower, upper uint64) reg.VecVirtual {
+		x, y := ZMM(), ZMM()
+		VSHUFF32X4(Imm(lower), b, a, x)
+		VSHUFF32X4(Imm(upper), b, a, y)
+		VADDPS(y, x, x)
+		return x
+	}
+	x := fold(fold(v[0], v[1], 0x44, 0xee), fold(v[2], v[3], 0x44, 0xee), 0x88, 0xdd)
+	halve(x)
+	firsts := ZMM()
+	VMOVUPS(constant("firsts"), firsts)
+	VPERMPS(x, firsts, x)
+	VMOVUPS(x.AsX(), at(to, disp))
+}
+
+// round makes the integers of a group of weights and advances to.
+func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirtual) {
+	ints := func(v int) reg.VecVirtual {
+		x := t.vec()
+		VMULPS(weights(v), scale, x)
+		VCVTPS2DQ(x, x)
+		return x
+	}
+	if !t.wide() {
+		pairs := YMM()
+		VMOVDQU(constant("pairs"), pairs)
+		for v := 0; v < group/8; v += 2 {
+			a, b := ints(v), ints(v+1)
+			VPACKSSDW(b, a, a)
+			VPSHUFB(pairs, a, a)
+			VPERMQ(Imm(0xd8), a, a)
+			VMOVDQU(a, at(to, 16*v))
+		}
+		ADDQ(I32(2*group), to)
+		return
+	}
+	a, c := ints(0), ints(2)
+	VPACKUSDW(ints(1), a, a)
+	VPACKUSDW(ints(3), c, c)
+	high, low, words, transpose := ZMM(), ZMM(), ZMM(), ZMM()
+	x := ZMM()
+	VPSRLW(Imm(8), a, high)
+	VPSRLW(Imm(8), c, x)
+	VPACKUSWB(x, high, high)
+	VPBROADCASTD(constant("words"), words)
+	VPANDD(words, a, a)
+	VPANDD(words, c, c)
+	VPACKUSWB(c, a, low)
+	VMOVDQU32(constant("transpose"), transpose)
+	VPERMD(high, transpose, high)
+	VPERMD(low, transpose, low)
+	VMOVDQU32(high, at(to, 0))
+	VMOVDQU32(low, at(to, 256))
+	ADDQ(I32(group), to)
+}

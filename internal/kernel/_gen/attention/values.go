@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// values writes the sums of values by weights and their merge into the states.
+// A step takes one slot, or of q8_0 a quad of slots.
+//
+// Exact integers on AVX-512: weights are 15 bits, so their bytes are two
+// unsigned operands whose sums meet in the end. On AVX2 they are words, in
+// pairs of slots two apart, as values sign-extend by shifts.
+func (t tier) values(f form) {
+	what := "slots"
+	if f.ints {
+		what = "quads of slots"
+	}
+	t.function("values", f.name,
+		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int)",
+		"merges the values of n "+what+", weighted by p, into the states of rows.")
+	state, ld, step, p, v := param("state"), param("ld"), param("step"), param("p"), param("v")
+	SHLQ(Imm(2), ld)
+	stride := param("dim")
+	size, prow := f.size, rowBytes
+	if f.ints {
+		size, prow = 4, intBytes
+	}
+	SHLQ(Imm(uint64(size/2)), stride)
+
+	largest := 6
+	switch {
+	case f.ints && t.wide():
+		largest = 3
+	case f.ints:
+		largest = 4
+	}
+	blocks(largest, address("rows"), "rows", func(n int) {
+		var widths []int // vectors of the dimension that are summed at a time
+		switch {
+		case t.wide():
+			widths = []int{4, 2, 1}
+		case f.ints || n > 2:
+			widths = []int{2}
+		default:
+			widths = []int{8 / n, 2}
+		}
+		st, vb, dim := copyOf(state), copyOf(v), GP64()
+		MOVQ(address("dim"), dim)
+		for _, width := range widths {
+			name := func(s string) string { return fmt.Sprintf("%s%dx%d", s, n, width) }
+			Label(name("dims"))
+			CMPQ(dim, Imm(uint64(width*t.lanes)))
+			JLT(LabelRef(name("dimsAfter")))
+			vp, pp, left := copyOf(vb), copyOf(p), GP64()
+			MOVQ(address("n"), left)
+			acc := t.vecs(n * width)
+			low := []reg.VecVirtual(nil)
+			if f.ints && t.wide() {
+				low = t.vecs(n * width)
+			}
+			t.zero(append(acc, low...)...)
+			Label(name("step"))
+			weight := func(r, disp int) reg.VecVirtual {
+				x := t.vec()
+				if f.ints {
+					VPBROADCASTD(at(pp, r*prow+disp), x)
+				} else {
+					VBROADCASTSS(at(pp, r*prow+disp), x)
+				}
+				return x
+			}
+			switch {
+			case f.ints && t.wide():
+				hi, lo := make([]reg.VecVirtual, n), make([]reg.VecVirtual, n)
+				for r := range n {
+					hi[r], lo[r] = weight(r, 0), weight(r, 256)
+				}
+				for i := range width {
+					x := t.vec()
+					VMOVDQU64(at(vp, i*64), x)
+					for r := range n {
+						VPDPBUSD(x, hi[r], acc[r*width+i])
+						VPDPBUSD(x, lo[r], low[r*width+i])
+					}
+				}
+				ADDQ(Imm(4), pp)
+			case f.ints:
+				even, odd := t.vecs(width), t.vecs(width)
+				for i := range width {
+					x := t.vec()
+					VMOVDQU(at(vp, i*32), x)
+					VPSRAW(Imm(8), x, odd[i])
+					VPSLLW(Imm(8), x, x)
+					VPSRAW(Imm(8), x, even[i])
+				}
+				for r := range n {
+					for half, values := range [][]reg.VecVirtual{even, odd} {
+						w := weight(r, 4*half)
+						for i := range width {
+							y := t.vec()
+							VPMADDWD(w, values[i], y)
+							VPADDD(y, acc[r*width+i], acc[r*width+i])
+						}
+					}
+				}
+				ADDQ(Imm(8), pp)
+			default:
+				value := func(i int) reg.VecVirtual {
+					m, x := at(vp, i*t.lanes*f.size), t.vec()
+					if f == f16 {
+						VCVTPH2PS(m, x)
+					} else {
+						VMOVUPS(m, x)
+					}
+					return x
+				}
+				// Whichever is fewer, weights or values, stay in registers.
+				if n <= width {
+					w := make([]reg.VecVirtual, n)
+					for r := range w {
+						w[r] = weight(r, 0)
+					}
+					for i := range width {
+						x := value(i)
+						for r := range n {
+							VFMADD231PS(x, w[r], acc[r*width+i])
+						}
+					}
+				} else {
+					x := make([]reg.VecVirtual, width)
+					for i := range x {
+						x[i] = value(i)
+					}
+					for r := range n {
+						w := weight(r, 0)
+						for i := range width {
+							VFMADD231PS(x[i], w, acc[r*width+i])
+						}
+					}
+				}
+				ADDQ(Imm(4), pp)
+			}
+			ADDQ(stride, vp)
+			SUBQ(Imm(1), left)
+			JNE(LabelRef(name("step")))
+
+			// state = o·b + state·a, unless the row sees nothing.
+			sr := copyOf(st)
+			for r := range n {
+				unseen := fmt.Sprintf("%sRow%d", name("unseen"), r)
+				CMPL(at(step, r*mrgBytes+12), Imm(0))
+				JEQ(LabelRef(unseen))
+				scale, a, b := t.vec(), t.vec(), t.vec()
+				if f.ints {
+					VBROADCASTSS(at(step, r*mrgBytes), scale)
+				}
+				VBROADCASTSS(at(step, r*mrgBytes+4), a)
+				VBROADCASTSS(at(step, r*mrgBytes+8), b)
+				for i := range width {
+					o := acc[r*width+i]
+					if f.ints {
+						if t.wide() {
+							VPSLLD(Imm(8), o, o)
+							VPADDD(low[r*width+i], o, o)
+						}
+						VCVTDQ2PS(o, o)
+						VMULPS(scale, o, o)
+					}
+					m, x := at(sr, i*t.bytes()), t.vec()
+					VMULPS(m, a, x)
+					VFMADD231PS(o, b, x)
+					VMOVUPS(x, m)
+				}
+				Label(unseen)
+				ADDQ(ld, sr)
+			}
+			ADDQ(I32(int32(width*t.lanes*size)), vb)
+			ADDQ(I32(int32(width*t.bytes())), st)
+			SUBQ(Imm(uint64(width*t.lanes)), dim)
+			JMP(LabelRef(name("dims")))
+			Label(name("dimsAfter"))
+		}
+		for range n {
+			ADDQ(ld, state)
+		}
+		ADDQ(I32(int32(n*prow)), p)
+		ADDQ(Imm(uint64(n*mrgBytes)), step)
+	})
+	done()
+}

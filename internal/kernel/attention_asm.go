@@ -1,0 +1,279 @@
+//go:build amd64 && !purego
+
+package kernel
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+
+	"triforce/internal/cpu"
+	"triforce/internal/kernel/ref"
+)
+
+//go:generate go run -C _gen ./attention -out ../attention_amd64.s -stubs ../attention_amd64.go -pkg kernel
+
+// attention is attention over one stored form on one tier: three phases through
+// scratch memory, each over all rows. Scores are taken in groups of 64 slots;
+// softmax turns them into weights, of q8_0 into integers that lie behind them,
+// and begins the merge, which values ends.
+//
+// Scratch holds for every row its scores (Tile float32), then for every row a
+// step of the merge (scale of the integers, factors of this tile's output and
+// of the state, whether the row sees anything), then for every row of q8_0 its
+// integers (2·Tile bytes, in a layout of the tier's).
+type attention struct {
+	size       int // bytes of an element of keys and values
+	ints       bool
+	weight     int // bytes of a slot's weight; of an integer's upper half on AVX-512
+	step       int // slots that values takes at a time
+	queryBytes func(dim int) int
+
+	scores  func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int)
+	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int)
+	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int)
+}
+
+const (
+	group    = 64 // slots
+	rowBytes = 4 * Tile
+	stepSize = 4 * 4
+	intBytes = 2 * Tile
+)
+
+// accelerateAttention installs attention.
+func accelerateAttention(s *Set, tier cpu.Tier) {
+	q8 := attention{size: 1, ints: true, step: 4}
+	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes}
+	f32 := attention{size: 4, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes}
+	switch tier {
+	case cpu.AVX2:
+		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 2, q8QueryBytesAVX2, q8QueryAVX2
+		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
+		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
+		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
+	case cpu.AVX512:
+		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 1, ref.Q8QueryBytes, q8QueryAVX512
+		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
+		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
+		f32.scores, f32.softmax, f32.values = scoresF32AVX512, softmaxFloatsAVX512, valuesF32AVX512
+	}
+	for t, f := range map[KVType]attention{KVQ8: q8, KVF16: f16, KVF32: f32} {
+		kv := &s.KV[t]
+		kv.QueryBytes, kv.ScratchBytes, kv.Attend = f.queryBytes, f.scratchBytes, f.attend
+	}
+	s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Store, f16Store
+	s.Merge = merge
+}
+
+func (f attention) scratchBytes(_, rows int) int {
+	n := rowBytes + stepSize
+	if f.ints {
+		n += intBytes
+	}
+	return rows * n
+}
+
+func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
+	if a.Mass != nil {
+		clear(a.Mass[:a.Rows*MassLen])
+	}
+	lo, hi := Tile, 0
+	for r, s := range a.Spans[:a.Rows] {
+		if s.Lo < s.Hi {
+			lo, hi = min(lo, int(s.Lo)), max(hi, int(s.Hi))
+		} else if a.Mass != nil {
+			a.Mass[r*MassLen+Tile/Chunk] = float32(math.Inf(-1))
+		}
+	}
+	if lo >= hi {
+		return
+	}
+	start, end := lo&^(group-1), (hi+group-1)&^(group-1) // slots of whole groups
+	groups := (end - start) / group
+	ld := StateLen(a.Dim)
+	dim := ld - 16
+	half := Tile * dim * f.size // bytes of keys, and of values
+
+	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
+	step := float(scratch[a.Rows*rowBytes:])
+	weights := scratch // a row is as long as one of scores
+	var keyScale, valueScale, mass *float32
+	if f.ints {
+		weights = scratch[a.Rows*(rowBytes+stepSize):]
+		keyScale = float(tile[2*half+4*start:])
+		valueScale = float(tile[2*half+4*Tile+4*start:])
+	}
+	if a.Mass != nil {
+		mass = &a.Mass[0]
+	}
+
+	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups)
+	for r := range a.Rows {
+		see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
+	}
+	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups)
+	first, last := lo/f.step, (hi+f.step-1)/f.step
+	lo = first * f.step
+	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, last-first)
+}
+
+// see adds the bias to scores s of row r between slots start and end, and sets
+// those to -Inf that the row does not see.
+func see(a *AttendArgs, s []float32, r, start, end int) {
+	if a.Bias != nil {
+		add(s[start:end], a.Bias[start:end])
+	}
+	none := float32(math.Inf(-1))
+	lo, hi := int(a.Spans[r].Lo), int(a.Spans[r].Hi)
+	for j := start; j < min(lo, end); j++ {
+		s[j] = none
+	}
+	for j := max(hi, start); j < end; j++ {
+		s[j] = none
+	}
+	if a.Mask != nil {
+		for j := max(lo, start); j < min(hi, end); j++ {
+			if a.Mask[r*Tile/64+j/64]>>(j%64)&1 == 0 {
+				s[j] = none
+			}
+		}
+	}
+}
+
+func float(b []byte) *float32 { return (*float32)(unsafe.Pointer(&b[0])) }
+
+// maxHead is the size of heads up to which Store and Query need no memory.
+const maxHead = 256
+
+// padded returns x with zeros up to a multiple of 16, in buf if they fit.
+func padded(x []float32, buf *[maxHead]float32) []float32 {
+	n := StateLen(len(x)) - 16
+	y := buf[:]
+	if n > maxHead {
+		y = make([]float32, n)
+	}
+	copy(y, x)
+	return y[:n]
+}
+
+// spread multiplies x by Hadamard matrices, as ref.Q8Store does, and returns
+// their size.
+func spread(x []float32) int {
+	n := len(x) & -len(x)
+	for i := 0; i < len(x); i += n {
+		hadamardAVX2(&x[i], n)
+	}
+	return n
+}
+
+func q8Store(tile []byte, slot int, k, v []float32) {
+	var buf [maxHead]float32
+	var ints [maxHead]byte
+	x := padded(k, &buf)
+	D := len(x)
+	q := ints[:]
+	if D > maxHead {
+		q = make([]byte, D)
+	}
+	scales := tile[2*Tile*D:]
+
+	spread(x)
+	d := quantizeHeadAVX2(&q[0], &x[0], D)
+	binary.LittleEndian.PutUint32(scales[4*slot:], math.Float32bits(d))
+	keys := tile[slot/Chunk*Chunk*D+slot%Chunk*4:]
+	for i := 0; i < D; i += 4 {
+		biased := binary.LittleEndian.Uint32(q[i:]) ^ 0x80808080
+		binary.LittleEndian.PutUint32(keys[i*Chunk:], biased)
+	}
+
+	clear(x)
+	copy(x, v)
+	d = quantizeHeadAVX2(&q[0], &x[0], D)
+	binary.LittleEndian.PutUint32(scales[4*Tile+4*slot:], math.Float32bits(d))
+	values := tile[Tile*D+slot/4*4*D+slot%4:]
+	for i, b := range q[:D] {
+		values[i*4] = b
+	}
+}
+
+// q8Query quantizes a query to q and returns its scale and -128 times the sum
+// of its integers.
+func q8Query(q []byte, x []float32, scale float32) (float32, uint32) {
+	n := spread(x)
+	d := quantizeHeadAVX2(&q[0], &x[0], len(x))
+	sum := int32(0)
+	for _, b := range q[:len(x)] {
+		sum += int32(int8(b))
+	}
+	return d * (scale / float32(n)), uint32(-128 * sum)
+}
+
+// q8QueryAVX512 makes the row that ref.Q8Query does.
+func q8QueryAVX512(dst []byte, q []float32, scale float32) {
+	var buf [maxHead]float32
+	x := padded(q, &buf)
+	d, bias := q8Query(dst, x, scale)
+	tail := dst[len(x):]
+	binary.LittleEndian.PutUint32(tail, math.Float32bits(d))
+	binary.LittleEndian.PutUint32(tail[4:], bias)
+}
+
+func q8QueryBytesAVX2(dim int) int { return 2*(StateLen(dim)-16) + 8 }
+
+// q8QueryAVX2 makes a row of int16 in pairs two apart: elements 0, 2, 1, 3 of
+// every four. The tail is that of ref.Q8Query.
+func q8QueryAVX2(dst []byte, q []float32, scale float32) {
+	var buf [maxHead]float32
+	x := padded(q, &buf)
+	n := len(x)
+	// The bytes lie in the upper half until they widen from below.
+	bytes := dst[n : 2*n]
+	d, bias := q8Query(bytes, x, scale)
+	for i := 0; i < n; i += 4 {
+		a, b, c, e := int8(bytes[i]), int8(bytes[i+1]), int8(bytes[i+2]), int8(bytes[i+3])
+		binary.LittleEndian.PutUint16(dst[2*i:], uint16(a))
+		binary.LittleEndian.PutUint16(dst[2*i+2:], uint16(c))
+		binary.LittleEndian.PutUint16(dst[2*i+4:], uint16(b))
+		binary.LittleEndian.PutUint16(dst[2*i+6:], uint16(e))
+	}
+	tail := dst[2*n:]
+	binary.LittleEndian.PutUint32(tail, math.Float32bits(d))
+	binary.LittleEndian.PutUint32(tail[4:], bias)
+}
+
+func f16Store(tile []byte, slot int, k, v []float32) {
+	var buf [maxHead]float32
+	var halves [maxHead]uint16
+	x := padded(k, &buf)
+	D := len(x)
+	h := halves[:]
+	if D > maxHead {
+		h = make([]uint16, D)
+	}
+	halfAVX2(&h[0], &x[0], D)
+	keys := tile[2*(slot/Chunk*Chunk*D+slot%Chunk):]
+	for i, b := range h[:D] {
+		binary.LittleEndian.PutUint16(keys[2*i*Chunk:], b)
+	}
+	clear(x)
+	copy(x, v)
+	halfAVX2((*uint16)(unsafe.Pointer(&tile[2*(Tile+slot)*D])), &x[0], D)
+}
+
+// merge is ref.Merge.
+func merge(state, next []float32, dim, rows int) {
+	n := StateLen(dim)
+	D := n - 16
+	for r := range rows {
+		s, o := state[r*n:(r+1)*n], next[r*n:(r+1)*n]
+		if math.IsInf(float64(o[D]), -1) {
+			continue
+		}
+		m := max(s[D], o[D])
+		a, b := ref.Exp2(s[D]-m), ref.Exp2(o[D]-m)
+		blendAVX2(&s[0], &o[0], a, b, D)
+		s[D] = m
+		s[D+1] = ref.FMA(o[D+1], b, float32(s[D+1]*a))
+	}
+}

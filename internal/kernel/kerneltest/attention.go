@@ -1,0 +1,331 @@
+package kerneltest
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
+	"triforce/internal/testutil/guard"
+)
+
+// KVTypes lists the stored forms of keys and values.
+var KVTypes = []kernel.KVType{kernel.KVQ8, kernel.KVF16, kernel.KVF32}
+
+// Attention holds a set to the judge, bit for bit: what it stores, and
+// attention over tiles of it. All slices that kernels get lie against pages
+// that they must not touch.
+func Attention(t *testing.T, set *kernel.Set) {
+	for _, kv := range KVTypes {
+		t.Run("kv="+kv.String(), func(t *testing.T) {
+			t.Run("Store", func(t *testing.T) { store(t, set, kv) })
+			t.Run("Attend", func(t *testing.T) { attend(t, set, kv) })
+			t.Run("RowIndependence", func(t *testing.T) { rowIndependence(t, set, kv) })
+			t.Run("Merge", func(t *testing.T) { merge(t, set, kv) })
+			t.Run("Allocations", func(t *testing.T) { attendAllocations(t, set, kv) })
+		})
+	}
+}
+
+var dims = []int{16, 20, 32, 48, 64, 80, 96, 112, 128, 192, 256, 320}
+
+func store(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	judge, got := &kernel.For(cpu.Portable).KV[kv], &set.KV[kv]
+	for _, dim := range dims {
+		rng := rand.New(rand.NewPCG(uint64(dim), 1))
+		size := judge.TileBytes(dim)
+		if n := got.TileBytes(dim); n != size {
+			t.Fatalf("dim %d: a tile of %d bytes, want %d", dim, n, size)
+		}
+		want, end := make([]byte, size), guard.Ends()[rng.IntN(2)]
+		poison(want)
+		tile := guard.Copy(t, want, end)
+		for slot := range kernel.Tile {
+			k, v := vector(rng, dim), vector(rng, dim)
+			judge.Store(want, slot, k, v)
+			got.Store(tile, slot, guard.Copy(t, k, end), guard.Copy(t, v, end))
+			for i := range want {
+				if tile[i] != want[i] {
+					t.Fatalf("dim %d, slot %d: byte %d is %#x, want %#x", dim, slot, i, tile[i], want[i])
+				}
+			}
+
+		}
+	}
+}
+
+func attend(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	for _, dim := range dims {
+		for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 33} {
+			if dim > 128 && rows > 9 {
+				continue
+			}
+			NewTiles(rand.New(rand.NewPCG(uint64(dim), uint64(rows))), kv, dim, rows, 3).Check(t, set)
+		}
+	}
+}
+
+// Tiles is a random problem: rows that attend to some tiles in turn.
+type Tiles struct {
+	kv        kernel.KVType
+	dim, rows int
+	scale     float32
+	queries   []float32 // (rows, dim)
+	tiles     []tile
+	end       guard.End
+}
+
+type tile struct {
+	bytes []byte
+	spans []kernel.Span
+	bias  []float32
+	mask  []uint64
+	mass  bool
+}
+
+// NewTiles makes a problem whose slots before and after what rows see are
+// garbage.
+func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
+	p := &Tiles{kv: kv, dim: dim, rows: rows, scale: float32(math.Exp2(8*rng.Float64() - 7)), end: guard.Ends()[rng.IntN(2)]}
+	for range rows {
+		p.queries = append(p.queries, vector(rng, dim)...)
+	}
+	judge := &kernel.For(cpu.Portable).KV[kv]
+	for range tiles {
+		c := tile{bytes: make([]byte, judge.TileBytes(dim)), mass: rng.IntN(2) == 0}
+		poison(c.bytes)
+		first, last := int32(kernel.Tile), int32(0)
+		kind := rng.IntN(4)
+		common := span(rng)
+		for r := range rows {
+			s := common
+			switch kind {
+			case 1: // causal
+				s = kernel.Span{Lo: common.Lo, Hi: min(common.Hi+int32(r), kernel.Tile)}
+			case 2:
+				s = span(rng)
+			case 3:
+				s = kernel.Span{Lo: 0, Hi: kernel.Tile}
+			}
+			c.spans = append(c.spans, s)
+			if s.Lo < s.Hi {
+				first, last = min(first, s.Lo), max(last, s.Hi)
+			}
+		}
+		for slot := first; slot < last; slot++ {
+			judge.Store(c.bytes, int(slot), vector(rng, dim), vector(rng, dim))
+		}
+		if rng.IntN(3) == 0 {
+			c.bias = make([]float32, kernel.Tile)
+			for j := range c.bias {
+				if c.bias[j] = float32(rng.IntN(5)); rng.IntN(16) == 0 {
+					c.bias[j] = float32(math.Inf(-1))
+				}
+			}
+		}
+		if rng.IntN(3) == 0 {
+			c.mask = make([]uint64, rows*kernel.Tile/64)
+			for i := range c.mask {
+				c.mask[i] = rng.Uint64() | rng.Uint64()
+			}
+			for r, s := range c.spans { // a row sees at least one slot of its span
+				if s.Lo < s.Hi {
+					j := int(s.Lo) + rng.IntN(int(s.Hi-s.Lo))
+					c.mask[r*kernel.Tile/64+j/64] |= 1 << (j % 64)
+				}
+			}
+		}
+		p.tiles = append(p.tiles, c)
+	}
+	return p
+}
+
+// span returns a random span, now and then an empty, a short or a full one.
+func span(rng *rand.Rand) kernel.Span {
+	a, b := rng.Int32N(kernel.Tile+1), rng.Int32N(kernel.Tile+1)
+	lo, hi := min(a, b), max(a, b)
+	switch rng.IntN(8) {
+	case 0:
+		return kernel.Span{}
+	case 1:
+		lo = min(lo, kernel.Tile-1)
+		hi = lo + 1
+	case 2:
+		lo, hi = 0, kernel.Tile
+	case 3:
+		lo, hi = lo&^15, max(hi&^15, lo&^15)
+	case 4:
+		return kernel.Span{Lo: hi, Hi: lo} // empty too, unless they are the same
+	}
+	return kernel.Span{Lo: lo, Hi: hi}
+}
+
+// vector returns a random vector: most are normal, some have outliers, some are
+// zero, huge or tiny.
+func vector(rng *rand.Rand, dim int) []float32 {
+	x := make([]float32, dim)
+	size := 1.0
+	kind := rng.IntN(20)
+	switch kind {
+	case 0:
+		return x
+	case 1:
+		size = 100
+	case 2:
+		size = 0x1p-120
+	case 3:
+		size = 0x1p-10
+	}
+	for i := range x {
+		x[i] = float32(size * rng.NormFloat64())
+	}
+	if kind > 16 {
+		x[rng.IntN(dim)] *= 50
+	}
+	return x
+}
+
+// poison fills b with what is NaN in every form.
+func poison(b []byte) {
+	for i := range b {
+		b[i] = 0xff
+	}
+}
+
+// run attends row from, and so many more as rows says, to the tiles in turn,
+// and returns the states and the masses of every tile.
+func (p *Tiles) run(t testing.TB, set *kernel.Set, from, rows int) (state []float32, masses [][]float32) {
+	kv := &set.KV[p.kv]
+	n := kernel.StateLen(p.dim)
+	state = guard.Slice[float32](t, rows*n, p.end)
+	set.Reset(state, p.dim, rows)
+	size := kv.QueryBytes(p.dim)
+	query := guard.Slice[byte](t, rows*size, p.end)
+	for r := range rows {
+		q := guard.Copy(t, p.queries[(from+r)*p.dim:(from+r+1)*p.dim], p.end)
+		kv.Query(query[r*size:(r+1)*size], q, p.scale)
+	}
+	scratch := guard.Slice[byte](t, kv.ScratchBytes(p.dim, rows), p.end)
+	for _, c := range p.tiles {
+		a := &kernel.AttendArgs{
+			Dim: p.dim, Rows: rows, State: state, Query: query,
+			Spans: guard.Copy(t, c.spans[from:from+rows], p.end),
+		}
+		if c.bias != nil {
+			a.Bias = guard.Copy(t, c.bias, p.end)
+		}
+		if c.mask != nil {
+			const words = kernel.Tile / 64
+			a.Mask = guard.Copy(t, c.mask[from*words:(from+rows)*words], p.end)
+		}
+		if c.mass {
+			a.Mass = guard.Slice[float32](t, rows*kernel.MassLen, p.end)
+			for i := range a.Mass {
+				a.Mass[i] = float32(math.NaN())
+			}
+		}
+		poison(scratch)
+		kv.Attend(a, guard.Copy(t, c.bytes, p.end), scratch)
+		masses = append(masses, a.Mass)
+	}
+	return state, masses
+}
+
+// Check runs the problem on the set and on the judge.
+func (p *Tiles) Check(t testing.TB, set *kernel.Set) {
+	t.Helper()
+	judge := kernel.For(cpu.Portable)
+	want, wantMass := p.run(t, judge, 0, p.rows)
+	got, gotMass := p.run(t, set, 0, p.rows)
+	what := fmt.Sprintf("dim %d, %d rows", p.dim, p.rows)
+	for i, m := range wantMass {
+		sameRows(t, fmt.Sprintf("%s: tile %d with spans %v: mass", what, i, p.tiles[i].spans), gotMass[i], m, kernel.MassLen)
+	}
+	sameRows(t, what+": state", got, want, kernel.StateLen(p.dim))
+
+	out := guard.Slice[float32](t, p.rows*p.dim, p.end)
+	set.Finish(out, p.dim, got, p.dim, p.rows)
+	end := make([]float32, p.rows*p.dim)
+	judge.Finish(end, p.dim, want, p.dim, p.rows)
+	sameRows(t, what+": output", out, end, p.dim)
+}
+
+// sameRows compares rows of n floats by their bits.
+func sameRows(t testing.TB, what string, got, want []float32, n int) {
+	t.Helper()
+	for i := range want {
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			t.Fatalf("%s: row %d, element %d: %g (%#x), want %g (%#x)", what,
+				i/n, i%n, got[i], math.Float32bits(got[i]), want[i], math.Float32bits(want[i]))
+		}
+	}
+}
+
+// rowIndependence attends every row alone.
+func rowIndependence(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	for _, dim := range []int{20, 64, 128} {
+		const rows = 17
+		p := NewTiles(rand.New(rand.NewPCG(uint64(dim), 2)), kv, dim, rows, 4)
+		n := kernel.StateLen(dim)
+		state, masses := p.run(t, set, 0, rows)
+		for r := range rows {
+			alone, mass := p.run(t, set, r, 1)
+			what := fmt.Sprintf("dim %d: row %d alone", dim, r)
+			sameRows(t, what, alone, state[r*n:(r+1)*n], n)
+			for i := range masses {
+				if masses[i] != nil {
+					sameRows(t, what, mass[i], masses[i][r*kernel.MassLen:(r+1)*kernel.MassLen], kernel.MassLen)
+				}
+			}
+		}
+	}
+}
+
+// merge attends to every tile from an empty state, and merges these.
+func merge(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	for _, dim := range []int{20, 64, 128} {
+		const rows = 9
+		p := NewTiles(rand.New(rand.NewPCG(uint64(dim), 3)), kv, dim, rows, 5)
+		n := kernel.StateLen(dim)
+		inTurn, _ := p.run(t, set, 0, rows)
+		merged := guard.Slice[float32](t, rows*n, p.end)
+		set.Reset(merged, dim, rows)
+		for i := range p.tiles {
+			one := *p
+			one.tiles = p.tiles[i : i+1]
+			state, _ := one.run(t, set, 0, rows)
+			set.Merge(merged, state, dim, rows)
+		}
+		sameRows(t, fmt.Sprintf("dim %d", dim), merged, inTurn, n)
+	}
+}
+
+// attendAllocations demands that decoding allocates nothing at usual dimensions.
+func attendAllocations(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	if set.Tier <= cpu.Portable {
+		t.Skip("the judge allocates")
+	}
+	const dim = 128
+	k := &set.KV[kv]
+	tile, query := make([]byte, k.TileBytes(dim)), make([]byte, k.QueryBytes(dim))
+	x := vector(rand.New(rand.NewPCG(1, 1)), dim)
+	a := &kernel.AttendArgs{
+		Dim: dim, Rows: 1, Query: query, Spans: []kernel.Span{{Hi: 1}},
+		State: make([]float32, kernel.StateLen(dim)), Mass: make([]float32, kernel.MassLen),
+	}
+	next := make([]float32, len(a.State))
+	scratch := make([]byte, k.ScratchBytes(dim, 1))
+	set.Reset(a.State, dim, 1)
+	n := testing.AllocsPerRun(10, func() {
+		k.Store(tile, 0, x, x)
+		k.Query(query, x, 1)
+		k.Attend(a, tile, scratch)
+		set.Merge(next, a.State, dim, 1)
+		set.Finish(x, dim, a.State, dim, 1)
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
