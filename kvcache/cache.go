@@ -54,9 +54,10 @@ type Pass struct {
 	// slots besides their span, which begins after tile 0, and at another
 	// distance: queries for sinks are rotated by Row.SinkPos.
 	Sinks bool
-	// Base is the slot of the first row, and Tree, if not nil, says which of
-	// the slots from Base on a row sees: bit j%64 of Tree[r·words + j/64] is
-	// set if row r sees slot Base+j, words = (rows+63)/64.
+	// Base is the slot of the first row. Tree, if not nil, has the path to each
+	// row: bit j%64 of Tree[r·words + j/64] is set if row j is row r or one that
+	// it follows, words = (rows+63)/64. A row's span counts its path as if that
+	// stood in consecutive slots from Base on, which is where Keep puts it.
 	Base int
 	Tree []uint64
 	// Mass, if not nil, receives the attention that chunks were given.
@@ -165,12 +166,12 @@ func (p *Pass) plan(rows int, parents []int32, length, base, lo, window int) {
 				pos = int(p.Rows[parents[r]].Pos) + 1
 			}
 		}
-		slot := base + r
 		from := lo
 		if window > 0 {
 			from = max(from, base+(pos-length)-window+1)
 		}
-		p.Rows = append(p.Rows, Row{Pos: int32(pos), SinkPos: int32(pos), Slot: int32(slot), Lo: int32(from), Hi: int32(slot + 1)})
+		hi := base + pos - length + 1
+		p.Rows = append(p.Rows, Row{Pos: int32(pos), SinkPos: int32(pos), Slot: int32(base + r), Lo: int32(from), Hi: int32(hi)})
 	}
 	if parents == nil {
 		p.Tree = nil

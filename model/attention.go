@@ -2,6 +2,7 @@ package model
 
 import (
 	"math"
+	"math/bits"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -30,7 +31,7 @@ type Attention struct {
 	scratch     [][]byte  // by worker
 	partial     [][]float32
 	args        []kernel.AttendArgs
-	masks       [][]uint64
+	lines       []line
 
 	// The cut of the current pass.
 	pass      *kvcache.Pass
@@ -66,7 +67,7 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, ma
 		a.scratch = append(a.scratch, make([]byte, a.kv.ScratchBytes(dim, perCall)))
 		a.partial = append(a.partial, make([]float32, perCall*kernel.StateLen(dim)))
 		a.args = append(a.args, kernel.AttendArgs{Dim: dim, Spans: make([]kernel.Span, perCall)})
-		a.masks = append(a.masks, make([]uint64, perCall*kernel.Tile/64))
+		a.lines = append(a.lines, line{tile: make([]byte, a.kv.TileBytes(dim))})
 	}
 	return a
 }
@@ -170,15 +171,15 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 		if t == 0 && a.pass.Sinks {
 			args.Query = a.sink[at*a.queryBytes:]
 		}
-		args.Mask = nil
-		if a.pass.Tree != nil && (t+1)*kernel.Tile > a.pass.Base {
-			args.Mask = a.mask(a.masks[worker], lo, len(rows), t)
-		}
 		args.Mass = nil
 		if lo >= a.massFrom {
 			args.Mass = a.mass(t, kvHead, lo, n)
 		}
 		args.Bias = a.pass.Bias(layer, kvHead, t)
+		if a.pass.Tree != nil && (t+1)*kernel.Tile > a.pass.Base {
+			a.attendTree(worker, layer, kvHead, lo, len(rows), t)
+			continue
+		}
 		a.kv.Attend(args, a.pass.Tile(layer, kvHead, t), a.scratch[worker])
 	}
 }
@@ -204,26 +205,49 @@ func (a *Attention) spans(args *kernel.AttendArgs, rows []kvcache.Row, t int) bo
 	return any
 }
 
-// mask fills in which slots of tile t the rows of a tree see.
-func (a *Attention) mask(mask []uint64, lo, rows, t int) []uint64 {
-	const perRow = kernel.Tile / 64
+// line is a worker's copy of a tile in which the path to one row of a tree
+// stands in a line.
+type line struct {
+	tile []byte
+	rows [kernel.Tile]int32 // the row whose key and value each slot has
+}
+
+// attendTree attends to tile t, in which there are rows of a tree, as if the
+// path to each row stood in consecutive slots: a sum over other slots has other
+// bits. The worker's args are for all rows from lo on.
+func (a *Attention) attendTree(worker, layer, kvHead, lo, rows, t int) {
+	args, l := &a.args[worker], &a.lines[worker]
+	base := a.pass.Base - t*kernel.Tile // of the tree in the tile
+	copy(l.tile, a.pass.Tile(layer, kvHead, t))
+	for i := range l.rows {
+		l.rows[i] = int32(i - base)
+	}
+	all := *args
+	args.Rows = a.group
 	words := (a.rows + 63) / 64
 	for r := range rows {
-		m := mask[r*a.group*perRow : (r*a.group+1)*perRow]
-		tree := a.pass.Tree[(lo+r)*words : (lo+r+1)*words]
-		for j := range kernel.Tile {
-			slot := t*kernel.Tile + j - a.pass.Base
-			if slot < 0 || slot < a.rows && tree[slot/64]>>(slot%64)&1 != 0 {
-				m[j/64] |= 1 << (j % 64)
-			} else {
-				m[j/64] &^= 1 << (j % 64)
+		slot := base
+		for w, set := range a.pass.Tree[(lo+r)*words : (lo+r+1)*words] {
+			for ; set != 0; set &= set - 1 {
+				row := int32(w*64 + bits.TrailingZeros64(set))
+				if slot >= 0 && slot < kernel.Tile && l.rows[slot] != row {
+					from := a.pass.Base + int(row)
+					a.kv.Move(l.tile, slot, a.pass.Tile(layer, kvHead, from/kernel.Tile), from%kernel.Tile, a.dim)
+					l.rows[slot] = row
+				}
+				slot++
 			}
 		}
-		for g := 1; g < a.group; g++ {
-			copy(mask[(r*a.group+g)*perRow:], m)
+		at := r * a.group
+		args.Spans = all.Spans[at : at+a.group]
+		args.State = all.State[at*kernel.StateLen(a.dim):]
+		args.Query = all.Query[at*a.queryBytes:]
+		if all.Mass != nil {
+			args.Mass = all.Mass[at*kernel.MassLen:]
 		}
+		a.kv.Attend(args, l.tile, a.scratch[worker])
 	}
-	return mask[:rows*a.group*perRow]
+	*args = all
 }
 
 // mass returns where tile t's masses of n queries from a row on are kept.
