@@ -4,13 +4,15 @@
 // A Set is a value: two tiers can be used in one process. Kernels are safe for
 // concurrent use on disjoint destinations, own no memory, check nothing, and
 // run for microseconds (assembly cannot be preempted): callers cut their work
-// into panels and tiles and validate sizes once, where things are built.
+// into panels and tiles and validate sizes once, where things are built. Builds
+// with the tag invariants check the sizes of every call.
 package kernel
 
 import (
 	"fmt"
 
 	"triforce/internal/cpu"
+	"triforce/internal/invariant"
 	"triforce/internal/kernel/ref"
 )
 
@@ -123,6 +125,9 @@ func For(tier cpu.Tier) *Set {
 	s.Tier = tier
 	if tier > cpu.Portable && !accelerate(s, tier) {
 		panic("kernel: no set for tier " + tier.String())
+	}
+	if invariant.Enabled {
+		s = checked(s)
 	}
 	return s
 }

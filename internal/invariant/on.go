@@ -1,0 +1,6 @@
+//go:build invariants
+
+package invariant
+
+// Enabled says whether dear checks run.
+const Enabled = true
