@@ -24,6 +24,7 @@ import (
 	"triforce/internal/par"
 	"triforce/kvcache"
 	"triforce/model/llama"
+	"triforce/tokenizer"
 	"triforce/weights"
 )
 
@@ -118,8 +119,23 @@ type Engine struct {
 	set     *kernel.Set
 	kv      kernel.KVType
 	model   *llama.Model
+	draft   *Engine // or nil
 	loading time.Duration
 }
+
+// UseDraft makes sessions to come speculate with a small model of the same
+// vocabulary, which must stay open as long as they are in use. The error wraps
+// tokenizer.ErrMismatch if the vocabularies differ.
+func (e *Engine) UseDraft(draft *Engine) error {
+	if err := tokenizer.Compatible(e.file.tokenizer.Vocab(), draft.file.tokenizer.Vocab()); err != nil {
+		return fmt.Errorf("%s cannot draft for %s: %w", draft.file.Name(), e.file.Name(), err)
+	}
+	e.draft = draft
+	return nil
+}
+
+// Draft returns the draft in use, or nil.
+func (e *Engine) Draft() *Engine { return e.draft }
 
 // Open loads the model at path: a GGUF file, a safetensors file or folder, or
 // the embedded model if path is empty.

@@ -17,8 +17,12 @@ import (
 	"triforce/weights/safetensors"
 )
 
-// Embedded is the name of the model in the program itself.
-const Embedded = "fable (embedded)"
+// Embedded and EmbeddedDraft are the names of the models in the program itself.
+// The empty path opens the first as well.
+const (
+	Embedded      = "fable (embedded)"
+	EmbeddedDraft = "fable-draft (embedded)"
+)
 
 // File is an opened model whose weights have not been read: tokenizer and
 // metadata are at hand.
@@ -68,8 +72,10 @@ func openSource(path string) (source weights.Source, spec tokenizer.Spec, err er
 			err = fmt.Errorf("%s: expected tokenizer.json or tokenizer.model: %w", folder, err)
 		}
 		return source, spec, err
-	case path == "":
+	case path == "" || path == Embedded:
 		source, err = opened(gguf.Parse(Embedded, demo.Target()))
+	case path == EmbeddedDraft:
+		source, err = opened(gguf.Parse(EmbeddedDraft, demo.Draft()))
 	default:
 		source, err = opened(gguf.Open(path))
 	}
@@ -85,7 +91,7 @@ func openSource(path string) (source weights.Source, spec tokenizer.Spec, err er
 // safetensorsFolder returns the folder of a safetensors model, and false if
 // path is something else.
 func safetensorsFolder(path string) (string, bool, error) {
-	if path == "" {
+	if path == "" || path == Embedded || path == EmbeddedDraft {
 		return "", false, nil
 	}
 	info, err := os.Stat(path)

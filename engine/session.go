@@ -11,6 +11,7 @@ import (
 	"triforce/model"
 	"triforce/model/llama"
 	"triforce/sample"
+	"triforce/speculate"
 	"triforce/tokenizer"
 )
 
@@ -38,12 +39,16 @@ type GenOptions struct {
 	IgnoreEOS bool
 	// LogProbs is how many of the most probable tokens to report with each.
 	LogProbs int
+	// Spec says how to speculate.
+	Spec Spec
 	// Progress, if not nil, is told how many tokens of the prompt are read.
 	Progress func(done, total int)
 }
 
 // GenDefaults are the options of a short text.
-func GenDefaults() GenOptions { return GenOptions{Sample: sample.Defaults(), Predict: 256} }
+func GenDefaults() GenOptions {
+	return GenOptions{Sample: sample.Defaults(), Predict: 256, Spec: SpecDefaults()}
+}
 
 const maxLogProbs = 1 << 10
 
@@ -52,6 +57,9 @@ const maxLogProbs = 1 << 10
 func (o *GenOptions) Validate() error {
 	if err := o.Sample.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	if err := o.Spec.Validate(); err != nil {
+		return err
 	}
 	if o.LogProbs < 0 || o.LogProbs > maxLogProbs {
 		return fmt.Errorf("%w: --logprobs %d: expected 0 to %d", ErrUsage, o.LogProbs, maxLogProbs)
@@ -75,6 +83,8 @@ type Token struct {
 	// Top the most probable tokens, if they were asked for.
 	LogProb float64
 	Top     []sample.LogProb
+	// Origin indexes OriginNames: the level that first proposed the token.
+	Origin uint8
 }
 
 // Result is what a generation did.
@@ -87,30 +97,60 @@ type Result struct {
 	PromptTime, PredictTime time.Duration
 }
 
-// Session generates text: a sequence of tokens and the cache that belongs to
+// Session generates text: a sequence of tokens and the caches that belong to
 // it.
 type Session struct {
-	e       *Engine
-	team    *par.Team
-	run     *llama.Session
-	cache   *kvcache.Full
-	tokens  []int32 // those in the cache, and at most one after them
-	sampler *sample.Sampler
-	one     [1]int32
+	e      *Engine
+	team   *par.Team
+	run    *llama.Session
+	cache  *kvcache.Full
+	tokens []int32 // begins with those in the cache
+	levels *hierarchy
 }
 
 // NewSession makes an empty session. Close it to end its workers.
 func (e *Engine) NewSession() *Session {
-	s := &Session{e: e, team: par.NewTeam(e.opt.Threads), cache: e.newCache(), sampler: sample.New(sample.Defaults())}
-	s.run = e.model.NewSession(s.team, e.kv, e.opt.Batch, 1)
+	s := &Session{e: e, team: par.NewTeam(e.opt.Threads), cache: e.newCache()}
+	s.run = e.model.NewSession(s.team, e.kv, max(e.opt.Batch, maxLogits), maxLogits)
 	return s
 }
+
+// maxLogits is how many rows of a pass want logits: a proposal and the token
+// before it.
+const maxLogits = 2*speculate.MaxDepth + 2
 
 // Close ends the session's workers.
 func (s *Session) Close() { s.team.Close() }
 
-// CacheBytes is the memory that keys and values have taken.
-func (s *Session) CacheBytes() int64 { return s.cache.Bytes() }
+// CacheBytes is the memory that keys and values have taken, those of the
+// levels below included.
+func (s *Session) CacheBytes() int64 {
+	n := s.cache.Bytes()
+	if s.levels != nil {
+		n += s.levels.bytes()
+	}
+	return n
+}
+
+// Levels says what each level did in the last generation, the topmost first.
+func (s *Session) Levels() []speculate.Stats {
+	var all []speculate.Stats
+	if s.levels != nil {
+		for i := len(s.levels.levels) - 1; i >= 0; i-- {
+			all = append(all, s.levels.levels[i].Stats())
+		}
+	}
+	return all
+}
+
+// PlainSeconds is the measured cost of a token by plain decoding at the length
+// that the session has reached, or 0 if it has not been measured.
+func (s *Session) PlainSeconds() float64 {
+	if s.levels == nil {
+		return 0
+	}
+	return s.levels.top.PassSeconds(1)
+}
 
 // Generate continues the prompt and calls emit with every token as it comes.
 // What the session has read of the prompt in earlier calls it does not read
@@ -133,13 +173,20 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	if err != nil {
 		return result, err
 	}
+	if err := s.speculate(o.Spec); err != nil {
+		return result, err
+	}
 	start := time.Now()
 	result.Cached, err = s.prefill(ctx, prompt, o.Progress)
+	if err == nil {
+		err = s.levels.prime(ctx, prompt, o.Sample)
+	}
 	result.PromptTime = time.Since(start)
 	if err == nil {
 		start = time.Now()
 		err = s.decode(ctx, &o, &result, emit)
 		result.PredictTime = time.Since(start)
+		s.tokens = append(s.tokens[:0], s.levels.top.History()...)
 	}
 	if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
 		result.Stop = StopCancelled
@@ -147,80 +194,85 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	return result, err
 }
 
-// prefill makes the cache hold exactly the prompt and leaves the logits of its
-// last token. It returns how many tokens were there from before.
+// speculate makes the levels that spec asks for, if they are not there.
+func (s *Session) speculate(spec Spec) error {
+	if s.e.draft == nil && (spec.Mode == SpecDraft || spec.Mode == SpecTriForce) {
+		return fmt.Errorf("%w: --spec %s needs a draft model; name one with --draft (-d)", ErrUsage, spec.Mode)
+	}
+	if s.levels == nil || s.levels.spec != spec {
+		s.levels = s.build(spec)
+	}
+	return nil
+}
+
+// prefill makes the cache hold the prompt but for its last token, with which
+// the first round begins. It returns how many tokens were there from before.
 func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(done, total int)) (cached int, err error) {
+	last := len(prompt) - 1
 	held := s.tokens[:s.cache.Len()]
-	for cached < min(len(held), len(prompt)-1) && held[cached] == prompt[cached] {
+	for cached < min(len(held), last) && held[cached] == prompt[cached] {
 		cached++
 	}
 	s.cache.Rewind(cached)
 	s.tokens = append(s.tokens[:cached], prompt[cached:]...)
-	for at := cached; at < len(prompt); {
+	for at := cached; at < last; at = s.cache.Len() {
 		if progress != nil {
-			progress(at-cached, len(prompt)-cached)
+			progress(at-cached, last-cached)
 		}
-		end := min(at+s.run.MaxRows(), len(prompt))
-		batch := model.Batch{Tokens: prompt[at:end]}
-		if end == len(prompt) {
-			batch.Logits = 1
-		}
+		batch := model.Batch{Tokens: prompt[at:min(at+s.e.opt.Batch, last)]}
 		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
 			return cached, err
 		}
-		at = end
 	}
 	if progress != nil {
-		progress(len(prompt)-cached, len(prompt)-cached)
+		progress(last-cached, last-cached)
 	}
 	return cached, nil
 }
 
-// decode draws tokens one after the other until there is a reason to stop.
+// decode draws tokens, a round at a time, until there is a reason to stop.
 func (s *Session) decode(ctx context.Context, o *GenOptions, result *Result, emit func(Token) error) error {
-	if o.Predict == 0 {
-		result.Stop = StopLength
-		return nil
-	}
-	s.sampler.SetOptions(o.Sample)
 	vocab := s.e.file.tokenizer.Vocab()
 	text := newTextStream(vocab, o.Stop)
-	for {
-		logits := s.run.Logits(0)
-		token := Token{ID: s.sampler.Draw(logits, s.tokens)}
-		if o.LogProbs > 0 {
-			token.LogProb = sample.LogProbOf(logits, token.ID)
-			token.Top = sample.LogProbs(logits, o.LogProbs)
+	limit, full := s.e.opt.Context+1-result.Prompt, StopContext
+	if o.Predict >= 0 && o.Predict <= limit {
+		limit, full = o.Predict, StopLength
+	}
+	var err error
+	for err == nil && result.Stop == "" {
+		if result.Predicted == limit {
+			result.Stop = full
+			break
 		}
-		s.tokens = append(s.tokens, token.ID)
-		result.Predicted++
-		var stopped bool
-		token.Text, stopped = text.next(token.ID)
-		switch {
-		case vocab.IsEOG(token.ID) && !o.IgnoreEOS:
-			result.Stop = StopEOS
-		case stopped:
-			result.Stop = StopString
-		case result.Predicted == o.Predict:
-			result.Stop = StopLength
-		case len(s.tokens) > s.e.opt.Context:
-			result.Stop = StopContext
+		var round []speculate.Token
+		if round, err = s.levels.top.Round(ctx, limit-result.Predicted); err != nil {
+			break
 		}
-		if err := emit(token); err != nil {
-			return err
-		}
-		var err error
-		if result.Stop == "" {
-			s.one[0] = token.ID
-			err = s.run.Forward(ctx, s.cache, model.Batch{Tokens: s.one[:], Logits: 1})
-		}
-		if result.Stop != "" || err != nil {
-			if rest := text.rest(); len(rest) > 0 {
-				err = errors.Join(err, emit(Token{ID: -1, Text: rest}))
+		for _, t := range round {
+			token := Token{ID: t.ID, Origin: t.Origin}
+			if o.LogProbs > 0 {
+				token.LogProb = sample.LogProbOf(t.Row, t.ID)
+				token.Top = sample.LogProbs(t.Row, o.LogProbs)
 			}
-			return err
+			var stopped bool
+			token.Text, stopped = text.next(t.ID)
+			result.Predicted++
+			err = emit(token)
+			if stopped {
+				result.Stop = StopString
+			} else if vocab.IsEOG(t.ID) && !o.IgnoreEOS {
+				result.Stop = StopEOS
+			}
+			if err != nil || result.Stop != "" {
+				s.levels.top.Accept(t.Pos+1, nil) // drop the rest of the round
+				break
+			}
 		}
 	}
+	if rest := text.rest(); len(rest) > 0 {
+		err = errors.Join(err, emit(Token{ID: -1, Text: rest}))
+	}
+	return err
 }
 
 // begin is the prompt that stands for no prompt.
