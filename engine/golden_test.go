@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"triforce/internal/cpu"
+	"triforce/model"
 )
 
 // The tolerances against the float32 oracle: quantized activations round, the
@@ -113,6 +114,9 @@ func checkLogits(t *testing.T, e *Engine, name string, prompt, ids []int32, want
 	s := e.NewSession()
 	defer s.Close()
 	if _, err := s.prefill(context.Background(), prompt, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.run.Forward(context.Background(), s.cache, model.Batch{Tokens: prompt[len(prompt)-1:], Logits: 1}); err != nil {
 		t.Fatal(err)
 	}
 	got, worst := s.run.Logits(0), 0.0
