@@ -20,7 +20,6 @@ type controller struct {
 	timed   bool // costs are observed
 	pass    curve
 	arms    []arm
-	last    choice  // of the latest round
 	rate    float64 // tokens per second expected of the best choice
 	plain   bool    // a plain round was observed
 	account float64 // seconds that may be lost to probing
@@ -59,7 +58,6 @@ const (
 	draftShare  = 0.1  // assumed cost of a drafted token in passes
 	probeShare  = 0.02 // of the time, for probing
 	probeRounds = 2    // rounds of a probe of another drafter: the first catches up
-	stickiness  = 1.02 // another drafter must be this much better
 	idleRounds  = 4    // a drafter left out for longer has to catch up
 )
 
@@ -106,19 +104,12 @@ func (c *controller) next(most int) choice {
 func (c *controller) best(most int) choice {
 	var best choice
 	c.rate = 0
-	margin := 0.0 // rate with the bonus for staying
 	if c.fixed == 0 {
 		c.rate = 1 / c.pass.at(1)
-		margin = c.rate
 	}
 	for i := range c.arms {
-		depth, rate := c.depth(i, most)
-		m := rate
-		if c.last.depth > 0 && c.last.arm == i {
-			m *= stickiness
-		}
-		if m > margin {
-			best, margin, c.rate = choice{i, depth}, m, rate
+		if depth, rate := c.depth(i, most); rate > c.rate {
+			best, c.rate = choice{i, depth}, rate
 		}
 	}
 	return best
@@ -215,5 +206,4 @@ func (c *controller) observe(o outcome) {
 			a.frontier = min(2*a.frontier, MaxDepth)
 		}
 	}
-	c.last = o.choice
 }

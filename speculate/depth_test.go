@@ -3,6 +3,9 @@ package speculate
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
+
+	"triforce/sample"
 )
 
 // drafting is how a simulated drafter does.
@@ -12,6 +15,7 @@ type drafting struct {
 	offer  float64                    // chance of having anything to say, 0 = always
 	lag    float64                    // seconds to catch up a round in which it was not asked
 	ask    float64                    // seconds it takes to say nothing
+	leaves int                        // tokens beyond one a position
 }
 
 // simulate runs rounds of a level whose pass over w rows costs pass(w, round)
@@ -36,7 +40,9 @@ func simulate(rounds int, c *controller, pass func(w, round int) float64, drafte
 			if d.offer == 0 || rng.Float64() < d.offer {
 				o.offered = ch.depth
 			}
-			o.nodes = o.offered
+			if o.offered > 0 {
+				o.nodes = o.offered + d.leaves
+			}
 			o.drafting = d.ask + d.cost*float64(o.offered) + behind[ch.arm]
 			behind[ch.arm] = 0
 			for o.accepted < o.offered && rng.Float64() < d.accept(o.accepted, round) {
@@ -156,15 +162,18 @@ func TestDepthStays(t *testing.T) {
 	c := newController(2, 0, true)
 	d := drafting{cost: 0.0005, accept: always(1), lag: 0.001}
 	simulate(200, &c, flat, d, d)
-	switches, last := 0, c.last.arm
+	switches, last := 0, 0
+	rng := rand.New(rand.NewPCG(3, 4))
 	for range 500 {
 		ch := c.next(20)
 		if ch.arm != last && !c.paying {
 			switches++
 		}
 		last = ch.arm
-		c.observe(outcome{choice: ch, nodes: ch.depth, offered: ch.depth, accepted: ch.depth, width: 1 + ch.depth,
-			drafting: 0.0005 * float64(ch.depth), total: 0.0005*float64(ch.depth) + flat(1+ch.depth, 0)})
+		o := outcome{choice: ch, nodes: ch.depth, offered: ch.depth, accepted: ch.depth, width: 1 + ch.depth}
+		o.drafting = 0.0005 * float64(ch.depth) * (0.95 + 0.1*rng.Float64())
+		o.total = o.drafting + flat(o.width, 0)
+		c.observe(o)
 	}
 	if switches > 30 {
 		t.Errorf("%d switches in 500 rounds", switches)
@@ -189,6 +198,54 @@ func TestDepthFollowsChange(t *testing.T) {
 	c = newController(1, 0, true)
 	if _, _, depths := simulate(2000, &c, flat, turns(0.05, 0.9)); depths[1][0] > 400 {
 		t.Errorf("useful from round 1000 on: %v", depths)
+	}
+}
+
+// TestDepthGoesDeeperAgain: positions that were hopeless, and so not tried any
+// more, are tried now and then.
+func TestDepthGoesDeeperAgain(t *testing.T) {
+	d := drafting{cost: 0.0005, accept: func(i, round int) float64 {
+		if i >= 2 && round < 1000 {
+			return 0.05
+		}
+		return 0.95
+	}}
+	c := newController(1, 0, true)
+	rate, _, depths := simulate(3000, &c, flat, d)
+	late := drafting{cost: d.cost, accept: func(i, _ int) float64 { return d.accept(i, 2000) }}
+	if best, want := ideal(flat, late); rate < 0.9*want {
+		t.Errorf("%.1f tokens/s, %.1f at depth %d: %v", rate, want, best, depths)
+	}
+}
+
+// TestDepthColdStart: a first pass that takes ten times as long does not make
+// plain decoding look bad for good.
+func TestDepthColdStart(t *testing.T) {
+	cold := func(w, round int) float64 {
+		if round == 0 {
+			return 10 * steep(w, round)
+		}
+		return steep(w, round)
+	}
+	c := newController(1, 0, true)
+	rate, _, depths := simulate(1000, &c, cold, drafting{cost: 0.003, accept: always(0.5)})
+	if plain := 1 / steep(1, 0); rate < 0.95*plain {
+		t.Errorf("%.1f tokens/s, plain %.1f: %v", rate, plain, depths)
+	}
+}
+
+// TestDepthCountsLeaves: a tree's extra rows are paid for.
+func TestDepthCountsLeaves(t *testing.T) {
+	pass := func(w, _ int) float64 { return 0.006 + 0.004*float64(w) }
+	for _, c := range []struct {
+		leaves int
+		off    bool
+	}{{0, false}, {10, true}} {
+		control := newController(1, 0, true)
+		_, _, depths := simulate(1000, &control, pass, drafting{cost: 0.0001, accept: always(0.9), leaves: c.leaves})
+		if off := depths[1][0] > 250; off != c.off {
+			t.Errorf("%d leaves: %v", c.leaves, depths)
+		}
 	}
 }
 
@@ -269,13 +326,24 @@ func TestFixedDepth(t *testing.T) {
 
 // TestResetKeepsCosts: the next request starts with what passes and drafts cost.
 func TestResetKeepsCosts(t *testing.T) {
-	c := newController(1, 0, true)
-	d := drafting{cost: 0.0005, accept: always(0.9)}
-	simulate(500, &c, flat, d)
-	before := c.pass.at(9)
-	c.reset()
-	if c.pass.at(9) != before || c.next(MaxDepth).depth < 4 {
-		t.Errorf("pass of 9 rows %v, was %v; first choice %v", c.pass.at(9), before, c.next(MaxDepth))
+	w := world{vocab: 9, seed: 4, scale: 3}
+	var now time.Duration
+	d := New(Config{Name: "draft", Verifier: newFake(t, w, 0, 0)})
+	top := New(Config{Name: "target", Verifier: newFake(t, w, 0, 0), Below: []Drafter{d},
+		Clock: func() time.Duration { now += time.Millisecond; return now }})
+	if top.PassSeconds(1) != 0 {
+		t.Errorf("a pass costs %v s before any", top.PassSeconds(1))
+	}
+	top.Reset(request(Coupled, sample.Defaults()))
+	generate(t, top, 300)
+	c := &top.control
+	cost, draft, tried := top.PassSeconds(9), c.arms[0].draft.at(8), c.arms[0].accepts.allTried
+	top.Reset(request(Coupled, sample.Defaults()))
+	if cost == 0 || top.PassSeconds(9) != cost || draft == 0 || c.arms[0].draft.at(8) != draft {
+		t.Errorf("a pass of 9 rows costs %v s, before %v; a draft %v s, before %v", top.PassSeconds(9), cost, c.arms[0].draft.at(8), draft)
+	}
+	if got := c.arms[0].accepts.allTried; !near(got, tallyCarry*tried, 1e-9) {
+		t.Errorf("acceptance counts as %v observations, before %v", got, tried)
 	}
 }
 

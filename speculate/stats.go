@@ -39,7 +39,12 @@ func (l *Level) Stats() Stats {
 
 // PassSeconds is the estimated cost of a pass over rows tokens: with rows = 1,
 // of a token by plain decoding. It is 0 before any pass was timed.
-func (l *Level) PassSeconds(rows int) float64 { return l.control.pass.at(float64(rows)) }
+func (l *Level) PassSeconds(rows int) float64 {
+	if !l.control.pass.known() {
+		return 0
+	}
+	return l.control.pass.at(float64(rows))
+}
 
 func (s *Stats) pass(rows int, spent time.Duration) {
 	s.Passes++
