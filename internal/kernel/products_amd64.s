@@ -7895,14 +7895,14 @@ DATA highestExponent<>+24(SB)/4, $0x42fc0000
 DATA highestExponent<>+28(SB)/4, $0x42fc0000
 GLOBL highestExponent<>(SB), RODATA|NOPTR, $32
 
-DATA exp2c5<>+0(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+4(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+8(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+12(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+16(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+20(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+24(SB)/4, $0x3aaaddd1
-DATA exp2c5<>+28(SB)/4, $0x3aaaddd1
+DATA exp2c5<>+0(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+4(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+8(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+12(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+16(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+20(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+24(SB)/4, $0x3aaddd0a
+DATA exp2c5<>+28(SB)/4, $0x3aaddd0a
 GLOBL exp2c5<>(SB), RODATA|NOPTR, $32
 
 DATA exp2c4<>+0(SB)/4, $0x3c1e7544
@@ -7915,14 +7915,14 @@ DATA exp2c4<>+24(SB)/4, $0x3c1e7544
 DATA exp2c4<>+28(SB)/4, $0x3c1e7544
 GLOBL exp2c4<>(SB), RODATA|NOPTR, $32
 
-DATA exp2c3<>+0(SB)/4, $0x3d5635ba
-DATA exp2c3<>+4(SB)/4, $0x3d5635ba
-DATA exp2c3<>+8(SB)/4, $0x3d5635ba
-DATA exp2c3<>+12(SB)/4, $0x3d5635ba
-DATA exp2c3<>+16(SB)/4, $0x3d5635ba
-DATA exp2c3<>+20(SB)/4, $0x3d5635ba
-DATA exp2c3<>+24(SB)/4, $0x3d5635ba
-DATA exp2c3<>+28(SB)/4, $0x3d5635ba
+DATA exp2c3<>+0(SB)/4, $0x3d635ba9
+DATA exp2c3<>+4(SB)/4, $0x3d635ba9
+DATA exp2c3<>+8(SB)/4, $0x3d635ba9
+DATA exp2c3<>+12(SB)/4, $0x3d635ba9
+DATA exp2c3<>+16(SB)/4, $0x3d635ba9
+DATA exp2c3<>+20(SB)/4, $0x3d635ba9
+DATA exp2c3<>+24(SB)/4, $0x3d635ba9
+DATA exp2c3<>+28(SB)/4, $0x3d635ba9
 GLOBL exp2c3<>(SB), RODATA|NOPTR, $32
 
 DATA exp2c2<>+0(SB)/4, $0x3e75fcde

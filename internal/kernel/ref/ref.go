@@ -59,8 +59,8 @@ func Exp2(x float32) float32 {
 	}
 	n := roundEven(x)
 	f := float32(x - n)
-	p := FMA(f, 0x1.55bba14p-10, 0x1.3cea88p-7)
-	p = FMA(f, p, 0x1.ac6b74p-5)
+	p := FMA(f, 0x1.5bba14p-10, 0x1.3cea88p-7)
+	p = FMA(f, p, 0x1.c6b752p-5)
 	p = FMA(f, p, 0x1.ebf9bcp-3)
 	p = FMA(f, p, 0x1.62e42ap-1)
 	p = FMA(f, p, 1)

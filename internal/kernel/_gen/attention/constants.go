@@ -13,9 +13,9 @@ var table = []struct {
 	dword [8]uint32
 }{
 	// The polynomial of 2^f, and half of it.
-	{"c5", splat(0x1.55bba14p-10)}, {"h5", splat(0x1.55bba14p-11)},
+	{"c5", splat(0x1.5bba14p-10)}, {"h5", splat(0x1.5bba14p-11)},
 	{"c4", splat(0x1.3cea88p-7)}, {"h4", splat(0x1.3cea88p-8)},
-	{"c3", splat(0x1.ac6b74p-5)}, {"h3", splat(0x1.ac6b74p-6)},
+	{"c3", splat(0x1.c6b752p-5)}, {"h3", splat(0x1.c6b752p-6)},
 	{"c2", splat(0x1.ebf9bcp-3)}, {"h2", splat(0x1.ebf9bcp-4)},
 	{"c1", splat(0x1.62e42ap-1)}, {"h1", splat(0x1.62e42ap-2)},
 	{"c0", splat(1)}, {"h0", splat(0.5)},

@@ -204,7 +204,7 @@ func swiGLU() {
 	minusLog2E := float("minusLog2E", -math.Log2E)
 	lowest, highest := float("lowestExponent", -126), float("highestExponent", 126)
 	coefficients := []Mem{
-		float("exp2c5", 0x1.55bba14p-10), float("exp2c4", 0x1.3cea88p-7), float("exp2c3", 0x1.ac6b74p-5),
+		float("exp2c5", 0x1.5bba14p-10), float("exp2c4", 0x1.3cea88p-7), float("exp2c3", 0x1.c6b752p-5),
 		float("exp2c2", 0x1.ebf9bcp-3), float("exp2c1", 0x1.62e42ap-1), float("exp2c0", 1),
 	}
 	exponentBias := repeated32("exponentBias", 127)
