@@ -33,16 +33,15 @@ const draftRows = 256
 
 // verifier is a model with a cache, as a level of speculation sees it.
 type verifier struct {
-	run    *llama.Session
-	cache  kvcache.Cache
-	vocab  int // logits beyond it are cut off
-	limit  int // tokens that the cache takes
-	commit func(n int)
-	rows   [][]float32
+	run   *llama.Session
+	cache kvcache.Cache
+	vocab int // logits beyond it are cut off
+	limit int // tokens that the cache takes
+	rows  [][]float32
 }
 
 func (v *verifier) Len() int     { return v.cache.Len() }
-func (v *verifier) MaxRows() int { return min(v.run.MaxRows(), v.limit-v.cache.Len()) }
+func (v *verifier) MaxRows() int { return min(v.run.MaxRows(), v.limit-v.Len()) }
 
 func (v *verifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
 	if err := v.run.Forward(ctx, v.cache, model.Batch{Tokens: tokens, Parents: parents, Logits: want}); err != nil {
@@ -64,9 +63,44 @@ func (v *verifier) Truncate(n int) {
 
 func (v *verifier) Keep(base int, path []int32) { v.cache.Keep(base, path) }
 
-func (v *verifier) Commit(n int) {
-	if v.commit != nil {
-		v.commit(n)
+// Commit does nothing: these caches neither evict nor index what is final.
+func (v *verifier) Commit(int) {}
+
+// viewVerifier is a verifier over a retrieved view, which takes over from the
+// full cache what is final: when it is next used, since another drafter may be.
+type viewVerifier struct {
+	verifier
+	view  *kvcache.View
+	full  *kvcache.Full
+	stale bool
+}
+
+func (v *viewVerifier) Commit(int) { v.stale = true }
+
+// Len is that of the refreshed view.
+func (v *viewVerifier) Len() int {
+	if v.stale {
+		return v.full.Len()
+	}
+	return v.view.Len()
+}
+
+func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
+	v.refresh()
+	return v.verifier.Forward(ctx, tokens, parents, want)
+}
+
+func (v *viewVerifier) Truncate(n int) {
+	if n < v.Len() {
+		v.refresh()
+		v.view.Rewind(n)
+	}
+}
+
+func (v *viewVerifier) refresh() {
+	if v.stale {
+		v.view.Refresh()
+		v.stale = false
 	}
 }
 
@@ -113,18 +147,12 @@ func (s *Session) build(spec Spec) *hierarchy {
 	newView := func(below ...speculate.Drafter) speculate.Drafter {
 		mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
 		h.view = kvcache.NewView(s.e.set, s.cache, s.team, spec.view())
-		committed := -1
 		name := "retrieved"
 		if spec.Mode == SpecStream {
 			name = "stream"
 		}
-		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner,
-			Verifier: &verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext, commit: func(n int) {
-				if n != committed || h.view.Len() < s.cache.Len() {
-					h.view.Refresh()
-					committed = n
-				}
-			}}})
+		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Verifier: &viewVerifier{
+			verifier: verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext}, view: h.view, full: s.cache}})
 	}
 	var below []speculate.Drafter
 	switch spec.Mode {
@@ -139,9 +167,9 @@ func (s *Session) build(spec Spec) *hierarchy {
 	case SpecAuto:
 		ngram := speculate.NewNGram(originNGram)
 		if s.e.draft != nil {
-			below = append(below, newView(newDraft(), ngram), draft, ngram)
+			below = append(below, ngram, newDraft(), newView(speculate.FirstOf{ngram, newDraft()}))
 		} else {
-			below = append(below, newView(ngram), ngram)
+			below = append(below, ngram, newView(ngram))
 		}
 	}
 	h.top = level(speculate.Config{Name: "target", Origin: originTarget, Below: below, Depth: spec.Outer,

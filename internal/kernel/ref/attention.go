@@ -113,6 +113,7 @@ type Args struct {
 	Mask      []uint64  // (rows, Tile/64) or nil
 	Bias      []float32 // (Tile) or nil
 	Mass      []float32 // (rows, MassLen) or nil
+	Next      []byte    // the tile that follows, or nil: a hint for fast memory
 }
 
 // scored runs the part that stored forms share: score gives s[j], and values
@@ -244,15 +245,23 @@ func quantizeVector(x []float32, set func(i int, q int32)) float32 {
 // Q8Load returns the key and value of one slot of a q8_0 tile.
 func Q8Load(k, v []float32, tile []byte, slot int) {
 	D := padDim(len(k))
-	ks, vs := q8Scales(D, slot)
 	var buf, out [MaxDim]float32
-	for i := range D {
-		buf[i] = float32(int32(tile[q8Key(D, slot, i)])-128) * getF32(tile[ks:])
+	ks, vs := q8Scales(D, slot)
+	scale := getF32(tile[ks:])
+	for i := 0; i < D; i += 4 {
+		c := tile[q8Key(D, slot, i):][:4]
+		for j, c := range c {
+			buf[i+j] = float32(int32(c)-128) * scale
+		}
+	}
+	scale = getF32(tile[vs:])
+	values := tile[q8Value(D, slot, 0):]
+	for i := range v {
+		v[i] = float32(int8(values[4*i])) * scale
 	}
 	key, n := spread(&out, buf[:D])
 	for i := range k {
 		k[i] = key[i] / float32(n)
-		v[i] = float32(int8(tile[q8Value(D, slot, i)])) * getF32(tile[vs:])
 	}
 }
 
@@ -260,21 +269,34 @@ func Q8Load(k, v []float32, tile []byte, slot int) {
 // q8_0 tile.
 func Q8Mean(k, v []float32, tile []byte, chunk int) {
 	D := padDim(len(k))
-	var keys, out [MaxDim]float32
-	clear(v)
-	for s := chunk * Chunk; s < (chunk+1)*Chunk; s++ {
-		at, _ := q8Scales(D, s)
-		scale := getF32(tile[at:]) / Chunk
-		for i := range D {
-			keys[i] += float32(float32(int32(tile[q8Key(D, s, i)])-128) * scale)
+	var buf, out [MaxDim]float32
+	var ks, vs [Chunk]float32
+	for s := range Chunk {
+		kat, vat := q8Scales(D, chunk*Chunk+s)
+		ks[s], vs[s] = getF32(tile[kat:])/Chunk, getF32(tile[vat:])/Chunk
+	}
+	keys := tile[chunk*Chunk*D:][:Chunk*D]
+	for i := 0; i < D; i += 4 {
+		var a, b, c, d float32
+		for s, scale := range ks {
+			at := keys[i*Chunk+4*s:][:4]
+			a += float32(float32(int32(at[0])-128) * scale)
+			b += float32(float32(int32(at[1])-128) * scale)
+			c += float32(float32(int32(at[2])-128) * scale)
+			d += float32(float32(int32(at[3])-128) * scale)
 		}
-		_, at = q8Scales(D, s)
-		scale = getF32(tile[at:]) / Chunk
+		buf[i], buf[i+1], buf[i+2], buf[i+3] = a, b, c, d
+	}
+	values := tile[(Tile+chunk*Chunk)*D:][:Chunk*D]
+	clear(v)
+	for g := 0; g < Chunk; g += 4 {
 		for i := range v {
-			v[i] += float32(float32(int8(tile[q8Value(D, s, i)])) * scale)
+			at := values[g*D+4*i:][:4]
+			v[i] += float32(float32(int8(at[0]))*vs[g]) + float32(float32(int8(at[1]))*vs[g+1]) +
+				float32(float32(int8(at[2]))*vs[g+2]) + float32(float32(int8(at[3]))*vs[g+3])
 		}
 	}
-	key, n := spread(&out, keys[:D])
+	key, n := spread(&out, buf[:D])
 	for i := range k {
 		k[i] = key[i] / float32(n)
 	}
