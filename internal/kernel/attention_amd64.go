@@ -4,20 +4,20 @@
 
 package kernel
 
-// scoresQ8AVX2 writes the scores of rows of q over groups of 64 slots.
+// scoresQ8AVX2 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
-func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int)
+func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// scoresF16AVX2 writes the scores of rows of q over groups of 64 slots.
+// scoresF16AVX2 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
-func scoresF16AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int)
+func scoresF16AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// scoresF32AVX2 writes the scores of rows of q over groups of 64 slots.
+// scoresF32AVX2 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
-func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int)
+func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
 // softmaxIntsAVX2 turns scores of groups of 64 slots into weights, and starts the merge.
 //
@@ -29,35 +29,35 @@ func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int
 //go:noescape
 func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
 
-// valuesQ8AVX2 merges the values of n quads of slots, weighted by p, into the states of rows.
+// valuesQ8AVX2 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
-func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int)
+func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// valuesF16AVX2 merges the values of n slots, weighted by p, into the states of rows.
+// valuesF16AVX2 merges the values of n slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
-func valuesF16AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int)
+func valuesF16AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// valuesF32AVX2 merges the values of n slots, weighted by p, into the states of rows.
+// valuesF32AVX2 merges the values of n slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
-func valuesF32AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int)
+func valuesF32AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// scoresQ8AVX512 writes the scores of rows of q over groups of 64 slots.
+// scoresQ8AVX512 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
-func scoresQ8AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int)
+func scoresQ8AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// scoresF16AVX512 writes the scores of rows of q over groups of 64 slots.
+// scoresF16AVX512 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
-func scoresF16AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int)
+func scoresF16AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// scoresF32AVX512 writes the scores of rows of q over groups of 64 slots.
+// scoresF32AVX512 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
-func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int)
+func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
 // softmaxIntsAVX512 turns scores of groups of 64 slots into weights, and starts the merge.
 //
@@ -69,20 +69,20 @@ func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld i
 //go:noescape
 func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
 
-// valuesQ8AVX512 merges the values of n quads of slots, weighted by p, into the states of rows.
+// valuesQ8AVX512 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
-func valuesQ8AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int)
+func valuesQ8AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// valuesF16AVX512 merges the values of n slots, weighted by p, into the states of rows.
+// valuesF16AVX512 merges the values of n slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
-func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int)
+func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// valuesF32AVX512 merges the values of n slots, weighted by p, into the states of rows.
+// valuesF32AVX512 merges the values of n slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
-func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int)
+func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
 // blendAVX2 computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
 //

@@ -29,9 +29,12 @@ type attention struct {
 	step       int // slots that values takes at a time
 	queryBytes func(dim int) int
 
-	scores  func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int)
+	// Rows that share what is loaded of the tile.
+	scoreRows, valueRows int
+
+	scores  func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)
 	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int)
-	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int)
+	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
 }
 
 const (
@@ -44,15 +47,17 @@ const (
 // accelerateAttention installs attention.
 func accelerateAttention(s *Set, tier cpu.Tier) {
 	q8 := attention{size: 1, ints: true, step: 4}
-	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes}
-	f32 := attention{size: 4, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes}
+	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6}
+	f32 := attention{size: 4, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6}
 	switch tier {
 	case cpu.AVX2:
+		q8.scoreRows, q8.valueRows = 4, 4
 		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 2, q8QueryBytesAVX2, q8QueryAVX2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512:
+		q8.scoreRows, q8.valueRows = 6, 3
 		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 1, ref.Q8QueryBytes, q8QueryAVX512
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
@@ -108,15 +113,33 @@ func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
 		mass = &a.Mass[0]
 	}
 
-	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups)
+	// While scores are made, the next tile's keys come near, and then its
+	// values; or this tile's values. Paces are bytes a step of 16 slots by four
+	// bytes of the query (two of them), and a step of 16 elements of values.
+	first := lo / f.step
+	steps := (hi+f.step-1)/f.step - first
+	keysAhead, valuesAhead, valuesPace := &tile[half], &tile[half], 0
+	if a.Next != nil {
+		keysAhead, valuesAhead = &a.Next[0], &a.Next[half]
+		valuesPace = over(len(tile)-half, steps*over(a.Rows, f.valueRows)*dim/16)
+	}
+	twice := dim / 2 // steps over the query
+	if f.ints {
+		twice = dim / 8
+	}
+	keysPace := over(half, groups*group/Chunk*over(a.Rows, f.scoreRows)*twice)
+
+	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, keysAhead, keysPace)
 	for r := range a.Rows {
 		see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 	}
 	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups)
-	first, last := lo/f.step, (hi+f.step-1)/f.step
 	lo = first * f.step
-	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, last-first)
+	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, valuesAhead, valuesPace)
 }
+
+// over is a/b, rounded up.
+func over(a, b int) int { return (a + b - 1) / b }
 
 // see adds the bias to scores s of row r between slots start and end, and sets
 // those to -Inf that the row does not see.

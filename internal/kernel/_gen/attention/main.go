@@ -116,6 +116,18 @@ func (t tier) zero(v ...reg.VecVirtual) {
 	}
 }
 
+// prefetch asks for lines at ahead, and moves on by so many times the
+// function's pace. It asks for the second level of cache: the first has the
+// tile at hand.
+func prefetch(ahead reg.GPVirtual, lines, times int) {
+	for i := range lines {
+		PREFETCHT1(at(ahead, 64*i))
+	}
+	pace := GP64()
+	MOVQ(address("pace"), pace)
+	LEAQ(Mem{Base: ahead, Index: pace, Scale: uint8(times)}, ahead)
+}
+
 // blocks writes body for as many rows as rowsLeft holds, most of them in
 // blocks of the largest size. body advances the pointers.
 func blocks(largest int, rowsLeft Op, label string, body func(rows int)) {

@@ -16,8 +16,8 @@ import (
 // words by a mask and by a shift; the query row holds them in that order.
 func (t tier) scores(f form) {
 	t.function("scores", f.name,
-		"func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int)",
-		"writes the scores of rows of q over groups of 64 slots.")
+		"func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)",
+		"writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.")
 	ldq, k := param("ldq"), param("k")
 	scale := reg.GPVirtual(nil)
 	if f.ints {
@@ -60,6 +60,7 @@ func (t tier) scores(f form) {
 		words = YMM()
 		VPBROADCASTD(constant("words"), words)
 	}
+	ahead := param("ahead")
 	left, subs := AllocLocal(8), AllocLocal(8)
 	Label("group")
 	rows := GP64()
@@ -124,6 +125,7 @@ func (t tier) scores(f form) {
 			LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride3)
 		}
 		Label(name("step"))
+		prefetch(ahead, 2*chunks, chunks)
 		for u := range unroll {
 			key := func(i int) reg.VecVirtual {
 				m, v := chunkAt(i/per, u*kStep+i%per*kStep/per), t.vec()

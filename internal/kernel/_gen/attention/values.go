@@ -20,8 +20,9 @@ func (t tier) values(f form) {
 		what = "quads of slots"
 	}
 	t.function("values", f.name,
-		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int)",
-		"merges the values of n "+what+", weighted by p, into the states of rows.")
+		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)",
+		"merges the values of n "+what+", weighted by p, into the states of rows, and prefetches from ahead.")
+	ahead := param("ahead")
 	state, ld, step, p, v := param("state"), param("ld"), param("step"), param("p"), param("v")
 	SHLQ(Imm(2), ld)
 	stride := param("dim")
@@ -64,6 +65,7 @@ func (t tier) values(f form) {
 			}
 			t.zero(append(acc, low...)...)
 			Label(name("step"))
+			prefetch(ahead, width*t.lanes/16+1, width*t.lanes/16)
 			weight := func(r, disp int) reg.VecVirtual {
 				x := t.vec()
 				if f.ints {
