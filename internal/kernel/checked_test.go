@@ -91,7 +91,7 @@ func TestChecked(t *testing.T) {
 			t.Errorf("slot %d passes", slot)
 		}
 	}
-	for _, span := range []Span{{-1, 3}, {0, Tile + 1}} {
+	for _, span := range []Span{{Lo: -1, Hi: 3}, {Lo: 0, Hi: Tile + 1}} {
 		kv := &s.KV[KVF32]
 		a := &AttendArgs{Dim: dim, Rows: 1, State: floats(StateLen(dim)), Query: bytes(kv.QueryBytes(dim)), Spans: []Span{span}}
 		if violation(func() { kv.Attend(a, bytes(kv.TileBytes(dim)), nil) }) == "" {
