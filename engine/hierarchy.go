@@ -195,6 +195,16 @@ func (h *hierarchy) bytes() int64 {
 	return n
 }
 
+// rewind makes the caches below the target's forget what follows n tokens.
+func (h *hierarchy) rewind(n int) {
+	if h.view != nil && h.view.Len() > n {
+		h.view.Rewind(n)
+	}
+	if h.stream != nil && h.stream.Len() > n {
+		h.stream.Rewind(n)
+	}
+}
+
 // prime brings the draft's cache to the history, of which it needs the sinks
 // and the window only, and hands the history to the levels.
 func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.Options) error {
@@ -210,9 +220,6 @@ func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.
 func (h *hierarchy) primeDraft(ctx context.Context, tokens []int32) error {
 	n := len(tokens)
 	c := h.stream
-	if c.Len() > n {
-		c.Rewind(n)
-	}
 	feed := func(end int) error {
 		for at := c.Len(); at < end; at = c.Len() {
 			batch := model.Batch{Tokens: tokens[at:min(at+draftRows, end)]}

@@ -104,7 +104,7 @@ type Session struct {
 	team   *par.Team
 	run    *llama.Session
 	cache  *kvcache.Full
-	tokens []int32 // begins with those in the cache
+	tokens []int32 // the history, of which every cache holds a prefix
 	levels *hierarchy
 }
 
@@ -209,12 +209,14 @@ func (s *Session) speculate(spec Spec) error {
 // the first round begins. It returns how many tokens were there from before.
 func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(done, total int)) (cached int, err error) {
 	last := len(prompt) - 1
-	held := s.tokens[:s.cache.Len()]
-	for cached < min(len(held), last) && held[cached] == prompt[cached] {
-		cached++
+	same := 0
+	for same < min(len(s.tokens), last) && s.tokens[same] == prompt[same] {
+		same++
 	}
+	cached = min(same, s.cache.Len())
 	s.cache.Rewind(cached)
-	s.tokens = append(s.tokens[:cached], prompt[cached:]...)
+	s.levels.rewind(same)
+	s.tokens = append(s.tokens[:same], prompt[same:]...)
 	for at := cached; at < last; at = s.cache.Len() {
 		if progress != nil {
 			progress(at-cached, last-cached)

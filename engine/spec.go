@@ -92,8 +92,9 @@ func (o *Spec) Validate() error {
 	if o.StandIn < 0 || o.StandIn%kernel.Chunk != 0 || o.StandIn > maxContext {
 		return usage("--stand-in %d: expected a multiple of %d, or 0", o.StandIn, kernel.Chunk)
 	}
-	if v := o.view(); o.Budget < v.Minimum() {
-		return usage("--budget %d: sinks, window and one chunk need at least %d", o.Budget, v.Minimum())
+	shape := kvcache.ViewOptions{Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window}
+	if o.Budget < shape.Minimum() {
+		return usage("--budget %d: sinks, window and one chunk need at least %d", o.Budget, shape.Minimum())
 	}
 	return nil
 }

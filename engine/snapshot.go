@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cespare/xxhash/v2"
+
+	"triforce/kvcache"
+)
+
+// ErrSnapshot marks a snapshot that is damaged, or of another model or another
+// kind of cache.
+var ErrSnapshot = kvcache.ErrSnapshot
+
+// Save writes the session's history and caches to a file, which is replaced at
+// once or not at all. A session of the same model that loads it goes on as this
+// one would: what is in the caches need not be read again.
+func (s *Session) Save(path string, progress func(done, total int64)) error {
+	snap := s.snapshot()
+	snap.Tokens = s.tokens
+	return snap.Save(path, progress)
+}
+
+// Load reads what Save wrote. The session must be new. A missing file wraps
+// fs.ErrNotExist; a file that cannot be used wraps ErrSnapshot, and the session
+// stays empty.
+func (s *Session) Load(path string, spec Spec, progress func(done, total int64)) error {
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	if err := s.speculate(spec); err != nil {
+		return err
+	}
+	snap := s.snapshot()
+	if err := snap.Load(path, progress); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return fmt.Errorf("engine: %w", err)
+	}
+	s.tokens = snap.Tokens
+	return nil
+}
+
+func (s *Session) snapshot() *kvcache.Snapshot {
+	snap := &kvcache.Snapshot{Model: s.e.file.Fingerprint(), Target: s.cache}
+	if s.levels != nil && s.levels.stream != nil {
+		snap.Stream, snap.Draft = s.levels.stream, s.e.draft.file.Fingerprint()
+	}
+	return snap
+}
+
+// fingerprintBytes is how much of the start and the end of each tensor goes
+// into a fingerprint.
+const fingerprintBytes = 1 << 10
+
+// Fingerprint identifies the weights: a hash of the names, shapes and formats
+// of all tensors and of some of their bytes.
+func (f *File) Fingerprint() string {
+	h := xxhash.New()
+	for _, name := range f.source.Names() {
+		t, _ := f.source.Tensor(name)
+		_, _ = h.WriteString(name)
+		_ = binary.Write(h, binary.LittleEndian, [3]int64{int64(t.DType), int64(t.Rows), int64(t.Cols)})
+		n := min(len(t.Data), fingerprintBytes)
+		_, _ = h.Write(t.Data[:n])
+		_, _ = h.Write(t.Data[len(t.Data)-n:])
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}

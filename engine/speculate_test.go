@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"triforce/internal/kernel"
+	"triforce/sample"
+	"triforce/speculate"
+)
+
+var (
+	sets = flag.Int("sets", 120, "random option sets that must give the same tokens as plain decoding")
+	seed = flag.Uint64("seed", 1, "of the first option set")
+)
+
+// optionSet is one way of generating: what may not change the text.
+type optionSet struct {
+	spec    Spec
+	threads int
+	batch   int
+	restore int // tokens of the prompt that a restored snapshot holds, or 0
+}
+
+// task is what determines the text.
+type task struct {
+	prompt []int32
+	sample sample.Options
+}
+
+func randomSpec(r *rand.Rand) Spec {
+	o := SpecDefaults()
+	o.Mode = specModes[r.IntN(len(specModes))]
+	o.Outer, o.Inner = r.IntN(2)*r.IntN(17), r.IntN(2)*r.IntN(9)
+	o.Chunk = kernel.Chunk << r.IntN(3)
+	o.Sinks, o.Window = r.IntN(40), 1+r.IntN(200)
+	o.Budget = o.Sinks + o.Window + o.Chunk + 48 + r.IntN(700)
+	o.Retrieval = []string{"mass", "mean"}[r.IntN(2)]
+	o.StandIn = r.IntN(2) * kernel.Chunk << r.IntN(3)
+	o.Tree = r.IntN(3) == 0
+	return o
+}
+
+func randomTask(r *rand.Rand, text []int32) task {
+	at, n := r.IntN(len(text)/2), 1+r.IntN(1400)
+	t := task{prompt: text[at : at+n], sample: sample.Options{TopP: 1, RepeatPenalty: 1, RepeatLastN: 64, Seed: r.Uint64()}}
+	if r.IntN(3) > 0 {
+		t.sample.Temp = 0.3 + 0.9*r.Float64()
+		t.sample.TopK = r.IntN(2) * 40
+		t.sample.TopP = 1 - float64(r.IntN(2))*0.1
+		t.sample.MinP = float64(r.IntN(2)) * 0.05
+	}
+	if r.IntN(3) == 0 {
+		t.sample.RepeatPenalty = 1 + 0.3*r.Float64()
+	}
+	return t
+}
+
+// run runs a task with an option set.
+func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
+	t.Helper()
+	ctx := context.Background()
+	with := *e
+	with.opt.Threads, with.opt.Batch = o.threads, o.batch
+	g := GenDefaults()
+	g.Predict, g.IgnoreEOS, g.Sample, g.Spec = predict, true, task.sample, o.spec
+	var tokens []int32
+	emit := func(tok Token) error {
+		if tok.ID >= 0 {
+			tokens = append(tokens, tok.ID)
+		}
+		return nil
+	}
+	s := with.NewSession()
+	if o.restore > 0 {
+		path := filepath.Join(t.TempDir(), "snapshot")
+		g.Predict = 3
+		if _, err := s.Generate(ctx, task.prompt[:o.restore], g, func(Token) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Save(path, nil); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		s = with.NewSession()
+		if err := s.Load(path, o.spec, nil); err != nil {
+			t.Fatal(err)
+		}
+		g.Predict = predict
+	}
+	defer s.Close()
+	r, err := s.Generate(ctx, task.prompt, g, emit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Cached < min(o.restore-1, len(task.prompt)-1) {
+		t.Errorf("of %d restored tokens %d were used", o.restore, r.Cached)
+	}
+	return tokens
+}
+
+// Whatever the mode, depths, budget, threads and batches, and whether caches
+// are cold or restored: the tokens are those of plain decoding.
+func TestSameTokens(t *testing.T) {
+	e, text := embeddedPair(t)
+	n := *sets
+	if testing.Short() {
+		n = 20
+	}
+	const perTask = 6
+	modes := map[string]int{}
+	for i := 0; i < n; i += perTask {
+		r := rand.New(rand.NewPCG(*seed+uint64(i), 0))
+		task := randomTask(r, text)
+		predict := 24 + r.IntN(60)
+		plain := SpecDefaults()
+		plain.Mode = SpecPlain
+		want := run(t, e, task, optionSet{spec: plain, threads: 1, batch: 64}, predict)
+		for range perTask {
+			o := optionSet{spec: randomSpec(r), threads: 1 + r.IntN(4), batch: 1 + r.IntN(300)}
+			if r.IntN(3) == 0 {
+				o.restore = 1 + r.IntN(len(task.prompt))
+			}
+			modes[o.spec.Mode]++
+			if got := run(t, e, task, o, predict); !slices.Equal(got, want) {
+				t.Fatalf("%+v\nwith %v of a prompt of %d tokens gives\n%v, expected\n%v\nrun again: go test ./engine -run TestSameTokens -sets 1 -seed %d",
+					o, task.sample, len(task.prompt), got, want, *seed+uint64(i))
+			}
+		}
+	}
+	t.Logf("%d option sets gave the tokens of plain decoding: %v", n, modes)
+}
+
+// A view that has room for the whole text is the full cache: its proposals are
+// all accepted.
+func TestFullBudget(t *testing.T) {
+	e, text := embeddedPair(t)
+	s := e.NewSession()
+	defer s.Close()
+	g := GenDefaults()
+	g.Spec.Mode, g.Spec.Budget, g.Spec.Outer, g.Spec.StandIn = SpecRetrieval, 4096, 7, 64
+	g.Predict, g.IgnoreEOS = 100, true
+	if _, err := s.Generate(context.Background(), text[:900], g, func(Token) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if top := s.Levels()[0]; top.Proposed < 80 || top.Accepted != top.Proposed {
+		t.Errorf("%d of %d proposed tokens were accepted", top.Accepted, top.Proposed)
+	}
+}
+
+// Under rejection the text has another distribution of accidents, but every
+// level below still has its proposals accepted now and then.
+func TestRejectionRuns(t *testing.T) {
+	e, text := embeddedPair(t)
+	for _, mode := range specModes {
+		s := e.NewSession()
+		g := GenDefaults()
+		g.Spec.Mode, g.Spec.Accept, g.Spec.Outer = mode, speculate.Rejection.String(), 4
+		g.Predict, g.IgnoreEOS = 60, true
+		r, err := s.Generate(context.Background(), text[:1500], g, func(Token) error { return nil })
+		if err != nil || r.Predicted != 60 {
+			t.Errorf("%s: %d tokens, %v", mode, r.Predicted, err)
+		}
+		if top := s.Levels()[0]; mode != SpecPlain && mode != SpecNGram && top.Accepted == 0 {
+			t.Errorf("%s: none of %d proposed tokens was accepted", mode, top.Proposed)
+		}
+		s.Close()
+	}
+}
+
+// Cancelled at any token, a session goes on as if nothing had happened.
+func TestCancelledAndResumed(t *testing.T) {
+	e, text := embeddedPair(t)
+	task := task{prompt: text[:700], sample: sample.Options{Temp: 0.8, TopP: 1, RepeatPenalty: 1, RepeatLastN: 64, Seed: 3}}
+	plain := SpecDefaults()
+	plain.Mode = SpecPlain
+	want := run(t, e, task, optionSet{spec: plain, threads: 2, batch: 256}, 40)
+	g := GenDefaults()
+	g.Spec.Mode, g.Sample, g.IgnoreEOS, g.Predict = SpecTriForce, task.sample, true, 40
+	s := e.NewSession()
+	defer s.Close()
+	for cut := 1; cut < 40; cut += 6 {
+		ctx, cancel := context.WithCancel(context.Background())
+		var got []int32
+		_, err := s.Generate(ctx, task.prompt, g, func(tok Token) error {
+			if got = append(got, tok.ID); len(got) == cut {
+				cancel()
+			}
+			return nil
+		})
+		if err == nil && len(got) < 40 || !slices.Equal(got, want[:min(len(got), len(want))]) {
+			t.Fatalf("cut after %d: %v, error %v; expected the start of %v", cut, got, err, want)
+		}
+	}
+}
+
+// A snapshot with any byte changed, or cut anywhere, is refused, and nothing
+// of it is loaded.
+func TestDamagedSnapshot(t *testing.T) {
+	e, text := embeddedPair(t)
+	s := e.NewSession()
+	defer s.Close()
+	g := GenDefaults()
+	g.Predict = 2
+	if _, err := s.Generate(context.Background(), text[:40], g, func(Token) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "snapshot")
+	if err := s.Save(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 60 {
+		bad := slices.Clone(good)
+		what := ""
+		if i%3 == 0 {
+			bad = bad[:r.IntN(len(bad))]
+			what = fmt.Sprintf("cut at %d", len(bad))
+		} else {
+			at := r.IntN(len(bad))
+			bad[at] ^= 1 << r.IntN(8)
+			what = fmt.Sprintf("bit flipped at %d", at)
+		}
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fresh := e.NewSession()
+		err := fresh.Load(path, g.Spec, nil)
+		if err == nil || fresh.cache.Len() != 0 || len(fresh.tokens) != 0 {
+			t.Errorf("%s: error %v, %d tokens loaded", what, err, fresh.cache.Len())
+		}
+		fresh.Close()
+	}
+}
+
+// embeddedPair opens the embedded target with its draft, and some text for it.
+func embeddedPair(t *testing.T) (*Engine, []int32) {
+	t.Helper()
+	ctx := context.Background()
+	e, err := Open(ctx, "", Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(ctx, EmbeddedDraft, Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.UseDraft(d); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		e.Close()
+		d.Close()
+	})
+	// The model's own text is as good as any.
+	s := e.NewSession()
+	defer s.Close()
+	g := GenDefaults()
+	g.Predict, g.IgnoreEOS, g.Sample.Seed, g.Spec.Mode = 3000, true, 5, SpecPlain
+	var text []int32
+	if _, err := s.Generate(ctx, e.File().Encode("Once upon a time"), g, func(tok Token) error {
+		if tok.ID >= 0 {
+			text = append(text, tok.ID)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return e, text
+}
