@@ -12,6 +12,7 @@ import (
 
 	"triforce/internal/kernel"
 	"triforce/internal/kernel/ref"
+	"triforce/internal/mem"
 )
 
 // ErrFull is returned by Begin when the tokens would not fit.
@@ -82,12 +83,16 @@ type Store struct {
 	kv        *kernel.KVKernels
 	tileBytes int
 	pages     [][]byte // page t: (layers, heads, tileBytes)
+	arena     mem.Arena
 }
+
+// blockBytes is the memory that a store takes at a time, if pages are smaller.
+const blockBytes = 8 << 20
 
 // NewStore makes an empty store for the given shape and kernels.
 func NewStore(shape Shape, set *kernel.Set) *Store {
 	kv := &set.KV[shape.Type]
-	return &Store{shape: shape, kv: kv, tileBytes: kv.TileBytes(shape.Dim)}
+	return &Store{shape: shape, kv: kv, tileBytes: kv.TileBytes(shape.Dim), arena: mem.Arena{Block: blockBytes}}
 }
 
 // PageBytes is the memory that kernel.Tile tokens take.
@@ -121,13 +126,13 @@ func (s *Store) Get(layer, head, slot int, k, v []float32) {
 
 // Bytes is the memory of all pages.
 func (s *Store) Bytes() int64 {
-	return int64(len(s.pages)) * int64(s.shape.Layers*s.shape.Heads*s.tileBytes)
+	return int64(len(s.pages)) * int64(s.pageBytes())
 }
 
 // reserve takes pages until there are the given number of slots.
 func (s *Store) reserve(slots int) {
 	for len(s.pages)*kernel.Tile < slots {
-		s.pages = append(s.pages, make([]byte, s.shape.Layers*s.shape.Heads*s.tileBytes))
+		s.pages = append(s.pages, s.arena.Take(s.pageBytes()))
 	}
 }
 

@@ -292,9 +292,10 @@ func (r *blockReader) load(s *Snapshot, progress func(done, total int64)) error 
 		}
 	}
 	s.Tokens = tokens
-	s.Target.pages, s.Target.length = pages, h.Length
+	s.Target.fill(pages)
+	s.Target.length = h.Length
 	if c := s.Stream; window != nil {
-		c.pages = window
+		c.fill(window)
 		c.held, c.first, c.valid, c.length = h.Stream.Held, h.Stream.First, h.Stream.Valid, h.Stream.Length
 	}
 	return nil
@@ -344,6 +345,14 @@ func (h *snapshotHeader) check(r *blockReader, s *Snapshot) error {
 		return r.errorf("its draft cache makes no sense")
 	}
 	return nil
+}
+
+// fill copies pages into the first ones of the store.
+func (s *Store) fill(pages [][]byte) {
+	s.reserve(len(pages) * kernel.Tile)
+	for i, p := range pages {
+		copy(s.pages[i], p)
+	}
 }
 
 // used returns the pages of the first n slots.

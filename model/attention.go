@@ -176,6 +176,10 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 			args.Mass = a.mass(t, kvHead, lo, n)
 		}
 		args.Bias = a.pass.Bias(layer, kvHead, t)
+		args.Next = nil
+		if t+1 < a.tiles {
+			args.Next = a.pass.Tile(layer, kvHead, t+1)
+		}
 		if a.pass.Tree != nil && (t+1)*kernel.Tile > a.pass.Base {
 			a.attendTree(worker, layer, kvHead, lo, len(rows), t)
 			continue

@@ -63,10 +63,11 @@ type Matrix struct {
 	Data       []byte // (Panels, PanelBytes)
 }
 
-// NewMatrix allocates a matrix of the given shape, all zero bytes.
-func NewMatrix(f Format, rows, cols int) *Matrix {
+// NewMatrix makes a matrix of the given shape in memory that take returns, all
+// zero bytes.
+func NewMatrix(f Format, rows, cols int, take func(n int) []byte) *Matrix {
 	m := &Matrix{Format: f, Rows: rows, Cols: cols}
-	m.Data = make([]byte, m.Panels()*f.PanelBytes(cols))
+	m.Data = take(m.Panels() * f.PanelBytes(cols))
 	return m
 }
 

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"triforce/internal/mem"
 	"triforce/tensor"
 )
 
@@ -70,10 +71,10 @@ func TestPack(t *testing.T) {
 			for i, r := range rand.New(rand.NewPCG(2, 2)).Perm(rows) {
 				src.Order[i] = int32(r)
 			}
-			m := NewMatrix(FormatOf(dtype), rows, cols)
+			m := NewMatrix(FormatOf(dtype), rows, cols, mem.Alloc)
 			Pack(m, src, 1, m.Panels())
 			Pack(m, src, 0, 1)
-			plain := NewMatrix(F32, rows, cols)
+			plain := NewMatrix(F32, rows, cols, mem.Alloc)
 			PackFloat(plain, src, 0, plain.Panels())
 
 			want := make([]float32, cols)
@@ -103,7 +104,7 @@ func BenchmarkPack(b *testing.B) {
 	for _, dtype := range tensor.DTypes() {
 		b.Run("dtype="+dtype.String(), func(b *testing.B) {
 			src := randomTensor(rand.New(rand.NewPCG(1, 1)), dtype, 256, 1536)
-			m := NewMatrix(FormatOf(dtype), src.Rows, src.Cols)
+			m := NewMatrix(FormatOf(dtype), src.Rows, src.Cols, mem.Alloc)
 			b.SetBytes(src.Bytes())
 			for b.Loop() {
 				Pack(m, src, 0, m.Panels())

@@ -8,6 +8,7 @@ import (
 
 	"triforce/internal/cpu"
 	"triforce/internal/kernel"
+	"triforce/internal/mem"
 	"triforce/internal/par"
 	"triforce/model"
 	"triforce/tensor"
@@ -23,6 +24,7 @@ type Model struct {
 	layers []layer
 	norm   []float32      // (Dim)
 	output *kernel.Matrix // (Vocab, Dim)
+	arena  mem.Arena
 	bytes  int64
 	quant  bool // some matrix wants quantized activations
 }
@@ -89,6 +91,7 @@ func Load(ctx context.Context, src weights.Source, opt Options) (*Model, error) 
 	if err != nil {
 		return nil, err
 	}
+	m.arena.Block = int(PackedBytes(src, opt.Set.Tier)) + 64*len(tensors)
 	m.rope = model.NewRope(cfg.RopeDims, cfg.RopeBase, cfg.Scaling, factors)
 	total, done := int64(0), int64(0)
 	for _, t := range tensors {
@@ -170,7 +173,7 @@ func (m *Model) pack(t *tensor.Tensor, team *par.Team) *kernel.Matrix {
 	if m.set.Tier == cpu.Reference {
 		format, pack = kernel.F32, kernel.PackFloat
 	}
-	w := kernel.NewMatrix(format, t.Rows, t.Cols)
+	w := kernel.NewMatrix(format, t.Rows, t.Cols, m.arena.Take)
 	m.bytes += int64(len(w.Data))
 	m.quant = m.quant || !format.Float()
 	const grain = 4 // panels at a time
