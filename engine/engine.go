@@ -111,6 +111,11 @@ func Tiers() []string {
 	return names
 }
 
+// KVTypes names the stored forms of keys and values.
+func KVTypes() []string {
+	return []string{kernel.KVQ8.String(), kernel.KVF16.String(), kernel.KVF32.String()}
+}
+
 // Engine is a loaded model.
 type Engine struct {
 	file    *File

@@ -132,4 +132,17 @@ func (f *File) Context() (int, error) {
 	return c.Context, err
 }
 
+// CheckLength reports, before anything is loaded, a text that is longer than
+// the context; the error wraps ErrContext.
+func (f *File) CheckLength(what string, tokens int, o Options) error {
+	limit, err := o.Context, error(nil)
+	if limit == 0 {
+		limit, err = f.Context()
+	}
+	if err == nil && tokens > limit {
+		err = contextError(what, tokens, limit)
+	}
+	return err
+}
+
 func (f *File) config() (llama.Config, error) { return llama.ParseConfig(f.source) }

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"triforce/engine"
+	"triforce/tokenizer"
+	"triforce/weights"
+)
+
+// Exit codes.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitFile      = 3
+	exitMemory    = 4
+	exitCancelled = 130
+)
+
+// usageError marks a command line that makes no sense.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// Main runs a command line and returns the exit code. An interrupt cancels the
+// command; a second one ends the process.
+func Main(args []string, sys *System) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return Run(ctx, args, sys)
+}
+
+// Run is Main without signals.
+func Run(ctx context.Context, args []string, sys *System) int {
+	root := newRoot(sys)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	code := exitCode(err)
+	switch code {
+	case exitOK, exitCancelled:
+	case exitUsage:
+		fmt.Fprintf(sys.Err, "triforce: %v\nTry '%s --help'.\n", err, cmd.CommandPath())
+	default:
+		fmt.Fprintf(sys.Err, "triforce: %v\n", err)
+	}
+	return code
+}
+
+// exitCode says how the process ends after err.
+func exitCode(err error) int {
+	var usage usageError
+	is := func(targets ...error) bool {
+		for _, target := range targets {
+			if errors.Is(err, target) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case err == nil:
+		return exitOK
+	case is(context.Canceled):
+		return exitCancelled
+	case errors.As(err, &usage), is(engine.ErrUsage):
+		return exitUsage
+	case is(engine.ErrMemory, engine.ErrContext):
+		return exitMemory
+	case is(weights.ErrCorrupt, weights.ErrUnsupported, tokenizer.ErrCorrupt, tokenizer.ErrUnsupported, engine.ErrTemplate, engine.ErrSnapshot):
+		return exitFile
+	}
+	return exitFailed
+}

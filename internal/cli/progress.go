@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// progress is a bar that shows how far something is, on a terminal only. It
+// leaves nothing behind.
+type progress struct {
+	sys   *System
+	label string
+	bar   *progressbar.ProgressBar
+}
+
+func (s *System) progress(label string) *progress { return &progress{sys: s, label: label} }
+
+// bytes and tokens move the bar; the first call draws it.
+func (p *progress) bytes(done, total int64) { p.move(done, total, true) }
+func (p *progress) tokens(done, total int)  { p.move(int64(done), int64(total), false) }
+
+func (p *progress) move(done, total int64, bytes bool) {
+	if !p.sys.ErrTerminal {
+		return
+	}
+	if p.bar == nil {
+		p.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(p.sys.Err),
+			progressbar.OptionSetDescription(p.label),
+			progressbar.OptionShowBytes(bytes),
+			progressbar.OptionShowCount(),
+			progressbar.OptionSetWidth(30),
+			progressbar.OptionThrottle(50*time.Millisecond),
+			progressbar.OptionClearOnFinish(),
+		)
+	}
+	_ = p.bar.Set64(done)
+}
+
+// done takes the bar away.
+func (p *progress) done() {
+	if p.bar != nil {
+		_ = p.bar.Finish()
+		p.bar = nil
+	}
+}

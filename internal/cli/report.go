@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"text/tabwriter"
+	"time"
+
+	"triforce/engine"
+	"triforce/sample"
+)
+
+// report is what --json prints about a generation.
+type report struct {
+	Model        string          `json:"model"`
+	Draft        *string         `json:"draft"`
+	Tier         string          `json:"tier"`
+	Threads      int             `json:"threads"`
+	Seed         uint64          `json:"seed"`
+	Spec         string          `json:"spec"`
+	Accept       string          `json:"accept"`
+	PromptTokens int             `json:"prompt_tokens"`
+	Tokens       []int32         `json:"tokens"`
+	Text         string          `json:"text"`
+	StopReason   string          `json:"stop_reason"`
+	Timings      timings         `json:"timings"`
+	Levels       []levelReport   `json:"levels"`
+	Memory       memoryReport    `json:"memory"`
+	LogProbs     []tokenLogProbs `json:"logprobs,omitempty"`
+}
+
+type timings struct {
+	LoadMS             float64 `json:"load_ms"`
+	PromptN            int     `json:"prompt_n"` // read now: not in the cache before
+	PromptMS           float64 `json:"prompt_ms"`
+	PromptPerSecond    float64 `json:"prompt_per_second"`
+	PredictedN         int     `json:"predicted_n"`
+	PredictedMS        float64 `json:"predicted_ms"`
+	PredictedPerSecond float64 `json:"predicted_per_second"`
+	DraftN             int     `json:"draft_n"` // proposed to the topmost level
+	DraftNAccepted     int     `json:"draft_n_accepted"`
+	CachedN            int     `json:"cached_n"`
+}
+
+type levelReport struct {
+	Name                 string  `json:"name"`
+	Passes               int     `json:"passes"`
+	Rows                 int     `json:"rows"`
+	Proposed             int     `json:"proposed"`
+	Accepted             int     `json:"accepted"`
+	AcceptedPerPosition  []int   `json:"accepted_per_position"`
+	MeanAcceptanceLength float64 `json:"mean_acceptance_length"`
+	Seconds              float64 `json:"seconds"`
+}
+
+type memoryReport struct {
+	WeightsBytes int64 `json:"weights_bytes"`
+	KVBytes      int64 `json:"kv_bytes"`
+	PeakRSSBytes int64 `json:"peak_rss_bytes"`
+}
+
+// tokenLogProbs is a generated token and its most probable alternatives.
+type tokenLogProbs struct {
+	logProb
+	Top []logProb `json:"top"`
+}
+
+type logProb struct {
+	ID      int32   `json:"id"`
+	Text    string  `json:"text"`
+	LogProb float64 `json:"logprob"`
+}
+
+func newTokenLogProbs(t engine.Token, piece func(int32) string) tokenLogProbs {
+	of := func(p sample.LogProb) logProb { return logProb{p.ID, piece(p.ID), p.Value} }
+	r := tokenLogProbs{logProb: of(sample.LogProb{ID: t.ID, Value: t.LogProb}), Top: []logProb{}}
+	for _, p := range t.Top {
+		r.Top = append(r.Top, of(p))
+	}
+	return r
+}
+
+func newReport(o *generateOptions, e *engine.Engine, s *engine.Session, r *engine.Result, out *output) *report {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+	read := r.Prompt - r.Cached
+	rep := &report{
+		Model: e.File().Name(), Tier: e.Tier(), Threads: e.Options().Threads, Seed: o.Gen.Sample.Seed,
+		Spec: o.Gen.Spec.Mode, Accept: o.Gen.Spec.Accept,
+		PromptTokens: r.Prompt, Tokens: out.ids, Text: out.text.String(), StopReason: string(r.Stop),
+		Timings: timings{
+			LoadMS: ms(e.LoadTime()), CachedN: r.Cached,
+			// The last token of the prompt is read by the first round.
+			PromptN: read, PromptMS: ms(r.PromptTime), PromptPerSecond: perSecond(read-1, r.PromptTime),
+			PredictedN: r.Predicted, PredictedMS: ms(r.PredictTime), PredictedPerSecond: perSecond(r.Predicted, r.PredictTime),
+		},
+		Levels:   []levelReport{},
+		Memory:   memoryReport{WeightsBytes: e.WeightBytes(), KVBytes: s.CacheBytes(), PeakRSSBytes: engine.PeakBytes()},
+		LogProbs: out.logprobs,
+	}
+	if d := e.Draft(); d != nil {
+		name := d.File().Name()
+		rep.Draft = &name
+		rep.Memory.WeightsBytes += d.WeightBytes()
+	}
+	for i, l := range s.Levels() {
+		if i == 0 {
+			rep.Timings.DraftN, rep.Timings.DraftNAccepted = l.Proposed, l.Accepted
+		}
+		rep.Levels = append(rep.Levels, levelReport{
+			Name: l.Name, Passes: l.Passes, Rows: l.Rows, Proposed: l.Proposed, Accepted: l.Accepted,
+			AcceptedPerPosition:  append([]int{}, l.AcceptedAt...),
+			MeanAcceptanceLength: l.MeanAcceptance(), Seconds: l.Seconds,
+		})
+	}
+	return rep
+}
+
+// perSecond is a rate, 0 where nothing was timed.
+func perSecond(n int, d time.Duration) float64 {
+	if n <= 0 || d <= 0 {
+		return 0
+	}
+	return math.Round(float64(n)/d.Seconds()*100) / 100
+}
+
+// summarize prints the figures for a person.
+func (r *report) summarize(sys *System) {
+	w := tabwriter.NewWriter(sys.Err, 0, 0, 2, ' ', 0)
+	t := &r.Timings
+	rate := func(name string, n int, ms, rate float64, more string) {
+		fmt.Fprintf(w, "%s\t%s tokens\t%.2f s\t%.1f tokens/s%s\n", name, grouped(n), ms/1e3, rate, more)
+	}
+	fmt.Fprintln(w)
+	cached := ""
+	if t.CachedN > 0 {
+		cached = fmt.Sprintf("\t%s more from the cache", grouped(t.CachedN))
+	}
+	rate("prompt", t.PromptN, t.PromptMS, t.PromptPerSecond, cached)
+	rate("generated", t.PredictedN, t.PredictedMS, t.PredictedPerSecond, "\tstopped by "+r.StopReason)
+	if t.DraftN > 0 {
+		fmt.Fprintf(w, "drafted\t%s tokens\t%s accepted\t%.2f tokens a round\n", grouped(t.DraftN), grouped(t.DraftNAccepted), r.Levels[0].MeanAcceptanceLength)
+	}
+	m := &r.Memory
+	fmt.Fprintf(w, "memory\t%v weights\t%v cache\t%v at most in all\n", engine.Bytes(m.WeightsBytes), engine.Bytes(m.KVBytes), engine.Bytes(m.PeakRSSBytes))
+	_ = w.Flush()
+}

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// newRoot is the tree of commands.
+func newRoot(sys *System) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "triforce",
+		Short: "Generate text with Llama-style models, fast on long contexts",
+		Long: `triforce runs Llama-style models on ordinary CPUs. Without a model it uses a
+small one that is part of the program.`,
+		Example: `  triforce generate
+  triforce generate -m model.gguf "Why is the sky blue?"
+  triforce inspect -m model.gguf -c 32768`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := ""
+			for _, s := range cmd.SuggestionsFor(args[0]) {
+				hint += fmt.Sprintf("; did you mean %q?", s)
+			}
+			return usagef("no command %q%s", args[0], hint)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetIn(sys.In)
+	root.SetOut(sys.Out)
+	root.SetErr(sys.Err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		newGenerate(sys, runGenerate),
+		newTokenize(sys, runTokenize),
+		newPerplexity(sys, runPerplexity),
+		newInspect(sys, runInspect),
+		newVersion(sys, runVersion),
+	)
+	return root
+}
+
+// atMost accepts up to n arguments.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.MaximumNArgs(n)(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
