@@ -146,7 +146,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 	}
 	newView := func(below ...speculate.Drafter) speculate.Drafter {
 		mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
-		h.view = kvcache.NewView(s.e.set, s.cache, s.team, spec.view())
+		h.view = kvcache.NewView(s.e.set, s.cache, s.team, spec.view(s.e.file.standIn()))
 		name := "retrieved"
 		if spec.Mode == SpecStream {
 			name = "stream"

@@ -26,7 +26,9 @@ type Spec struct {
 	// Retrieval ranks chunks by "mass" or "mean".
 	Retrieval string
 	// StandIn is how many tokens of what the view leaves out are stood for by
-	// one slot; 0 is none.
+	// one slot; 0 is none, and -1 what suits the model. Stand-ins help a model
+	// whose attention is spread over the text and hinder one that looks up
+	// single places.
 	StandIn int
 	// Tree makes the draft offer alternatives for the first tokens.
 	Tree bool
@@ -53,7 +55,7 @@ func SpecModes() []string { return slices.Clone(specModes) }
 func SpecDefaults() Spec {
 	return Spec{
 		Mode: SpecAuto, Accept: speculate.Coupled.String(),
-		Budget: 512, Chunk: kernel.Chunk, Sinks: 16, Window: 64, Retrieval: "mass",
+		Budget: 512, Chunk: kernel.Chunk, Sinks: 16, Window: 64, Retrieval: "mass", StandIn: -1,
 	}
 }
 
@@ -89,8 +91,8 @@ func (o *Spec) Validate() error {
 	if o.Chunk < kernel.Chunk || o.Chunk%kernel.Chunk != 0 || o.Chunk > maxContext {
 		return usage("--chunk %d: expected a multiple of %d", o.Chunk, kernel.Chunk)
 	}
-	if o.StandIn < 0 || o.StandIn%kernel.Chunk != 0 || o.StandIn > maxContext {
-		return usage("--stand-in %d: expected a multiple of %d, or 0", o.StandIn, kernel.Chunk)
+	if o.StandIn != -1 && (o.StandIn < 0 || o.StandIn%kernel.Chunk != 0 || o.StandIn > maxContext) {
+		return usage("--stand-in %d: expected a multiple of %d, 0 for none or -1 for what suits the model", o.StandIn, kernel.Chunk)
 	}
 	shape := kvcache.ViewOptions{Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window}
 	if o.Budget < shape.Minimum() {
@@ -106,10 +108,14 @@ func (o *Spec) rule() speculate.Rule {
 	return speculate.Coupled
 }
 
-// view is the shape of the retrieved view; for SpecStream it holds nothing but
-// sinks and the newest tokens.
-func (o *Spec) view() kvcache.ViewOptions {
-	v := kvcache.ViewOptions{Budget: o.Budget, Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window, StandIn: o.StandIn}
+// view is the shape of the retrieved view, with stand-ins for standIn tokens if
+// that is left open; for SpecStream it holds nothing but sinks and the newest
+// tokens.
+func (o *Spec) view(standIn int) kvcache.ViewOptions {
+	if o.StandIn >= 0 {
+		standIn = o.StandIn
+	}
+	v := kvcache.ViewOptions{Budget: o.Budget, Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window, StandIn: standIn}
 	if o.Retrieval == "mean" {
 		v.Rule = kvcache.ByMean
 	}

@@ -42,7 +42,7 @@ func randomSpec(r *rand.Rand) Spec {
 	o.Sinks, o.Window = r.IntN(40), 1+r.IntN(200)
 	o.Budget = o.Sinks + o.Window + o.Chunk + 48 + r.IntN(700)
 	o.Retrieval = []string{"mass", "mean"}[r.IntN(2)]
-	o.StandIn = r.IntN(2) * kernel.Chunk << r.IntN(3)
+	o.StandIn = []int{-1, 0, kernel.Chunk << r.IntN(3)}[r.IntN(3)]
 	o.Tree = r.IntN(3) == 0
 	return o
 }
