@@ -13,11 +13,12 @@ import (
 // Session is the scratch of forward passes: one sequence of passes at a time,
 // on one team of workers.
 type Session struct {
-	m       *Model
-	team    *par.Team
-	maxRows int
-	attn    *model.Attention
-	run     func(*par.Worker)
+	m         *Model
+	team      *par.Team
+	maxRows   int
+	maxLogits int
+	attn      *model.Attention
+	run       func(*par.Worker)
 
 	x        []float32  // (rows, Dim): the residual stream
 	h        model.Acts // (rows, Dim): normalized input of products
@@ -26,7 +27,7 @@ type Session struct {
 	gate, up model.Acts // (rows, FFN)
 	f        model.Acts // (rows, FFN): gate·up
 	y        model.Acts // (rows, Dim): what attention and FFN add to x
-	logits   model.Acts // (rows, Vocab)
+	logits   model.Acts // (rows that wanted them so far, Vocab)
 	cos, sin []float32  // (rows, pairs)
 	scos     []float32  // (rows, pairs): as the sinks see the rows
 	ssin     []float32
@@ -47,12 +48,12 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 	output := func(n int) model.Acts { return model.NewActs(maxRows, n) }
 	angles := func() []float32 { return make([]float32, maxRows*m.rope.Pairs()) }
 	s := &Session{
-		m: m, team: team, maxRows: maxRows,
+		m: m, team: team, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
 		attn: model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, maxRows, team.Size()),
 		x:    make([]float32, maxRows*m.Dim),
 		h:    input(m.Dim), q: output(q), k: output(kv), v: output(kv), a: input(q),
 		gate: output(m.FFN), up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
-		logits: model.NewActs(min(maxLogits, maxRows), m.Vocab),
+		logits: model.NewActs(1, m.Vocab),
 		cos:    angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
 	s.turned = make([]float32, team.Size()*m.HeadDim)
@@ -68,13 +69,16 @@ func (s *Session) MaxRows() int { return s.maxRows }
 // stays as it was.
 func (s *Session) Forward(ctx context.Context, cache kvcache.Cache, batch model.Batch) error {
 	rows := len(batch.Tokens)
-	if rows == 0 || rows > s.maxRows || batch.Logits > min(rows, len(s.logits.F)/s.logits.Width) {
+	if rows == 0 || rows > s.maxRows || batch.Logits > min(rows, s.maxLogits) {
 		panic(fmt.Sprintf("llama: pass of %d rows with %d logits; the session has room for %d", rows, batch.Logits, s.maxRows))
 	}
 	for _, t := range batch.Tokens {
 		if t < 0 || int(t) >= s.m.Vocab {
 			return fmt.Errorf("llama: token %d is outside the vocabulary of %d", t, s.m.Vocab)
 		}
+	}
+	if batch.Logits*s.logits.Width > len(s.logits.F) {
+		s.logits = model.NewActs(batch.Logits, s.m.Vocab)
 	}
 	pass, err := cache.Begin(rows, batch.Parents)
 	if err != nil {

@@ -56,10 +56,15 @@ type slot struct {
 	matrix     **kernel.Matrix
 }
 
-// slots lists every tensor of a model of this shape.
+// slots lists every tensor of a model of this shape. The largest comes first,
+// so that the file's copy of it is gone before most of the memory is taken.
 func (m *Model) slots() []slot {
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
-	all := []slot{{name: "output_norm.weight", rows: 1, cols: m.Dim, vector: &m.norm}}
+	all := []slot{
+		// The output head is the embedding unless it has a tensor of its own.
+		{name: "output.weight", rows: m.Vocab, cols: m.Dim, matrix: &m.output},
+		{name: "output_norm.weight", rows: 1, cols: m.Dim, vector: &m.norm},
+	}
 	for i := range m.layers {
 		l := &m.layers[i]
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s.weight", i, s) }
@@ -75,8 +80,7 @@ func (m *Model) slots() []slot {
 			slot{name: name("ffn_down"), rows: m.Dim, cols: m.FFN, matrix: &l.down},
 		)
 	}
-	// The output head is the embedding unless it has a tensor of its own.
-	return append(all, slot{name: "output.weight", rows: m.Vocab, cols: m.Dim, matrix: &m.output})
+	return all
 }
 
 // Load reads and packs the weights of a model. All missing, misshaped and
