@@ -91,8 +91,10 @@ func (o *Spec) Validate() error {
 	if o.Chunk < kernel.Chunk || o.Chunk%kernel.Chunk != 0 || o.Chunk > maxContext {
 		return usage("--chunk %d: expected a multiple of %d", o.Chunk, kernel.Chunk)
 	}
-	if o.StandIn != -1 && (o.StandIn < 0 || o.StandIn%kernel.Chunk != 0 || o.StandIn > maxContext) {
-		return usage("--stand-in %d: expected a multiple of %d, 0 for none or -1 for what suits the model", o.StandIn, kernel.Chunk)
+	// A run's chunks have their means in one tile.
+	const most = kernel.Chunk * kernel.Tile
+	if n := o.StandIn; n != -1 && n != 0 && (n < kernel.Chunk || n > most || n&(n-1) != 0) {
+		return usage("--stand-in %d: expected a power of two from %d to %d, 0 for none or -1 for what suits the model", n, kernel.Chunk, most)
 	}
 	shape := kvcache.ViewOptions{Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window}
 	if o.Budget < shape.Minimum() {

@@ -3,6 +3,7 @@ package kvcache
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -63,8 +64,8 @@ type ViewOptions struct {
 	// Sinks and Window are the first and the newest tokens, always shown.
 	Sinks, Window int
 	Rule          Rule
-	// StandIn is how many tokens a stand-in stands for, a multiple of
-	// kernel.Chunk, or 0 for none. Stand-ins do not count to the budget.
+	// StandIn is how many tokens a stand-in stands for, a power of two of
+	// at least kernel.Chunk, or 0 for none. Stand-ins do not count to the budget.
 	StandIn int
 }
 
@@ -81,7 +82,7 @@ type choice struct {
 	free   []int32
 	key    []float32 // of one slot
 	value  []float32
-	sum    []float32 // of several keys and values
+	keys   []float32 // (chunks, dim): mean keys, for ByMean
 	stood  int       // chunks that stand-ins were made of
 	dirty  []int32   // chunks that came or went since
 }
@@ -94,7 +95,7 @@ func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View
 	for i := range v.choices {
 		c := &v.choices[i]
 		d := store.shape.Dim
-		c.key, c.value, c.sum = make([]float32, d), make([]float32, d), make([]float32, 2*d)
+		c.key, c.value = make([]float32, d), make([]float32, d)
 	}
 	v.pass.bias = v.bias
 	v.refresh = v.refreshShare
@@ -207,10 +208,16 @@ func (v *View) refreshShare(w *par.Worker) {
 
 // average makes the means of chunks that have left the window.
 func (v *View) average(layer, head int, c *choice) {
-	const perTile = kernel.Tile / kernel.Chunk
+	d := v.shape.Dim
+	c.keys = c.keys[:min(len(c.keys), v.meant*d)]
 	for at := v.meant; at < v.start; at++ {
-		v.kv.Mean(c.key, c.value, v.full.Tile(layer, head, at/perTile), at%perTile)
-		v.means.Put(layer, head, at, c.key, c.value)
+		lo := at * kernel.Chunk
+		v.kv.Average(v.means.Tile(layer, head, at/kernel.Tile), at%kernel.Tile,
+			v.full.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+kernel.Chunk, nil, d)
+		if v.opt.Rule == ByMean {
+			v.means.Get(layer, head, at, c.key, c.value)
+			c.keys = append(c.keys, c.key...)
+		}
 	}
 }
 
@@ -258,43 +265,29 @@ func (v *View) standIn(layer, head int, c *choice) {
 	for len(c.bias) < v.stands*kernel.Tile {
 		c.bias = append(c.bias, float32(math.Inf(-1)))
 	}
+	for i, chunk := range c.dirty {
+		c.dirty[i] = chunk / int32(per)
+	}
+	slices.Sort(c.dirty)
 	done := c.stood / per
+	for i, run := range c.dirty {
+		if int(run) < done && (i == 0 || run != c.dirty[i-1]) {
+			v.standFor(layer, head, c, int(run))
+		}
+	}
 	for run := done; run < runs; run++ {
 		v.standFor(layer, head, c, run)
-	}
-	for _, chunk := range c.dirty {
-		if run := int(chunk) / per; run < done {
-			v.standFor(layer, head, c, run)
-		}
 	}
 	c.stood = runs * per
 }
 
-// standFor makes the stand-in of a run.
+// standFor makes the stand-in of a run of per chunks.
 func (v *View) standFor(layer, head int, c *choice, run int) {
-	per, d := v.opt.StandIn/kernel.Chunk, v.shape.Dim
-	key, value := c.sum[:d], c.sum[d:]
-	clear(c.sum)
-	n := float32(0)
-	for chunk := run * per; chunk < (run+1)*per; chunk++ {
-		if c.chosen[chunk] {
-			continue
-		}
-		v.means.Get(layer, head, chunk, c.key, c.value)
-		for i := range d {
-			key[i] += c.key[i]
-			value[i] += c.value[i]
-		}
-		n++
-	}
+	per := v.opt.StandIn / kernel.Chunk
+	lo := run * per
+	n := v.kv.Average(v.Tile(layer, head, run/kernel.Tile), run%kernel.Tile,
+		v.means.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+per, c.chosen[lo:lo+per], v.shape.Dim)
 	c.bias[run] = float32(math.Log2(float64(n * kernel.Chunk))) // -Inf for none
-	if n == 0 {
-		return
-	}
-	for i := range c.sum {
-		c.sum[i] /= n
-	}
-	v.Put(layer, head, run, key, value)
 }
 
 // want marks the v.chosen chunks that the view should show of those before the
@@ -393,9 +386,8 @@ func (v *View) meanScores(layer, head int, c *choice) []float32 {
 	for _, q := range v.full.pass.Mass.queriesOf(layer, head) {
 		sum, largest := 0.0, math.Inf(-1)
 		for i := range one {
-			v.means.Get(layer, head, i, c.key, c.value)
 			dot := float32(0)
-			for j, k := range c.key {
+			for j, k := range c.keys[i*len(q) : (i+1)*len(q)] {
 				dot += float32(k * q[j])
 			}
 			one[i] = float64(dot) / math.Sqrt(float64(len(q)))

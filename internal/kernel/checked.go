@@ -71,16 +71,16 @@ func checked(s *Set) *Set {
 func checkedKV(kv KVKernels) KVKernels {
 	c := kv
 	slot := func(what string, tile []byte, at, dim int) {
-		room(what+": tile", len(tile), kv.TileBytes(dim))
-		index(what+": slot", at, Tile)
+		room(what, len(tile), kv.TileBytes(dim))
+		index(what, at, Tile)
 	}
 	c.Store = func(tile []byte, at int, k, v []float32) {
-		slot("Store", tile, at, len(k))
+		slot("Store: tile", tile, at, len(k))
 		room("Store: v", len(v), len(k))
 		kv.Store(tile, at, k, v)
 	}
 	c.Load = func(k, v []float32, tile []byte, at int) {
-		slot("Load", tile, at, len(k))
+		slot("Load: tile", tile, at, len(k))
 		room("Load: v", len(v), len(k))
 		kv.Load(k, v, tile, at)
 	}
@@ -89,10 +89,11 @@ func checkedKV(kv KVKernels) KVKernels {
 		slot("Move: src", src, from, dim)
 		kv.Move(dst, to, src, from, dim)
 	}
-	c.Mean = func(k, v []float32, tile []byte, chunk int) {
-		slot("Mean", tile, chunk*Chunk, len(k))
-		room("Mean: v", len(v), len(k))
-		kv.Mean(k, v, tile, chunk)
+	c.Average = func(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
+		slot("Average: dst", dst, to, dim)
+		slot("Average: src", src, lo, dim)
+		slot("Average: src", src, hi-1, dim)
+		return kv.Average(dst, to, src, lo, hi, skip, dim)
 	}
 	c.Query = func(dst []byte, q []float32, scale float32) {
 		room("Query: dst", len(dst), kv.QueryBytes(len(q)))
@@ -138,6 +139,6 @@ func room(what string, have, want int) {
 
 func index(what string, i, n int) {
 	if i < 0 || i >= n {
-		invariant.Failf("kernel: %s is %d of %d", what, i, n)
+		invariant.Failf("kernel: %s has an index of %d, needs one below %d", what, i, n)
 	}
 }

@@ -54,7 +54,9 @@ func TestChecked(t *testing.T) {
 			}},
 			call{name("Load"), func(cut func(int) int) { kv.Load(floats(dim), floats(cut(dim)), bytes(cut(tile)), 0) }},
 			call{name("Move"), func(cut func(int) int) { kv.Move(bytes(cut(tile)), 1, bytes(cut(tile)), 2, dim) }},
-			call{name("Mean"), func(cut func(int) int) { kv.Mean(floats(dim), floats(cut(dim)), bytes(cut(tile)), 1) }},
+			call{name("Average"), func(cut func(int) int) {
+				kv.Average(bytes(cut(tile)), 1, bytes(cut(tile)), 16, 32, nil, dim)
+			}},
 			call{name("Query"), func(cut func(int) int) { kv.Query(bytes(cut(kv.QueryBytes(dim))), floats(dim), 1) }},
 			call{name("Attend"), func(cut func(int) int) {
 				a := &AttendArgs{

@@ -265,41 +265,45 @@ func Q8Load(k, v []float32, tile []byte, slot int) {
 	}
 }
 
-// Q8Mean returns the means of the keys and values of the slots of a chunk of a
-// q8_0 tile.
-func Q8Mean(k, v []float32, tile []byte, chunk int) {
-	D := padDim(len(k))
-	var buf, out [MaxDim]float32
-	var ks, vs [Chunk]float32
-	for s := range Chunk {
-		kat, vat := q8Scales(D, chunk*Chunk+s)
-		ks[s], vs[s] = getF32(tile[kat:])/Chunk, getF32(tile[vat:])/Chunk
-	}
-	keys := tile[chunk*Chunk*D:][:Chunk*D]
-	for i := 0; i < D; i += 4 {
-		var a, b, c, d float32
-		for s, scale := range ks {
-			at := keys[i*Chunk+4*s:][:4]
-			a += float32(float32(int32(at[0])-128) * scale)
-			b += float32(float32(int32(at[1])-128) * scale)
-			c += float32(float32(int32(at[2])-128) * scale)
-			d += float32(float32(int32(at[3])-128) * scale)
+// Q8Average stores in slot `to` of a q8_0 tile the means of the keys and values
+// of slots lo … hi-1 of another, those that skip names (by their place after
+// lo) left out, and returns how many there were: if none, nothing is stored.
+// Keys stay spread, so nothing is transformed.
+func Q8Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
+	D := padDim(dim)
+	var k, v [MaxDim]float32
+	n := 0
+	for s := lo; s < hi; s++ {
+		if s-lo < len(skip) && skip[s-lo] {
+			continue
 		}
-		buf[i], buf[i+1], buf[i+2], buf[i+3] = a, b, c, d
-	}
-	values := tile[(Tile+chunk*Chunk)*D:][:Chunk*D]
-	clear(v)
-	for g := 0; g < Chunk; g += 4 {
-		for i := range v {
-			at := values[g*D+4*i:][:4]
-			v[i] += float32(float32(int8(at[0]))*vs[g]) + float32(float32(int8(at[1]))*vs[g+1]) +
-				float32(float32(int8(at[2]))*vs[g+2]) + float32(float32(int8(at[3]))*vs[g+3])
+		n++
+		ks, vs := q8Scales(D, s)
+		scale := getF32(src[ks:])
+		keys := src[s/16*16*D+s%16*4:]
+		for i := 0; i < D; i += 4 {
+			at := keys[i*16:][:4]
+			k[i] += float32(float32(int32(at[0])-128) * scale)
+			k[i+1] += float32(float32(int32(at[1])-128) * scale)
+			k[i+2] += float32(float32(int32(at[2])-128) * scale)
+			k[i+3] += float32(float32(int32(at[3])-128) * scale)
+		}
+		scale = getF32(src[vs:])
+		values := src[q8Value(D, s, 0):]
+		for i := range D {
+			v[i] += float32(float32(int8(values[4*i])) * scale)
 		}
 	}
-	key, n := spread(&out, buf[:D])
-	for i := range k {
-		k[i] = key[i] / float32(n)
+	if n == 0 {
+		return 0
 	}
+	inv := 1 / float32(n)
+	ks, vs := q8Scales(D, to)
+	d := quantizeVector(k[:D], func(i int, q int32) { dst[q8Key(D, to, i)] = byte(q + 128) })
+	putF32(dst[ks:], float32(d*inv))
+	d = quantizeVector(v[:D], func(i int, q int32) { dst[q8Value(D, to, i)] = byte(int8(q)) })
+	putF32(dst[vs:], float32(d*inv))
+	return n
 }
 
 // Q8QueryBytes is the size of a query row for q8_0 tiles: D int8, the scale as
@@ -413,24 +417,40 @@ func F32Load(k, v []float32, tile []byte, slot int) {
 	}
 }
 
-// F16Mean is Q8Mean for f16 tiles.
-func F16Mean(k, v []float32, tile []byte, chunk int) { floatMean(k, v, tile, chunk, F16Load) }
+// F16Average is Q8Average for f16 tiles.
+func F16Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
+	return floatAverage(dst, to, src, lo, hi, skip, dim, F16Load, F16Store)
+}
 
-// F32Mean is Q8Mean for f32 tiles.
-func F32Mean(k, v []float32, tile []byte, chunk int) { floatMean(k, v, tile, chunk, F32Load) }
+// F32Average is Q8Average for f32 tiles.
+func F32Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
+	return floatAverage(dst, to, src, lo, hi, skip, dim, F32Load, F32Store)
+}
 
-func floatMean(k, v []float32, tile []byte, chunk int, load func(k, v []float32, tile []byte, slot int)) {
-	var kb, vb [MaxDim]float32
-	key, value := kb[:len(k)], vb[:len(v)]
-	clear(k)
-	clear(v)
-	for s := chunk * Chunk; s < (chunk+1)*Chunk; s++ {
-		load(key, value, tile, s)
-		for i := range k {
-			k[i] += key[i] / Chunk
-			v[i] += value[i] / Chunk
+func floatAverage(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int,
+	load func(k, v []float32, tile []byte, slot int), store func(tile []byte, slot int, k, v []float32)) int {
+	var kb, vb, ks, vs [MaxDim]float32
+	n := 0
+	for s := lo; s < hi; s++ {
+		if s-lo < len(skip) && skip[s-lo] {
+			continue
+		}
+		n++
+		load(kb[:dim], vb[:dim], src, s)
+		for i := range dim {
+			ks[i] += kb[i]
+			vs[i] += vb[i]
 		}
 	}
+	if n == 0 {
+		return 0
+	}
+	for i := range dim {
+		ks[i] /= float32(n)
+		vs[i] /= float32(n)
+	}
+	store(dst, to, ks[:dim], vs[:dim])
+	return n
 }
 
 // FloatQueryBytes is the size of a query row for f16 and f32 tiles: D float32.
