@@ -48,7 +48,9 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 		return "", errors.New("the model carries none")
 	}
 	defer func() {
-		if r := recover(); r != nil {
+		if r := recover(); r == errEndless {
+			err = errEndless
+		} else if r != nil {
 			err = fmt.Errorf("the template interpreter failed: %v", r)
 		}
 	}()
@@ -108,7 +110,11 @@ func size(messages []Message) int {
 	return n
 }
 
-// limited is a writer that refuses more than left bytes.
+// errEndless is what a template is stopped with.
+var errEndless = errors.New("the template writes without end")
+
+// limited is a writer of at most left bytes. After them it panics with
+// errEndless, because the interpreter goes on after an error.
 type limited struct {
 	w    io.Writer
 	left int
@@ -116,7 +122,7 @@ type limited struct {
 
 func (l *limited) Write(p []byte) (int, error) {
 	if len(p) > l.left {
-		return 0, errors.New("the template writes without end")
+		panic(errEndless)
 	}
 	l.left -= len(p)
 	return l.w.Write(p)

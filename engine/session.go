@@ -90,9 +90,11 @@ type Token struct {
 // Result is what a generation did.
 type Result struct {
 	Stop StopReason
-	// Prompt is the tokens of the prompt, of which Cached were in the cache
-	// from before, and Predicted those generated.
-	Prompt, Cached, Predicted int
+	// Prompt is the tokens of the prompt. Of them Cached were in the cache from
+	// before, and Read were read in PromptTime: all others but the last, with
+	// which the first round begins, unless something came between. Predicted is
+	// the tokens generated.
+	Prompt, Cached, Read, Predicted int
 	// PromptTime is the time to read the prompt, PredictTime that of the rest.
 	PromptTime, PredictTime time.Duration
 }
@@ -178,6 +180,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	}
 	start := time.Now()
 	result.Cached, err = s.prefill(ctx, prompt, o.Progress)
+	result.Read = s.cache.Len() - result.Cached
 	if err == nil {
 		err = s.levels.prime(ctx, prompt, o.Sample)
 	}

@@ -98,8 +98,12 @@ func (o *generateOptions) check(f *pflag.FlagSet) error {
 	case f.Changed("repeat-last-n") && o.Gen.Sample.RepeatPenalty == 1:
 		return usagef("--repeat-last-n has no effect without --repeat-penalty")
 	}
-	if idle := idleSpecFlags(f, o.Gen.Spec.Mode); idle != "" {
-		return usagef("no effect with --spec %s: %s", o.Gen.Spec.Mode, idle)
+	mode := o.Gen.Spec.Mode
+	if (mode == engine.SpecDraft || mode == engine.SpecTriForce) && o.draftPath() == "" {
+		return usagef("--spec %s needs a draft model; name one with --draft (-d)", mode)
+	}
+	if idle := idleSpecFlags(f, mode); idle != "" {
+		return usagef("no effect with --spec %s: %s", mode, idle)
 	}
 	if o.Gen.Sample.Temp == 0 {
 		o.Idle = changed(f, "top-k", "top-p", "min-p", "seed", "accept")
@@ -170,13 +174,21 @@ func runGenerate(ctx context.Context, o *generateOptions) error {
 	return err
 }
 
+// draftPath names the draft model, "" for none.
+func (o *generateOptions) draftPath() string {
+	switch {
+	case o.Draft == "none":
+		return ""
+	case o.Draft == "" && o.Model.Path == "":
+		return engine.EmbeddedDraft
+	}
+	return o.Draft
+}
+
 // loadDraft loads the draft that the mode wants and the model has, or nil.
 func (o *generateOptions) loadDraft(ctx context.Context, e *engine.Engine) (*engine.Engine, error) {
-	path := o.Draft
-	if path == "" && o.Model.Path == "" {
-		path = engine.EmbeddedDraft
-	}
-	if path == "" || path == "none" || !slices.Contains(specFlags[o.Gen.Spec.Mode], "draft") {
+	path := o.draftPath()
+	if path == "" || !slices.Contains(specFlags[o.Gen.Spec.Mode], "draft") {
 		return nil, nil
 	}
 	opt := o.Model.Options

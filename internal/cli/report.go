@@ -82,15 +82,17 @@ func newTokenLogProbs(t engine.Token, piece func(int32) string) tokenLogProbs {
 
 func newReport(o *generateOptions, e *engine.Engine, s *engine.Session, r *engine.Result, out *output) *report {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
-	read := r.Prompt - r.Cached
+	read := r.Read
+	if r.Predicted > 0 {
+		read++ // the last token of the prompt, by the first round
+	}
 	rep := &report{
 		Model: e.File().Name(), Tier: e.Tier(), Threads: e.Options().Threads, Seed: o.Gen.Sample.Seed,
 		Spec: o.Gen.Spec.Mode, Accept: o.Gen.Spec.Accept,
 		PromptTokens: r.Prompt, Tokens: out.ids, Text: out.text.String(), StopReason: string(r.Stop),
 		Timings: timings{
 			LoadMS: ms(e.LoadTime()), CachedN: r.Cached,
-			// The last token of the prompt is read by the first round.
-			PromptN: read, PromptMS: ms(r.PromptTime), PromptPerSecond: perSecond(read-1, r.PromptTime),
+			PromptN: read, PromptMS: ms(r.PromptTime), PromptPerSecond: perSecond(r.Read, r.PromptTime),
 			PredictedN: r.Predicted, PredictedMS: ms(r.PredictTime), PredictedPerSecond: perSecond(r.Predicted, r.PredictTime),
 		},
 		Levels:   []levelReport{},
@@ -136,7 +138,7 @@ func (r *report) summarize(sys *System) {
 		cached = fmt.Sprintf("\t%s more from the cache", grouped(t.CachedN))
 	}
 	rate("prompt", t.PromptN, t.PromptMS, t.PromptPerSecond, cached)
-	rate("generated", t.PredictedN, t.PredictedMS, t.PredictedPerSecond, "\tstopped by "+r.StopReason)
+	rate("generated", t.PredictedN, t.PredictedMS, t.PredictedPerSecond, "\tended by "+r.StopReason)
 	if t.DraftN > 0 {
 		fmt.Fprintf(w, "drafted\t%s tokens\t%s accepted\t%.2f tokens a round\n", grouped(t.DraftN), grouped(t.DraftNAccepted), r.Levels[0].MeanAcceptanceLength)
 	}
