@@ -3,7 +3,6 @@ package kvcache
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -33,8 +32,8 @@ const (
 // the view gives the same bits.
 //
 // A stand-in is one slot for those of a run of tokens that are not chosen: the
-// means of their keys and values, with the logarithm of their number added to
-// its score. Attention that is spread thinly over the text needs them.
+// means of the run's keys and values, with the logarithm of their number added
+// to its score. Attention that is spread thinly over the text needs them.
 type View struct {
 	*Store
 	full *Full
@@ -83,7 +82,7 @@ type choice struct {
 	key    []float32 // of one slot
 	value  []float32
 	keys   []float32 // (chunks, dim): mean keys, for ByMean
-	stood  int       // chunks that stand-ins were made of
+	stood  int       // runs that have a stand-in
 	dirty  []int32   // chunks that came or went since
 }
 
@@ -213,7 +212,7 @@ func (v *View) average(layer, head int, c *choice) {
 	for at := v.meant; at < v.start; at++ {
 		lo := at * kernel.Chunk
 		v.kv.Average(v.means.Tile(layer, head, at/kernel.Tile), at%kernel.Tile,
-			v.full.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+kernel.Chunk, nil, d)
+			v.full.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+kernel.Chunk, d)
 		if v.opt.Rule == ByMean {
 			v.means.Get(layer, head, at, c.key, c.value)
 			c.keys = append(c.keys, c.key...)
@@ -257,36 +256,36 @@ func (v *View) choose(layer, head int, c *choice) {
 	}
 }
 
-// standIn brings the stand-ins of a layer's head up to date: those of new runs,
-// and of runs of which a chunk was chosen or given up.
+// standIn makes the stand-ins of new runs, and counts for how many tokens those
+// of runs of which a chunk was chosen or given up stand now.
 func (v *View) standIn(layer, head int, c *choice) {
 	per := v.opt.StandIn / kernel.Chunk
 	runs := v.start / per
 	for len(c.bias) < v.stands*kernel.Tile {
 		c.bias = append(c.bias, float32(math.Inf(-1)))
 	}
-	for i, chunk := range c.dirty {
-		c.dirty[i] = chunk / int32(per)
+	for run := c.stood; run < runs; run++ {
+		lo := run * per
+		v.kv.Average(v.Tile(layer, head, run/kernel.Tile), run%kernel.Tile,
+			v.means.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+per, v.shape.Dim)
+		v.weigh(c, run, per)
 	}
-	slices.Sort(c.dirty)
-	done := c.stood / per
-	for i, run := range c.dirty {
-		if int(run) < done && (i == 0 || run != c.dirty[i-1]) {
-			v.standFor(layer, head, c, int(run))
+	c.stood = runs
+	for _, chunk := range c.dirty {
+		if run := int(chunk) / per; run < runs {
+			v.weigh(c, run, per)
 		}
 	}
-	for run := done; run < runs; run++ {
-		v.standFor(layer, head, c, run)
-	}
-	c.stood = runs * per
 }
 
-// standFor makes the stand-in of a run of per chunks.
-func (v *View) standFor(layer, head int, c *choice, run int) {
-	per := v.opt.StandIn / kernel.Chunk
-	lo := run * per
-	n := v.kv.Average(v.Tile(layer, head, run/kernel.Tile), run%kernel.Tile,
-		v.means.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+per, c.chosen[lo:lo+per], v.shape.Dim)
+// weigh sets the bias of a run of per chunks.
+func (v *View) weigh(c *choice, run, per int) {
+	n := 0
+	for _, chosen := range c.chosen[run*per : (run+1)*per] {
+		if !chosen {
+			n++
+		}
+	}
 	c.bias[run] = float32(math.Log2(float64(n * kernel.Chunk))) // -Inf for none
 }
 

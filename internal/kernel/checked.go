@@ -89,11 +89,11 @@ func checkedKV(kv KVKernels) KVKernels {
 		slot("Move: src", src, from, dim)
 		kv.Move(dst, to, src, from, dim)
 	}
-	c.Average = func(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
+	c.Average = func(dst []byte, to int, src []byte, lo, hi, dim int) {
 		slot("Average: dst", dst, to, dim)
 		slot("Average: src", src, lo, dim)
 		slot("Average: src", src, hi-1, dim)
-		return kv.Average(dst, to, src, lo, hi, skip, dim)
+		kv.Average(dst, to, src, lo, hi, dim)
 	}
 	c.Query = func(dst []byte, q []float32, scale float32) {
 		room("Query: dst", len(dst), kv.QueryBytes(len(q)))

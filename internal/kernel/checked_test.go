@@ -55,7 +55,7 @@ func TestChecked(t *testing.T) {
 			call{name("Load"), func(cut func(int) int) { kv.Load(floats(dim), floats(cut(dim)), bytes(cut(tile)), 0) }},
 			call{name("Move"), func(cut func(int) int) { kv.Move(bytes(cut(tile)), 1, bytes(cut(tile)), 2, dim) }},
 			call{name("Average"), func(cut func(int) int) {
-				kv.Average(bytes(cut(tile)), 1, bytes(cut(tile)), 16, 32, nil, dim)
+				kv.Average(bytes(cut(tile)), 1, bytes(cut(tile)), 16, 32, dim)
 			}},
 			call{name("Query"), func(cut func(int) int) { kv.Query(bytes(cut(kv.QueryBytes(dim))), floats(dim), 1) }},
 			call{name("Attend"), func(cut func(int) int) {

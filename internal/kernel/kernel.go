@@ -103,7 +103,7 @@ type KVKernels struct {
 	Store     func(tile []byte, slot int, k, v []float32)
 	Load      func(k, v []float32, tile []byte, slot int)
 	Move      func(dst []byte, to int, src []byte, from, dim int)
-	Average   func(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int
+	Average   func(dst []byte, to int, src []byte, lo, hi, dim int)
 	// QueryBytes is the size of a query row, and Query makes one.
 	QueryBytes func(dim int) int
 	Query      func(dst []byte, q []float32, scale float32)

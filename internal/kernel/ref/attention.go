@@ -266,18 +266,11 @@ func Q8Load(k, v []float32, tile []byte, slot int) {
 }
 
 // Q8Average stores in slot `to` of a q8_0 tile the means of the keys and values
-// of slots lo … hi-1 of another, those that skip names (by their place after
-// lo) left out, and returns how many there were: if none, nothing is stored.
-// Keys stay spread, so nothing is transformed.
-func Q8Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
+// of slots lo … hi-1 of another. Keys stay spread, so nothing is transformed.
+func Q8Average(dst []byte, to int, src []byte, lo, hi, dim int) {
 	D := padDim(dim)
 	var k, v [MaxDim]float32
-	n := 0
 	for s := lo; s < hi; s++ {
-		if s-lo < len(skip) && skip[s-lo] {
-			continue
-		}
-		n++
 		ks, vs := q8Scales(D, s)
 		scale := getF32(src[ks:])
 		keys := src[s/16*16*D+s%16*4:]
@@ -294,16 +287,12 @@ func Q8Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int)
 			v[i] += float32(float32(int8(values[4*i])) * scale)
 		}
 	}
-	if n == 0 {
-		return 0
-	}
-	inv := 1 / float32(n)
+	inv := 1 / float32(hi-lo)
 	ks, vs := q8Scales(D, to)
 	d := quantizeVector(k[:D], func(i int, q int32) { dst[q8Key(D, to, i)] = byte(q + 128) })
 	putF32(dst[ks:], float32(d*inv))
 	d = quantizeVector(v[:D], func(i int, q int32) { dst[q8Value(D, to, i)] = byte(int8(q)) })
 	putF32(dst[vs:], float32(d*inv))
-	return n
 }
 
 // Q8QueryBytes is the size of a query row for q8_0 tiles: D int8, the scale as
@@ -418,39 +407,30 @@ func F32Load(k, v []float32, tile []byte, slot int) {
 }
 
 // F16Average is Q8Average for f16 tiles.
-func F16Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
-	return floatAverage(dst, to, src, lo, hi, skip, dim, F16Load, F16Store)
+func F16Average(dst []byte, to int, src []byte, lo, hi, dim int) {
+	floatAverage(dst, to, src, lo, hi, dim, F16Load, F16Store)
 }
 
 // F32Average is Q8Average for f32 tiles.
-func F32Average(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int) int {
-	return floatAverage(dst, to, src, lo, hi, skip, dim, F32Load, F32Store)
+func F32Average(dst []byte, to int, src []byte, lo, hi, dim int) {
+	floatAverage(dst, to, src, lo, hi, dim, F32Load, F32Store)
 }
 
-func floatAverage(dst []byte, to int, src []byte, lo, hi int, skip []bool, dim int,
-	load func(k, v []float32, tile []byte, slot int), store func(tile []byte, slot int, k, v []float32)) int {
+func floatAverage(dst []byte, to int, src []byte, lo, hi, dim int,
+	load func(k, v []float32, tile []byte, slot int), store func(tile []byte, slot int, k, v []float32)) {
 	var kb, vb, ks, vs [MaxDim]float32
-	n := 0
 	for s := lo; s < hi; s++ {
-		if s-lo < len(skip) && skip[s-lo] {
-			continue
-		}
-		n++
 		load(kb[:dim], vb[:dim], src, s)
 		for i := range dim {
 			ks[i] += kb[i]
 			vs[i] += vb[i]
 		}
 	}
-	if n == 0 {
-		return 0
-	}
 	for i := range dim {
-		ks[i] /= float32(n)
-		vs[i] /= float32(n)
+		ks[i] /= float32(hi - lo)
+		vs[i] /= float32(hi - lo)
 	}
 	store(dst, to, ks[:dim], vs[:dim])
-	return n
 }
 
 // FloatQueryBytes is the size of a query row for f16 and f32 tiles: D float32.
