@@ -87,8 +87,14 @@ func TestRenderChat(t *testing.T) {
 		{name: "no files", template: "{% include '/etc/hostname' %}", messages: user, fails: "/etc/hostname"},
 		{
 			name:     "no end",
-			template: "{% for i in range(99999999) %}{{ 'spam spam spam spam spam' }}{% endfor %}",
+			template: "{% for i in range(60000) %}{{ 'spam spam spam spam spam' }}{% endfor %}",
 			messages: user, fails: "without end",
+		},
+		{name: "a long count", template: "{% for i in range(99999999) %}{% endfor %}", messages: user, fails: "more than"},
+		{
+			name:     "counts",
+			template: "{% for i in range(3) %}{{ i }}{% endfor %}{% for i in range(2, 4) %}{{ i }}{% endfor %}{% for i in range(5, 0, -2) %}{{ i }}{% endfor %}",
+			messages: user, want: "01223531",
 		},
 		{name: "none", messages: user, fails: "carries none"},
 	} {
