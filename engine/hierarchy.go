@@ -205,13 +205,16 @@ func (h *hierarchy) rewind(n int) {
 	}
 }
 
-// prime brings the draft's cache to the history, of which it needs the sinks
-// and the window only, and hands the history to the levels.
+// prime brings the caches below the target's to the history, of which the
+// draft's needs the sinks and the window only, and hands it to the levels.
 func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.Options) error {
 	if h.stream != nil {
 		if err := h.primeDraft(ctx, history[:len(history)-1]); err != nil {
 			return err
 		}
+	}
+	if h.view != nil {
+		h.view.Refresh()
 	}
 	h.top.Reset(speculate.Request{History: history, Sampling: sampling, Rule: h.spec.rule()})
 	return nil

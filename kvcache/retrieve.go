@@ -141,14 +141,15 @@ func (v *View) Rewind(n int) {
 		panic(fmt.Sprintf("kvcache: rewind to %d of %d tokens", n, v.length))
 	}
 	v.length, v.synced = n, min(v.synced, n)
+	v.meant = min(v.meant, n/kernel.Chunk)
 	if n < v.start*kernel.Chunk {
 		v.clear()
 	}
 }
 
-// clear empties the view.
+// clear empties the view but for the means of chunks.
 func (v *View) clear() {
-	v.stands, v.chosen, v.start, v.length, v.synced, v.meant = 0, 0, 0, 0, 0, 0
+	v.stands, v.chosen, v.start, v.length, v.synced = 0, 0, 0, 0, 0
 	for i := range v.choices {
 		c := &v.choices[i]
 		c.at, c.stood = c.at[:0], 0
@@ -167,6 +168,7 @@ func (v *View) Keep(base int, path []int32) {
 // chunks anew and copies what it lacks.
 func (v *View) Refresh() {
 	n := v.full.Len()
+	v.meant = min(v.meant, n/kernel.Chunk)
 	if n < v.start*kernel.Chunk || n+spare <= v.opt.Budget && v.chosen > 0 {
 		v.clear()
 	}
@@ -182,7 +184,7 @@ func (v *View) Refresh() {
 	v.reserve(v.slot(n))
 	v.means.reserve(v.start)
 	v.team.Run(v.refresh)
-	v.length, v.synced, v.meant = n, n, v.start
+	v.length, v.synced, v.meant = n, n, max(v.meant, v.start)
 }
 
 // refreshShare does the layers and heads that fall to a worker.
