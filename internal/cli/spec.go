@@ -20,7 +20,7 @@ func bindSpec(f *pflag.FlagSet, o *engine.Spec) {
 	f.IntVar(&o.Sinks, "sinks", o.Sinks, "first `tokens` of the text always seen")
 	f.IntVar(&o.Window, "window", o.Window, "newest `tokens` of the text always seen")
 	f.StringVar(&o.Retrieval, "retrieval", o.Retrieval, "how to choose chunks: mass (by the attention they get) or mean (by their mean key)")
-	f.IntVar(&o.StandIn, "stand-in", o.StandIn, "`tokens` not seen that one slot stands for, 0 = none")
+	f.IntVar(&o.StandIn, "stand-in", o.StandIn, "`tokens` not seen that one slot stands for, 0 = none, -1 = what suits the model")
 	f.BoolVar(&o.Tree, "tree", o.Tree, "let the draft offer alternatives for the first tokens")
 }
 
