@@ -113,6 +113,9 @@ func judge(t *testing.T, e *Engine, want *golden, reference bool) {
 func checkLogits(t *testing.T, e *Engine, name string, prompt, ids []int32, want []float64, bound float64) {
 	s := e.NewSession()
 	defer s.Close()
+	if err := s.speculate(SpecDefaults()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.prefill(context.Background(), prompt, nil); err != nil {
 		t.Fatal(err)
 	}
