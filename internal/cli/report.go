@@ -27,6 +27,8 @@ type report struct {
 	Levels       []levelReport   `json:"levels"`
 	Memory       memoryReport    `json:"memory"`
 	LogProbs     []tokenLogProbs `json:"logprobs,omitempty"`
+
+	plain float64 // measured seconds of a token by plain decoding, or 0
 }
 
 type timings struct {
@@ -98,6 +100,7 @@ func newReport(o *generateOptions, e *engine.Engine, s *engine.Session, r *engin
 		Levels:   []levelReport{},
 		Memory:   memoryReport{WeightsBytes: e.WeightBytes(), KVBytes: s.CacheBytes(), PeakRSSBytes: engine.PeakBytes()},
 		LogProbs: out.logprobs,
+		plain:    s.PlainSeconds(),
 	}
 	if d := e.Draft(); d != nil {
 		name := d.File().Name()
@@ -139,10 +142,34 @@ func (r *report) summarize(sys *System) {
 	}
 	rate("prompt", t.PromptN, t.PromptMS, t.PromptPerSecond, cached)
 	rate("generated", t.PredictedN, t.PredictedMS, t.PredictedPerSecond, "\tended by "+r.StopReason)
-	if t.DraftN > 0 {
-		fmt.Fprintf(w, "drafted\t%s tokens\t%s accepted\t%.2f tokens a round\n", grouped(t.DraftN), grouped(t.DraftNAccepted), r.Levels[0].MeanAcceptanceLength)
-	}
 	m := &r.Memory
 	fmt.Fprintf(w, "memory\t%v weights\t%v cache\t%v at most in all\n", engine.Bytes(m.WeightsBytes), engine.Bytes(m.KVBytes), engine.Bytes(m.PeakRSSBytes))
 	_ = w.Flush()
+	if t.DraftN > 0 {
+		r.summarizeLevels(sys)
+	}
+}
+
+// summarizeLevels prints what each level did, and how much faster that was.
+func (r *report) summarizeLevels(sys *System) {
+	fmt.Fprintln(sys.Err)
+	w := tabwriter.NewWriter(sys.Err, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "level\tpasses\tproposed\taccepted\ttokens a round\tseconds\t")
+	for _, l := range r.Levels {
+		if l.Passes == 0 {
+			continue
+		}
+		proposed, accepted, length := "-", "-", "-"
+		if l.Proposed > 0 {
+			proposed, accepted = grouped(l.Proposed), fmt.Sprintf("%s (%.0f%%)", grouped(l.Accepted), 100*float64(l.Accepted)/float64(l.Proposed))
+			length = fmt.Sprintf("%.2f", l.MeanAcceptanceLength)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.2f\t\n", l.Name, grouped(l.Passes), proposed, accepted, length, l.Seconds)
+	}
+	_ = w.Flush()
+	if r.plain > 0 && r.Timings.PredictedMS > 0 {
+		plain := r.plain * float64(r.Timings.PredictedN)
+		fmt.Fprintf(sys.Err, "about %.1f times as fast as plain decoding, which takes %.2f ms a token here\n",
+			plain/(r.Timings.PredictedMS/1e3), r.plain*1e3)
+	}
 }
