@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
 
 	"triforce/internal/kernel"
@@ -80,20 +79,21 @@ func (s *Snapshot) Save(path string, progress func(done, total int64)) error {
 		h.Stream = &streamHeader{c.shape, c.sinks, c.window, c.held, c.first, c.valid, c.length, len(c.pages)}
 		pages = append(pages, c.pages...)
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	defer f.Cleanup()
+	defer os.Remove(f.Name()) // unless it has been renamed
+	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err := h.write(w, s.Tokens, pages, progress); err != nil {
-		return fmt.Errorf("snapshot: %s: %w", path, err)
-	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("snapshot: %s: %w", path, err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("snapshot: %s: %w", path, err)
+	for _, step := range []func() error{
+		func() error { return h.write(w, s.Tokens, pages, progress) },
+		w.Flush, f.Sync, f.Close,
+		func() error { return os.Rename(f.Name(), path) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("snapshot: %s: %w", path, err)
+		}
 	}
 	return syncDir(filepath.Dir(path))
 }
