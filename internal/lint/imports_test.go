@@ -31,6 +31,7 @@ var only = map[string]string{
 
 	"internal/cpu":       "",
 	"internal/par":       "",
+	"internal/mem":       "",
 	"internal/mmap":      "",
 	"internal/invariant": "",
 	"internal/lint":      "",
