@@ -145,5 +145,5 @@ func (c *Stream) Rewind(n int) {
 // Keep forgets all rows from the base-th token on but those in path.
 func (c *Stream) Keep(base int, path []int32) {
 	c.keep(kernel.Tile+base-c.first, path)
-	c.length = base + len(path)
+	c.Rewind(base + len(path))
 }
