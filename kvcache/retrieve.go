@@ -152,7 +152,7 @@ func (v *View) clear() {
 	v.stands, v.chosen, v.start, v.length, v.synced = 0, 0, 0, 0, 0
 	for i := range v.choices {
 		c := &v.choices[i]
-		c.at, c.stood = c.at[:0], 0
+		c.at, c.bias, c.stood = c.at[:0], c.bias[:0], 0
 		clear(c.chosen)
 	}
 }
@@ -173,12 +173,16 @@ func (v *View) Refresh() {
 		v.clear()
 	}
 	if n+spare > v.opt.Budget && (v.chosen == 0 || n-v.start*kernel.Chunk > v.opt.Window+spare) {
-		v.start = max(0, n-v.opt.Window) / kernel.Chunk
+		start, stands := max(0, n-v.opt.Window)/kernel.Chunk, 0
+		if per := v.opt.StandIn; per > 0 {
+			stands = (start*kernel.Chunk/per + kernel.Tile - 1) / kernel.Tile
+		}
+		if stands != v.stands {
+			v.clear() // the chosen chunks begin elsewhere
+		}
+		v.start, v.stands = start, stands
 		v.chosen = min((v.opt.Budget-v.opt.Window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
 		v.synced = v.start * kernel.Chunk
-		if per := v.opt.StandIn; per > 0 {
-			v.stands = (v.start*kernel.Chunk/per + kernel.Tile - 1) / kernel.Tile
-		}
 	}
 	v.synced = min(v.synced, n)
 	v.reserve(v.slot(n))
