@@ -14,6 +14,7 @@ type Stats struct {
 	Rounds   int     // in which tokens were proposed to this level
 	Proposed int     // tokens proposed to this level
 	Accepted int     // of them
+	Rejected int     // rounds in which one was rejected; what followed it was not judged
 	Seconds  float64 // in passes of the verifier
 
 	// By position in the proposal, the first one first: in how many rounds the
@@ -59,6 +60,9 @@ func (s *Stats) round(o outcome) {
 	s.Rounds++
 	s.Proposed += o.nodes
 	s.Accepted += o.accepted
+	if o.accepted < o.offered {
+		s.Rejected++
+	}
 	for len(s.ProposedAt) < o.offered {
 		s.ProposedAt, s.AcceptedAt = append(s.ProposedAt, 0), append(s.AcceptedAt, 0)
 	}
