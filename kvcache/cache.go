@@ -86,13 +86,16 @@ type Store struct {
 	arena     mem.Arena
 }
 
-// blockBytes is the memory that a store takes at a time, if pages are smaller.
-const blockBytes = 8 << 20
+// blockBytes is about the address space that a store takes at a time, in whole
+// pages; memory only comes as pages are written to.
+const blockBytes = 64 << 20
 
 // NewStore makes an empty store for the given shape and kernels.
 func NewStore(shape Shape, set *kernel.Set) *Store {
 	kv := &set.KV[shape.Type]
-	return &Store{shape: shape, kv: kv, tileBytes: kv.TileBytes(shape.Dim), arena: mem.Arena{Block: blockBytes}}
+	s := &Store{shape: shape, kv: kv, tileBytes: kv.TileBytes(shape.Dim)}
+	s.arena.Block = (blockBytes + s.pageBytes() - 1) / s.pageBytes() * s.pageBytes()
+	return s
 }
 
 // PageBytes is the memory that kernel.Tile tokens take.
