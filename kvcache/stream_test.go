@@ -14,7 +14,7 @@ func TestStream(t *testing.T) {
 	const most = 90
 	for _, o := range []struct{ sinks, window int }{{4, 64}, {0, 50}, {16, 700}, {1, 1}, {256, 300}} {
 		t.Run(fmt.Sprintf("sinks=%d/window=%d", o.sinks, o.window), func(t *testing.T) {
-			seeds(t, 6, func(t *testing.T, rng *rand.Rand) {
+			seeds(t, 4, func(t *testing.T, rng *rand.Rand) {
 				store := NewStore(tagShape, portable)
 				c := NewStream(store, o.sinks, o.window, most)
 				g := &tagger{t: t, cache: c, store: store}

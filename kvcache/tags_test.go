@@ -16,6 +16,9 @@ import (
 
 var portable = kernel.For(cpu.Portable)
 
+// maxTagDim is the largest head of the tests' shapes.
+const maxTagDim = 5
+
 // tagShape is small, with more than one layer and head.
 var tagShape = Shape{Layers: 2, Heads: 2, Dim: 3, Type: kernel.KVF32}
 
@@ -76,7 +79,8 @@ func put(s *Store, slot, tag int) {
 // get returns the tag in a slot of one layer and head, or -1 if its key and
 // value are not of one tag there.
 func get(s *Store, l, h, slot int) int {
-	k, v := make([]float32, s.shape.Dim), make([]float32, s.shape.Dim)
+	var both [2 * maxTagDim]float32
+	k, v := both[:s.shape.Dim], both[maxTagDim:][:s.shape.Dim]
 	s.Get(l, h, slot, k, v)
 	for i := range k {
 		if k[i] != k[0] || v[i] != -k[0] {
@@ -210,8 +214,11 @@ func (g *tagger) operate(rng *rand.Rand, steps, most int, check func(what string
 	}
 }
 
-// seeds runs a random test a few times.
+// seeds runs a random test a few times; each subtest's name has its seed.
 func seeds(t *testing.T, n int, run func(t *testing.T, rng *rand.Rand)) {
+	if testing.Short() {
+		n = 1
+	}
 	for seed := range uint64(n) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { run(t, rand.New(rand.NewPCG(seed, 0))) })
 	}

@@ -46,6 +46,9 @@ func TestRowIndependence(t *testing.T) {
 func rowIndependence(t *testing.T, o tiny.Options, tier cpu.Tier, kv kernel.KVType) {
 	r := newRig(t, source(t, o), tier, kv, 1)
 	quick := tier > cpu.Portable
+	if !quick && testing.Short() {
+		t.Skip("slow")
+	}
 	start, border := 2*kernel.Tile+56, 60
 	if quick {
 		start, border = 12*kernel.Tile-10, maxRows
