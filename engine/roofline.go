@@ -90,7 +90,7 @@ func (e *Engine) ReadBandwidth() float64 {
 
 const (
 	readBytes   = 256 << 20 // several times the caches of most machines
-	readPasses  = 5
+	readPasses  = 15
 	peakSeconds = 0.05
 	peakTries   = 5
 	peakRows    = 32

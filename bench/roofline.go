@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"triforce/engine"
+)
+
+// RooflineOptions say which passes to compare with the machine's limits.
+type RooflineOptions struct {
+	Depths []int // tokens in the cache, ascending
+	Rows   []int // tokens of a pass
+	Reps   int   // passes of each kind
+	// Progress, if not nil, is told what is being done and how far it is.
+	Progress func(stage string, done, total int)
+}
+
+// RooflineRows are the numbers of rows of a first look.
+func RooflineRows() []int { return []int{1, 2, 4, 8, 16, 32} }
+
+// Validate reports the first option that is out of range, by its flag. The
+// error wraps engine.ErrUsage.
+func (o *RooflineOptions) Validate() error {
+	if err := checkDepths(o.Depths); err != nil {
+		return err
+	}
+	if len(o.Rows) == 0 || slices.Min(o.Rows) < 1 {
+		return fmt.Errorf("%w: --rows: expected numbers of at least 1", engine.ErrUsage)
+	}
+	if o.Reps < 1 || o.Reps > maxReps {
+		return fmt.Errorf("%w: --reps %d: expected 1 to %d", engine.ErrUsage, o.Reps, maxReps)
+	}
+	return nil
+}
+
+// Need is the number of tokens that a context must hold.
+func (o *RooflineOptions) Need() int { return slices.Max(o.Depths) + slices.Max(o.Rows) }
+
+// Pass compares one kind of pass with the machine's limits.
+type Pass struct {
+	Depth int `json:"n_depth"`
+	Rows  int `json:"rows"`
+	// Bytes to read and multiply-accumulates to do.
+	WeightBytes   int64 `json:"weight_bytes"`
+	KVBytes       int64 `json:"kv_bytes"`
+	ProductMACs   int64 `json:"product_macs"`
+	AttentionMACs int64 `json:"attention_macs"`
+	// The least time for that, in milliseconds, and what takes it: "reading" or
+	// "multiplying".
+	LimitMS float64 `json:"limit_ms"`
+	Bound   string  `json:"bound"`
+	// What was measured: the median and all samples.
+	MS        float64   `json:"ms"`
+	SamplesMS []float64 `json:"samples_ms"`
+	Reached   float64   `json:"reached"` // LimitMS / MS
+}
+
+// Roofline measures passes, calling emit with each.
+func Roofline(ctx context.Context, e *engine.Engine, machine engine.Roofline, o RooflineOptions, emit func(Pass)) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	for _, depth := range o.Depths {
+		var progress func(done, total int)
+		if o.Progress != nil {
+			progress = func(done, total int) { o.Progress(fmt.Sprintf("d%d", depth), done, total) }
+		}
+		times, err := e.TimePasses(ctx, depth, o.Rows, o.Reps, progress)
+		if err != nil {
+			return err
+		}
+		for i, rows := range o.Rows {
+			emit(newPass(e, &machine, depth, rows, times[i]))
+		}
+	}
+	return nil
+}
+
+func newPass(e *engine.Engine, machine *engine.Roofline, depth, rows int, seconds []float64) Pass {
+	w := e.Work(depth, rows)
+	limit, reading := machine.Limit(w)
+	p := Pass{Depth: depth, Rows: rows, WeightBytes: w.Weights, KVBytes: w.KV, ProductMACs: w.Products, AttentionMACs: w.Attention,
+		LimitMS: 1e3 * limit, Bound: "multiplying", MS: 1e3 * spread(seconds).Median}
+	if reading {
+		p.Bound = "reading"
+	}
+	for _, s := range seconds {
+		p.SamplesMS = append(p.SamplesMS, 1e3*s)
+	}
+	p.Reached = p.LimitMS / p.MS
+	return p
+}
+
+// rooflineReport is what JSON says about the limits and the passes.
+type rooflineReport struct {
+	CPU          string  `json:"cpu_info"`
+	Tier         string  `json:"tier"`
+	Threads      int     `json:"n_threads"`
+	Model        string  `json:"model_filename"`
+	KVType       string  `json:"type_k"`
+	Command      string  `json:"command"`
+	ReadOne      float64 `json:"read_one_thread"` // bytes a second
+	Read         float64 `json:"read"`
+	ProductPeak  float64 `json:"product_peak"` // multiply-accumulates a second
+	AttentionMAC float64 `json:"attention_peak"`
+	Passes       []Pass  `json:"passes"`
+}
+
+// WriteRoofline prints the limits and the passes in one of the Formats.
+func WriteRoofline(w io.Writer, format string, h *Head, m engine.Roofline, passes []Pass) error {
+	if format == "json" || format == "jsonl" {
+		r := rooflineReport{CPU: h.CPU, Tier: h.Tier, Threads: h.Threads, Model: h.Model, KVType: h.KVType, Command: h.Command,
+			ReadOne: m.ReadOne, Read: m.Read, ProductPeak: m.Products, AttentionMAC: m.Attention, Passes: append([]Pass{}, passes...)}
+		if format == "jsonl" {
+			return writeObjects(w, format, []rooflineReport{r})
+		}
+		return writeObject(w, r)
+	}
+	if format == "csv" {
+		t := &table{head: []string{"n_depth", "rows", "weight_bytes", "kv_bytes", "product_macs", "attention_macs", "limit_ms", "ms", "reached", "bound"}}
+		for _, p := range passes {
+			t.rows = append(t.rows, texts(p.Depth, p.Rows, p.WeightBytes, p.KVBytes, p.ProductMACs, p.AttentionMACs, p.LimitMS, p.MS, p.Reached, p.Bound))
+		}
+		return t.writeCSV(w)
+	}
+	t := &table{head: []string{"depth", "rows", "weights", "keys and values", "multiply-accumulates", "limit", "reached", "of limit", "bound by"}}
+	for _, p := range passes {
+		t.rows = append(t.rows, []string{fmt.Sprint(p.Depth), fmt.Sprint(p.Rows),
+			engine.Bytes(p.WeightBytes).String(), engine.Bytes(p.KVBytes).String(), figures(float64(p.ProductMACs+p.AttentionMACs)/1e6) + " M",
+			figures(p.LimitMS) + " ms", figures(p.MS) + " ms", fmt.Sprintf("%.0f%%", 100*p.Reached), p.Bound})
+	}
+	lines := append(h.lines(),
+		fmt.Sprintf("reading: %.1f GB/s by one thread, %.1f by all", m.ReadOne/1e9, m.Read/1e9),
+		fmt.Sprintf("multiply-accumulates of all threads on cached data: %.0f G/s in products with 8-bit weights, %.0f in attention", m.Products/1e9, m.Attention/1e9),
+		"limit: the longer of reading all once and multiplying; weights that fit into a cache can be read faster than that")
+	return writeMarkdown(w, lines, t)
+}
