@@ -39,6 +39,7 @@ small one that is part of the program.`,
 		newGenerate(sys, runGenerate),
 		newTokenize(sys, runTokenize),
 		newPerplexity(sys, runPerplexity),
+		newBench(sys, runBench),
 		newInspect(sys, runInspect),
 		newVersion(sys, runVersion),
 	)
