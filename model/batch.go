@@ -1,6 +1,9 @@
 package model
 
-import "triforce/tensor"
+import (
+	"triforce/internal/kernel"
+	"triforce/tensor"
+)
 
 // Batch is the rows of one forward pass, which follow the tokens of a cache.
 type Batch struct {
@@ -12,10 +15,19 @@ type Batch struct {
 	Logits int
 }
 
-// Embedding is a stored matrix of which rows are looked up.
-type Embedding struct{ tensor.Tensor }
+// Embedding is a matrix of which rows are looked up: as stored, or, if the
+// output head is the same matrix and can be unpacked, as packed, so that the
+// stored one need not be in memory too.
+type Embedding struct {
+	Stored tensor.Tensor
+	Packed *kernel.Matrix // or nil
+}
 
 // Lookup writes the embedding of a token.
 func (e *Embedding) Lookup(dst []float32, token int32) {
-	tensor.Dequantize(dst, e.DType, e.Row(int(token)))
+	if e.Packed != nil {
+		e.Packed.Row(dst, int(token))
+		return
+	}
+	tensor.Dequantize(dst, e.Stored.DType, e.Stored.Row(int(token)))
 }

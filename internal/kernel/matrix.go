@@ -1,6 +1,10 @@
 package kernel
 
-import "triforce/tensor"
+import (
+	"encoding/binary"
+
+	"triforce/tensor"
+)
 
 // Format is how a packed matrix stores its weights; package ref draws them.
 type Format uint8
@@ -81,4 +85,33 @@ func (m *Matrix) Pad() int { return m.Panels() * Panel }
 func (m *Matrix) Panel(lo, hi int) []byte {
 	n := m.Format.PanelBytes(m.Cols)
 	return m.Data[lo*n : hi*n]
+}
+
+// Unpacks reports whether Row gives the stored weights back bit for bit.
+func Unpacks(t tensor.DType) bool { return t == tensor.Q8_0 || FormatOf(t).Float() }
+
+// Row writes the weights of row r, of a type that Unpacks.
+func (m *Matrix) Row(dst []float32, r int) {
+	panel, j := m.Panel(r/Panel, r/Panel+1), r%Panel
+	if m.Format == Q8 {
+		for b := range len(dst) / Block {
+			block := panel[b*(512+32):]
+			d := tensor.F16ToF32(binary.LittleEndian.Uint16(block[512+2*j:]))
+			for k := range Block {
+				dst[b*Block+k] = float32(int32(block[k/4*64+j*4+k%4])-128) * d
+			}
+		}
+		return
+	}
+	size := m.Format.PanelBytes(1) / Panel
+	stored := tensor.F32
+	switch m.Format {
+	case F16:
+		stored = tensor.F16
+	case BF16:
+		stored = tensor.BF16
+	}
+	for k := range dst {
+		tensor.Dequantize(dst[k:k+1], stored, panel[(k*Panel+j)*size:][:size])
+	}
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"triforce/internal/mem"
@@ -110,5 +111,34 @@ func BenchmarkPack(b *testing.B) {
 				Pack(m, src, 0, m.Panels())
 			}
 		})
+	}
+}
+
+// Rows of types that unpack are what the reference dequantization gives.
+func TestRow(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, dtype := range tensor.DTypes() {
+		if !Unpacks(dtype) {
+			continue
+		}
+		const rows, cols = 37, 96
+		src := tensor.Tensor{DType: dtype, Rows: rows, Cols: cols, Data: make([]byte, rows*dtype.RowBytes(cols))}
+		for i := range rows {
+			x := make([]float32, cols)
+			for k := range x {
+				x[k] = float32(r.NormFloat64())
+			}
+			tensor.Quantize(src.Row(i), dtype, x)
+		}
+		m := NewMatrix(FormatOf(dtype), rows, cols, mem.Alloc)
+		Pack(m, &src, 0, m.Panels())
+		got, want := make([]float32, cols), make([]float32, cols)
+		for i := range rows {
+			m.Row(got, i)
+			tensor.Dequantize(want, dtype, src.Row(i))
+			if !slices.Equal(got, want) {
+				t.Fatalf("%v: row %d is %v, expected %v", dtype, i, got, want)
+			}
+		}
 	}
 }

@@ -112,6 +112,9 @@ func Load(ctx context.Context, src weights.Source, opt Options) (*Model, error) 
 			*s.matrix = m.pack(&t, opt.Team)
 		}
 		src.Release(t.Name)
+		if s.matrix == &m.output && t.Name == m.embed.Stored.Name && kernel.Unpacks(t.DType) {
+			m.embed.Packed = m.output
+		}
 		if done += t.Bytes(); opt.Progress != nil {
 			opt.Progress(done, total)
 		}
@@ -135,7 +138,7 @@ func (m *Model) bind(src weights.Source) (tensors []tensor.Tensor, factors []flo
 		return t, true
 	}
 	embed, _ := find("token_embd.weight", m.Vocab, m.Dim)
-	m.embed = model.Embedding{Tensor: embed}
+	m.embed.Stored = embed
 	for _, s := range m.slots() {
 		t, ok := find(s.name, s.rows, s.cols)
 		if !ok && s.name == "output.weight" {
