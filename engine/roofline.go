@@ -123,6 +123,7 @@ func bandwidth(team *par.Team, b []byte) float64 {
 	return best
 }
 
+// sum adds up words, a multiple of 8 of them, as fast as memory gives them.
 func sum(x []uint64) uint64 {
 	var a, b, c, d uint64
 	for ; len(x) >= 8; x = x[8:] {

@@ -312,7 +312,7 @@ func again(sys *System, cmd *cobra.Command) string {
 			items := list.GetSlice()
 			for i, item := range items { // of numbers, as short as they are
 				if x, err := strconv.ParseFloat(item, 64); err == nil {
-					items[i] = strconv.FormatFloat(x, 'g', -1, 64)
+					items[i] = strconv.FormatFloat(x, 'f', -1, 64)
 				}
 			}
 			value = strings.Join(items, ",")

@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+func TestLimit(t *testing.T) {
+	m := Roofline{Read: 100, Products: 10, Attention: 20}
+	for _, c := range []struct {
+		work    Work
+		seconds float64
+		reading bool
+	}{
+		{Work{Weights: 100, KV: 100, Products: 10}, 2, true},
+		{Work{Weights: 100, Products: 10, Attention: 20}, 2, false},
+		{Work{Products: 30, Attention: 20}, 4, false},
+	} {
+		if seconds, reading := m.Limit(c.work); seconds != c.seconds || reading != c.reading {
+			t.Errorf("%+v: %v, %v, expected %v, %v", c.work, seconds, reading, c.seconds, c.reading)
+		}
+	}
+}
+
+// The embedded model: 6 layers of 256 with 4 heads of 64 and an output head of
+// 4,096 rows.
+func TestWork(t *testing.T) {
+	e := open(t, "", func(o *Options) { o.Context = 1024 })
+	one, some := e.Work(500, 1), e.Work(500, 3)
+	if one.Weights != e.WeightBytes() || some.Weights != one.Weights {
+		t.Errorf("weights %d and %d, expected %d", one.Weights, some.Weights, e.WeightBytes())
+	}
+	if some.Products != 3*one.Products || one.Products <= 4096*256 {
+		t.Errorf("products of one row %d, of three %d", one.Products, some.Products)
+	}
+	if want := int64(2 * 6 * 256); one.Attention != want*501 || some.Attention != want*(501+502+503) {
+		t.Errorf("attention of one row %d, of three %d", one.Attention, some.Attention)
+	}
+	// A byte for each element of a key or value, and the scales of both.
+	if want := int64(6 * 4 * (2*64 + 8) * 501); one.KV != want {
+		t.Errorf("%d bytes of keys and values, expected %d", one.KV, want)
+	}
+	e.model.Window = 100
+	defer func() { e.model.Window = 0 }()
+	if got := e.Work(500, 3); got.Attention != 2*6*256*300 || got.KV != 6*4*(2*64+8)*102 {
+		t.Errorf("with a window of 100: %+v", got)
+	}
+}
+
+func TestTimePasses(t *testing.T) {
+	e := open(t, "", func(o *Options) { o.Context, o.Threads = 300, 1 })
+	var done []int
+	times, err := e.TimePasses(context.Background(), 260, []int{1, 4}, 2, func(d, total int) {
+		if total != 4 {
+			t.Errorf("of %d passes", total)
+		}
+		done = append(done, d)
+	})
+	if err != nil || len(times) != 2 || len(done) != 2 || done[1] != 4 {
+		t.Fatalf("%v, progress %v, %v", times, done, err)
+	}
+	for _, samples := range times {
+		if len(samples) != 2 || samples[0] <= 0 {
+			t.Errorf("samples %v", samples)
+		}
+	}
+	if _, err := e.TimePasses(context.Background(), 0, []int{maxLogits + 1}, 1, nil); !errors.Is(err, ErrUsage) {
+		t.Errorf("too many rows: %v", err)
+	}
+	if _, err := e.TimePasses(context.Background(), 299, []int{2}, 1, nil); !errors.Is(err, ErrContext) {
+		t.Errorf("beyond the context: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := e.TimePasses(ctx, 100, []int{1}, 1, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestRoofline(t *testing.T) {
+	e := open(t, "", func(o *Options) { o.Context, o.Threads = 64, 2 })
+	m := e.Roofline()
+	if m.ReadOne <= 0 || m.Read <= 0 || m.Products <= 0 || m.Attention <= 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// sum reads every word.
+func TestSum(t *testing.T) {
+	words := make([]uint64, 64)
+	want := uint64(0)
+	for i := range words {
+		words[i] = uint64(i * i)
+		want += words[i]
+	}
+	if got := sum(words); got != want {
+		t.Errorf("sum %d, expected %d", got, want)
+	}
+}
