@@ -71,7 +71,10 @@ func Write(w io.Writer, format string, h *Head, rows []Row) error {
 	}
 	switch format {
 	case "md":
-		return writeMarkdown(w, h.lines(), rowsTable(rows))
+		if err := writeMarkdown(w, h.lines(), rowsTable(rows)); err != nil {
+			return err
+		}
+		return writeCrossovers(w, rows)
 	case "csv":
 		return recordsTable(records).writeCSV(w)
 	}
@@ -203,6 +206,46 @@ func rowsTable(rows []Row) *table {
 		t.rows = append(t.rows, cells)
 	}
 	return t
+}
+
+// crossover is the least depth from which on a mode was faster than plain
+// decoding in all rows of that temperature, and whether there is one.
+func crossover(rows []Row, mode string, temp float64) (depth int, ok bool) {
+	for i := range rows {
+		if r := &rows[i]; r.Mode == mode && r.Temp == temp {
+			switch faster := r.Ratio().Median > 1; {
+			case !faster:
+				ok = false
+			case !ok:
+				depth, ok = r.Depth, true
+			}
+		}
+	}
+	return depth, ok
+}
+
+// writeCrossovers says from which depth on each mode pays, if there are several
+// depths to tell that from.
+func writeCrossovers(w io.Writer, rows []Row) error {
+	var b strings.Builder
+	seen := map[[2]string]int{}
+	for i := range rows {
+		r := &rows[i]
+		key := [2]string{r.Mode, fmt.Sprint(r.Temp)}
+		if seen[key]++; seen[key] != 2 || r.Mode == Prefill || r.Mode == engine.SpecPlain {
+			continue
+		}
+		where := "slower at the greatest depth"
+		if depth, ok := crossover(rows, r.Mode, r.Temp); ok {
+			where = fmt.Sprintf("faster from depth %d on", depth)
+		}
+		fmt.Fprintf(&b, "- %s at temperature %v: %s\n", r.Mode, r.Temp, where)
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\nCompared with plain decoding:\n%s", b.String())
+	return err
 }
 
 // figures writes a number with three digits or all before the point.

@@ -80,6 +80,26 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+func TestCrossover(t *testing.T) {
+	row := func(mode string, depth int, ratio float64) Row {
+		return Row{Mode: mode, Depth: depth, Tokens: 1, Seconds: []float64{1}, Plain: []float64{ratio}}
+	}
+	rows := []Row{
+		{Mode: Prefill, Tokens: 1, Seconds: []float64{1}}, {Mode: Prefill, Depth: 9, Tokens: 1, Seconds: []float64{1}},
+		row("ngram", 0, 1.2), row("ngram", 2048, 0.9),
+		row("auto", 0, 1.5), row("auto", 2048, 0.9), row("auto", 8192, 1.1), row("auto", 32768, 2),
+		row("draft", 0, 0.5),
+	}
+	var b bytes.Buffer
+	if err := writeCrossovers(&b, rows); err != nil {
+		t.Fatal(err)
+	}
+	want := "\nCompared with plain decoding:\n- ngram at temperature 0: slower at the greatest depth\n- auto at temperature 0: faster from depth 8192 on\n"
+	if b.String() != want {
+		t.Errorf("%q, expected %q", b.String(), want)
+	}
+}
+
 func TestWriteRoofline(t *testing.T) {
 	machine := engine.Roofline{ReadOne: 12e9, Read: 20e9, Products: 60e9, Attention: 50e9}
 	passes := []Pass{

@@ -24,6 +24,8 @@ type benchOptions struct {
 	Rows     []int
 	Roofline bool
 	Output   string
+	// DepthsGiven says that the depths are the user's.
+	DepthsGiven bool
 	// Command does the same again.
 	Command string
 }
@@ -51,7 +53,7 @@ of several tokens come.`,
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
-			o.Command = again(sys, cmd)
+			o.DepthsGiven, o.Command = cmd.Flags().Changed("depths"), again(sys, cmd)
 			return run(cmd.Context(), o)
 		},
 	}
@@ -146,11 +148,7 @@ func runBench(ctx context.Context, o *benchOptions) error {
 		return err
 	}
 	defer file.Close()
-	need := o.Bench.Need()
-	if o.Roofline {
-		need = o.roofline().Need()
-	}
-	if err := o.fit(file, need); err != nil {
+	if err := o.fit(file); err != nil {
 		return err
 	}
 	var text []int32
@@ -206,19 +204,41 @@ func (o *benchOptions) runRoofline(ctx context.Context, e *engine.Engine, stages
 	return errors.Join(bench.WriteRoofline(o.Sys.Out, o.Output, &head, machine, passes), err)
 }
 
-// fit sets the context to what is needed, which the model must be made for.
-func (o *benchOptions) fit(file *engine.File, need int) error {
+// fit sets the context to what is needed, which the model must be made for. A
+// depth that leaves no room for the tokens after it gives way to them; one
+// beyond the context is a mistake if it was asked for.
+func (o *benchOptions) fit(file *engine.File) error {
 	limit, err := o.Model.Context, error(nil)
 	if limit == 0 {
 		limit, err = file.Context()
 	}
-	if err == nil && need > limit {
-		err = usagef("--depths %d: with what follows, %d tokens exceed the context of %d; "+
-			"stretch it with --rope-scaling and --rope-scale, or raise --ctx-size if it was given",
-			slices.Max(o.Bench.Depths), need, limit)
+	if err != nil {
+		return err
 	}
-	o.Model.Context = need
-	return err
+	room := limit - (o.need() - slices.Max(o.Bench.Depths))
+	if !o.DepthsGiven {
+		o.Bench.Depths = slices.DeleteFunc(slices.Clone(o.Bench.Depths), func(d int) bool { return d > limit })
+	}
+	last := len(o.Bench.Depths) - 1
+	deepest := o.Bench.Depths[last]
+	if deepest > limit || room < 0 || last > 0 && room <= o.Bench.Depths[last-1] && deepest > room {
+		return usagef("--depths %d: with what follows, %d tokens exceed the context of %d; "+
+			"stretch it with --rope-scaling and --rope-scale, or raise --ctx-size if it was given", deepest, o.need(), limit)
+	}
+	if deepest > room {
+		o.Sys.warn("the context of %d has room for a depth of %d, not %d", limit, room, deepest)
+		o.Bench.Depths = append(slices.Clone(o.Bench.Depths[:last]), room)
+	}
+	o.Model.Context = o.need()
+	return nil
+}
+
+// need is the number of tokens that the context must hold.
+func (o *benchOptions) need() int {
+	if o.Roofline {
+		return o.roofline().Need()
+	}
+	return o.Bench.Need()
 }
 
 // text is the tokens of the file, as many as are needed. Depths that it does

@@ -70,6 +70,7 @@ func TestBenchFlags(t *testing.T) {
 		}
 		root.AddCommand(newBench(w.System, func(_ context.Context, got *benchOptions) error {
 			called = true
+			want.DepthsGiven = strings.Contains(c.args, "--depths")
 			if c.want != nil {
 				c.want(want)
 			}
@@ -94,7 +95,9 @@ func TestBench(t *testing.T) {
 	with := func(args ...string) []string { return append(slices.Clone(base), args...) }
 	for _, r := range []run{
 		{name: "beyond the context", args: with("--depths", "64k"), code: exitUsage, err: []string{"--depths 65536", "context of 32768", "--rope-scaling"}},
-		{name: "beyond the context given", args: with("--depths", "64", "-c", "50"), code: exitUsage, err: []string{"69 tokens exceed the context of 50", "--ctx-size"}},
+		{name: "beyond the context given", args: with("--depths", "64", "-c", "50"), code: exitUsage, err: []string{"--depths 64: with what follows, 69 tokens exceed the context of 50", "--ctx-size"}},
+		{name: "no room after the text", args: with("--depths", "0,60", "-c", "60", "--modes", "plain"), any: true, err: []string{"the context of 60 has room for a depth of 55, not 60"}},
+		{name: "no room at all", args: with("--depths", "58,60", "-c", "60"), code: exitUsage, err: []string{"--depths 60"}},
 		{name: "a text too short", args: with("--depths", "8k", "-f", file), code: exitUsage, err: []string{"too few for --depths 8192"}},
 		{name: "no such file", args: with("--depths", "0", "-f", file+".no"), code: exitFailed, err: []string{"text.txt.no"}},
 		{name: "an empty model", args: with("-m", write(t, "empty.gguf", ""), "--depths", "0"), code: exitFile},
