@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"triforce/internal/cpu"
+	"triforce/internal/testutil/shared"
 	"triforce/model"
 )
 
@@ -37,8 +38,8 @@ func TestGolden(t *testing.T) {
 		want       *golden
 	}{
 		{"fable-target", "", &fable.Target},
-		{"fable-draft", shared(t, "models/fable-draft.gguf"), &fable.Draft},
-		{"smollm2", shared(t, smol), &smollm2},
+		{"fable-draft", shared.Path(t, "models/fable-draft.gguf"), &fable.Draft},
+		{"smollm2", shared.Path(t, smol), &smollm2},
 	} {
 		for _, tier := range []string{cpu.Best().String(), cpu.Reference.String()} {
 			t.Run(m.name+"/"+tier, func(t *testing.T) {

@@ -6,33 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-)
 
-// shared returns the path of a file among the optional test data, a folder
-// called shared beside the repository, and skips the test without it.
-func shared(t testing.TB, name string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		path := filepath.Join(dir, "shared", name)
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			break
-		}
-		dir = up
-	}
-	if os.Getenv("CI") == "true" || os.Getenv("TRIFORCE_REQUIRE_SHARED") == "1" {
-		t.Fatalf("no folder shared with %s above this one", name)
-	}
-	t.Skipf("no folder shared with %s above this one", name)
-	return ""
-}
+	"triforce/internal/testutil/shared"
+)
 
 // golden is what an independent implementation in float32 says about a model.
 type golden struct {
@@ -55,7 +31,7 @@ type golden struct {
 
 func readGolden(t testing.TB, name string, into any) {
 	t.Helper()
-	data, err := os.ReadFile(shared(t, filepath.Join("golden", name)))
+	data, err := os.ReadFile(shared.Path(t, filepath.Join("golden", name)))
 	if err != nil {
 		t.Fatal(err)
 	}

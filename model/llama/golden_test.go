@@ -9,6 +9,7 @@ import (
 
 	"triforce/internal/cpu"
 	"triforce/internal/kernel"
+	"triforce/internal/testutil/shared"
 	"triforce/weights/gguf"
 )
 
@@ -42,7 +43,7 @@ func TestGolden(t *testing.T) {
 		"SmolLM2-135M-Instruct.Q4_1.gguf": smol.Cases,
 	} {
 		t.Run(name, func(t *testing.T) {
-			src, err := gguf.Open(shared(t, filepath.Join("models", name)))
+			src, err := gguf.Open(shared.Path(t, filepath.Join("models", name)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,25 +71,11 @@ func TestGolden(t *testing.T) {
 
 func readShared(t testing.TB, name string, into any) {
 	t.Helper()
-	data, err := os.ReadFile(shared(t, name))
+	data, err := os.ReadFile(shared.Path(t, name))
 	if err == nil {
 		err = json.Unmarshal(data, into)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// shared returns the path of a file among the optional test data, a folder
-// called shared beside the repository, and skips the test without it.
-func shared(t testing.TB, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", filepath.FromSlash(name))
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") == "true" || os.Getenv("TRIFORCE_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("no test data: %v", err)
-	}
-	return path
 }

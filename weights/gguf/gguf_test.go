@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"triforce/internal/testutil/shared"
 	"triforce/tensor"
 	"triforce/weights"
 )
@@ -531,31 +532,10 @@ func TestWriteErrors(t *testing.T) {
 	}
 }
 
-// shared returns a file of the folder beside the repository.
-func shared(t *testing.T, name string) string {
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-	}
-	path := filepath.Join(filepath.Dir(dir), "shared", "models", name)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") == "true" || os.Getenv("TRIFORCE_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("no ../shared/models/%s", name)
-	}
-	return path
-}
-
 // The checksums are of the rows in the order that the model was trained with, from
 // an independent reader whose values were compared with the checkpoint.
 func TestFable(t *testing.T) {
-	f := open(t, shared(t, "fable-target.gguf"))
+	f := open(t, shared.Path(t, "models/fable-target.gguf"))
 	if n := len(f.Names()); n != 56 {
 		t.Errorf("%d tensors, want 56", n)
 	}
@@ -576,7 +556,7 @@ func TestFable(t *testing.T) {
 
 // The checksums are of the last row as float32, from an independent reader.
 func TestSmolLM2(t *testing.T) {
-	f := open(t, shared(t, "SmolLM2-135M-Instruct.Q4_1.gguf"))
+	f := open(t, shared.Path(t, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
 	if n := len(f.Names()); n != 272 {
 		t.Errorf("%d tensors, want 272", n)
 	}
