@@ -73,18 +73,30 @@ func (f floatFormat) panels(t tier, panels int, name string, dst, ldd, w, size r
 	count := GP64()
 	Load(Param("n"), count)
 	loop(name+"Input", count, func() {
-		weights := t.vecs(panels * parts)
-		for i, v := range weights {
-			f.load(t, at.at(i/parts, i%parts*t.lanes*f.size), v)
-		}
 		for i := range panels {
 			PREFETCHT0(at.at(i, prefetchAhead))
 		}
-		in := t.vec()
-		for r := range n {
-			VBROADCASTSS(x.at(r, 0), in)
+		if n == 1 {
+			// Weights as they come: AVX2 has 16 registers, too few for those of
+			// all panels beside their chains.
+			in := t.vec()
+			VBROADCASTSS(x.at(0, 0), in)
+			for i, a := range acc {
+				v := t.vec()
+				f.load(t, at.at(i/parts, i%parts*t.lanes*f.size), v)
+				VFMADD231PS(v, in, a)
+			}
+		} else {
+			weights := t.vecs(panels * parts)
 			for i, v := range weights {
-				VFMADD231PS(v, in, acc[r*len(weights)+i])
+				f.load(t, at.at(i/parts, i%parts*t.lanes*f.size), v)
+			}
+			in := t.vec()
+			for r := range n {
+				VBROADCASTSS(x.at(r, 0), in)
+				for i, v := range weights {
+					VFMADD231PS(v, in, acc[r*len(weights)+i])
+				}
 			}
 		}
 		at.advance(16 * f.size)
