@@ -88,7 +88,7 @@ func (c *Forecast) fit(asked int) (int, error) {
 // scratchBytes is about what a llama.Session takes.
 func scratchBytes(c *llama.Config, rows int) int64 {
 	perRow := 4*c.Dim + 3*c.FFN + 3*c.Heads*c.HeadDim + 2*c.KVHeads*c.HeadDim
-	return int64(rows)*int64(perRow)*5 + int64(c.Vocab)*5
+	return int64(rows)*int64(perRow)*5 + int64(c.Vocab+c.HeadRows())*5
 }
 
 // Bytes is a size that prints itself readably.

@@ -44,7 +44,7 @@ func (m *Roofline) Limit(w Work) (seconds float64, reading bool) {
 func (e *Engine) Work(depth, rows int) Work {
 	m := e.model
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
-	weights := m.Layers*m.Dim*(2*q+2*kv+3*m.FFN) + m.Vocab*m.Dim
+	weights := m.Layers*m.Dim*(2*q+2*kv+3*m.FFN) + m.HeadRows()*m.Dim
 	seen, slots := 0, depth+rows
 	for r := range rows {
 		n := depth + r + 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,8 +12,11 @@ import (
 	"testing"
 
 	"triforce/internal/kernel"
+	"triforce/model/llama"
 	"triforce/sample"
 	"triforce/speculate"
+	"triforce/tensor"
+	"triforce/weights/gguf"
 )
 
 var (
@@ -105,10 +109,45 @@ func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
 	return tokens
 }
 
+// trimmedDraft is the embedded draft with logits for half of the tokens.
+func trimmedDraft(t testing.TB) *Engine {
+	t.Helper()
+	f, err := OpenFile(EmbeddedDraft, Rope{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	src := f.Source()
+	var meta []gguf.KV
+	for _, key := range slices.Sorted(maps.Keys(src.Meta())) {
+		meta = append(meta, gguf.KV{Key: key, Value: src.Meta()[key]})
+	}
+	var tensors []tensor.Tensor
+	for _, name := range src.Names() {
+		w, _ := src.Tensor(name)
+		tensors = append(tensors, w)
+	}
+	embed, _ := src.Tensor("token_embd.weight")
+	output := tensor.Tensor{Name: "output.weight", DType: embed.DType, Cols: embed.Cols}
+	var head []int64
+	for i := 0; i < embed.Rows; i += 1 + i%3 {
+		head = append(head, int64(i))
+		output.Data = append(output.Data, embed.Row(i)...)
+	}
+	output.Rows = len(head)
+	path := filepath.Join(t.TempDir(), "trimmed.gguf")
+	if err := gguf.WriteFile(path, append(meta, gguf.KV{Key: llama.HeadKey, Value: head}), append(tensors, output)); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, path, nil)
+}
+
 // Whatever the mode, depths, budget, threads and batches, and whether caches
-// are cold or restored: the tokens are those of plain decoding.
+// are cold or restored, and whether the draft has logits for all tokens: the
+// tokens are those of plain decoding.
 func TestSameTokens(t *testing.T) {
 	e, text := embeddedPair(t)
+	drafts := []*Engine{e.Draft(), trimmedDraft(t)}
 	const perTask = 6
 	n, longest := *sets, 60
 	if testing.Short() {
@@ -128,6 +167,7 @@ func TestSameTokens(t *testing.T) {
 				o.restore = 1 + r.IntN(len(task.prompt))
 			}
 			modes[o.spec.Mode]++
+			e.draft = drafts[r.IntN(len(drafts))]
 			if got := run(t, e, task, o, predict); !slices.Equal(got, want) {
 				t.Fatalf("%+v\nwith %v of a prompt of %d tokens gives\n%v, expected\n%v\nrun again: go test ./engine -run TestSameTokens -sets 1 -seed %d",
 					o, task.sample, len(task.prompt), got, want, *seed+uint64(i))

@@ -34,6 +34,10 @@ type Config struct {
 	Layers, Dim, FFN        int
 	Heads, KVHeads, HeadDim int
 	Vocab                   int
+	// Head lists, ascending, the tokens that have logits, if not all of them do:
+	// row i of the output head belongs to Head[i], and every other token has
+	// probability zero. A draft saves most of its time that way.
+	Head []int32
 	// Context is the number of tokens that the model was made for.
 	Context int
 	// Window is the reach of sliding-window attention, or 0.
@@ -43,6 +47,10 @@ type Config struct {
 	RopeBase float64
 	Scaling  model.RopeScaling
 }
+
+// HeadKey is the metadata key of a trimmed head: its tokens, ascending, one for
+// each row of output.weight. Without it there is a row for every token.
+const HeadKey = "triforce.head.tokens"
 
 // ParseConfig reads the shape from metadata. Errors wrap weights.ErrCorrupt or
 // weights.ErrUnsupported and name the key.
@@ -92,7 +100,16 @@ func ParseConfig(src weights.Source) (Config, error) {
 		return Config{}, p.corrupt("token_embd.weight has %d rows, expected 1 to %d", embed.Rows, maxVocab)
 	}
 	c.Vocab = embed.Rows
-	return c, nil
+	c.Head = p.head(c.Vocab)
+	return c, p.err
+}
+
+// HeadRows is the number of tokens that have logits.
+func (c *Config) HeadRows() int {
+	if c.Head != nil {
+		return len(c.Head)
+	}
+	return c.Vocab
 }
 
 // KVShape is what the model keeps for each token.
@@ -137,6 +154,29 @@ func (p *parser) positive(key string, def float64) float64 {
 		p.err = p.corrupt("%s is %v, expected a positive number", key, p.meta[key])
 	}
 	return v
+}
+
+// head reads the tokens of a trimmed head, or nil.
+func (p *parser) head(vocab int) []int32 {
+	value, ok := p.meta[HeadKey]
+	if !ok || p.err != nil {
+		return nil
+	}
+	tokens, isInts := value.([]int64)
+	if !isInts || len(tokens) == 0 {
+		p.err = p.corrupt("%s is %.64v, expected a list of tokens", HeadKey, value)
+		return nil
+	}
+	head := make([]int32, len(tokens))
+	last := int64(-1)
+	for i, t := range tokens {
+		if t <= last || t >= int64(vocab) {
+			p.err = p.corrupt("%s has token %d after %d at %d, expected ascending tokens below %d", HeadKey, t, last, i, vocab)
+			return nil
+		}
+		head[i], last = int32(t), t
+	}
+	return head
 }
 
 func (p *parser) scaling(context int) model.RopeScaling {

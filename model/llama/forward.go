@@ -3,6 +3,7 @@ package llama
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -27,7 +28,8 @@ type Session struct {
 	gate, up model.Acts // (rows, FFN)
 	f        model.Acts // (rows, FFN): gate·up
 	y        model.Acts // (rows, Dim): what attention and FFN add to x
-	logits   model.Acts // (rows that wanted them so far, Vocab)
+	logits   model.Acts // (rows that wanted them so far, HeadRows)
+	spread   []float32  // (the same rows, Vocab), of a trimmed head
 	cos, sin []float32  // (rows, pairs)
 	scos     []float32  // (rows, pairs): as the sinks see the rows
 	ssin     []float32
@@ -53,9 +55,9 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 		x:    make([]float32, maxRows*m.Dim),
 		h:    input(m.Dim), q: output(q), k: output(kv), v: output(kv), a: input(q),
 		gate: output(m.FFN), up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
-		logits: model.NewActs(1, m.Vocab),
-		cos:    angles(), sin: angles(), scos: angles(), ssin: angles(),
+		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
+	s.makeLogits(1)
 	s.turned = make([]float32, team.Size()*m.HeadDim)
 	s.run = s.forward
 	return s
@@ -78,7 +80,7 @@ func (s *Session) Forward(ctx context.Context, cache kvcache.Cache, batch model.
 		}
 	}
 	if batch.Logits*s.logits.Width > len(s.logits.F) {
-		s.logits = model.NewActs(batch.Logits, s.m.Vocab)
+		s.makeLogits(batch.Logits)
 	}
 	pass, err := cache.Begin(rows, batch.Parents)
 	if err != nil {
@@ -95,8 +97,27 @@ func (s *Session) Forward(ctx context.Context, cache kvcache.Cache, batch model.
 	return nil
 }
 
-// Logits returns the scores (Vocab) of the i-th row that wanted them.
-func (s *Session) Logits(i int) []float32 { return s.logits.Row(i, s.m.Vocab) }
+// Logits returns the scores (Vocab) of the i-th row that wanted them. Tokens that
+// a trimmed head lacks have the score -Inf.
+func (s *Session) Logits(i int) []float32 {
+	if s.m.Head != nil {
+		return s.spread[i*s.m.Vocab : (i+1)*s.m.Vocab]
+	}
+	return s.logits.Row(i, s.m.Vocab)
+}
+
+// makeLogits makes room for the logits of so many rows.
+func (s *Session) makeLogits(rows int) {
+	s.logits = model.NewActs(rows, s.m.HeadRows())
+	if s.m.Head == nil {
+		return
+	}
+	s.spread = make([]float32, rows*s.m.Vocab)
+	none := float32(math.Inf(-1))
+	for i := range s.spread {
+		s.spread[i] = none
+	}
+}
 
 // forward is the model. Every worker runs it; phases end with Sync.
 func (s *Session) forward(w *par.Worker) {
@@ -169,6 +190,16 @@ func (s *Session) head(w *par.Worker) {
 	w.Sync()
 	if n > 0 {
 		model.Multiply(w, s.m.set, &s.h, n, model.Product{W: s.m.output, Dst: &s.logits})
+	}
+	if s.m.Head == nil {
+		return
+	}
+	w.Sync()
+	for i := lo; i < hi; i++ {
+		row, all := s.logits.Row(i, len(s.m.Head)), s.Logits(i)
+		for j, token := range s.m.Head {
+			all[token] = row[j]
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -37,7 +38,7 @@ func TestFolder(t *testing.T) {
 			tokens := randomTokens(1, 20, 300)
 			file := newRig(t, source(t, o), cpu.Best(), kernel.KVQ8, 2)
 			other := newRig(t, folder, cpu.Best(), kernel.KVQ8, 1)
-			if a, b := file.model.Config, other.model.Config; a != b {
+			if a, b := file.model.Config, other.model.Config; !reflect.DeepEqual(a, b) {
 				t.Errorf("the file has %+v, the folder %+v", a, b)
 			}
 			sameBits(t, fmt.Sprintf("%v, scaling %q", format, o.Rope), other.feed(other.full(), tokens, 8), file.feed(file.full(), tokens, 8))

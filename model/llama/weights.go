@@ -23,7 +23,7 @@ type Model struct {
 	embed  model.Embedding
 	layers []layer
 	norm   []float32      // (Dim)
-	output *kernel.Matrix // (Vocab, Dim)
+	output *kernel.Matrix // (HeadRows, Dim)
 	arena  mem.Arena
 	bytes  int64
 	quant  bool // some matrix wants quantized activations
@@ -62,7 +62,7 @@ func (m *Model) slots() []slot {
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
 	all := []slot{
 		// The output head is the embedding unless it has a tensor of its own.
-		{name: "output.weight", rows: m.Vocab, cols: m.Dim, matrix: &m.output},
+		{name: "output.weight", rows: m.HeadRows(), cols: m.Dim, matrix: &m.output},
 		{name: "output_norm.weight", rows: 1, cols: m.Dim, vector: &m.norm},
 	}
 	for i := range m.layers {
@@ -141,7 +141,7 @@ func (m *Model) bind(src weights.Source) (tensors []tensor.Tensor, factors []flo
 	m.embed.Stored = embed
 	for _, s := range m.slots() {
 		t, ok := find(s.name, s.rows, s.cols)
-		if !ok && s.name == "output.weight" {
+		if !ok && s.name == "output.weight" && m.Head == nil {
 			t, ok = embed, true
 		}
 		if !ok {
