@@ -3,12 +3,11 @@
 // knows which concrete types meet.
 //
 //	OpenFile ─ File (tokenizer, metadata, forecast) ─ Load ─ Engine ─ NewSession ─ Session ─ Generate
-//	                                                           │ └─ NewBatcher ─ NewSession ─┘
-//	                                                           └─ Score
+//	                                                                          └─ Score
 //
-// A File, an Engine and a Batcher are safe for concurrent use; close them after
-// everything that was made from them. A Session belongs to one goroutine and owns
-// its cache; its scratch and workers are its own, or those of its Batcher. Nothing that callers pass in is kept beyond the call, and what
+// A File and an Engine are safe for concurrent use; close them after everything
+// that was made from them. A Session belongs to one goroutine and owns its cache
+// and scratch. Nothing that callers pass in is kept beyond the call, and what
 // they get is theirs unless it says otherwise.
 package engine
 
@@ -25,7 +24,6 @@ import (
 	"triforce/internal/par"
 	"triforce/kvcache"
 	"triforce/model/llama"
-	"triforce/tokenizer"
 	"triforce/weights"
 )
 
@@ -133,8 +131,8 @@ type Engine struct {
 // vocabulary, which must stay open as long as they are in use. The error wraps
 // tokenizer.ErrMismatch if the vocabularies differ.
 func (e *Engine) UseDraft(draft *Engine) error {
-	if err := tokenizer.Compatible(e.file.tokenizer.Vocab(), draft.file.tokenizer.Vocab()); err != nil {
-		return fmt.Errorf("%s cannot draft for %s: %w", draft.file.Name(), e.file.Name(), err)
+	if err := e.file.CanDraft(draft.file); err != nil {
+		return err
 	}
 	e.draft = draft
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"triforce/kvcache"
+	"triforce/weights"
 )
 
 // ErrSnapshot marks a snapshot that is damaged, or of another model or another
@@ -59,10 +60,12 @@ const fingerprintBytes = 1 << 10
 
 // Fingerprint identifies the weights: a hash of the names, shapes and formats
 // of all tensors and of some of their bytes.
-func (f *File) Fingerprint() string {
+func (f *File) Fingerprint() string { return fingerprint(f.source) }
+
+func fingerprint(source weights.Source) string {
 	h := xxhash.New()
-	for _, name := range f.source.Names() {
-		t, _ := f.source.Tensor(name)
+	for _, name := range source.Names() {
+		t, _ := source.Tensor(name)
 		_, _ = h.WriteString(name)
 		_ = binary.Write(h, binary.LittleEndian, [3]int64{int64(t.DType), int64(t.Rows), int64(t.Cols)})
 		n := min(len(t.Data), fingerprintBytes)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ of several tokens come.`,
   triforce bench --roofline -m model.gguf --depths 0,8k --rows 1,8,32`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Draft = cmp.Or(o.Draft, sys.recordedDraft(o.Model.Path))
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
@@ -61,7 +63,7 @@ of several tokens come.`,
 	f.SortFlags = false
 	o.Model.bindRun(f)
 	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
-	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file`, or none (default: the one that belongs to the model)")
+	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	f.StringVarP(&o.File, "file", "f", "", "text `file` to read, - for standard input")
 	f.Var(depths, "depths", "`tokens` of text before those measured, such as 0,2k,8k")
 	f.StringSliceVar(&o.Bench.Modes, "modes", o.Bench.Modes, "`modes` of speculation: "+strings.Join(engine.SpecModes(), ", "))
@@ -143,7 +145,7 @@ func (o *benchOptions) roofline() *bench.RooflineOptions {
 }
 
 func runBench(ctx context.Context, o *benchOptions) error {
-	file, err := engine.OpenFile(o.Model.Path, o.Model.Rope)
+	file, err := o.Model.open(o.Sys)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ The text goes to standard output, everything else to standard error.`,
 			if len(args) > 0 {
 				o.Text, o.HasText = args[0], true
 			}
+			o.Draft = cmp.Or(o.Draft, sys.recordedDraft(o.Model.Path))
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
@@ -54,7 +56,7 @@ The text goes to standard output, everything else to standard error.`,
 	f.SortFlags = false
 	o.Model.bindRun(f)
 	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
-	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file`, or none (default: the one that belongs to the model)")
+	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	f.StringVarP(&o.File, "file", "f", "", "prompt `file`, - for standard input; PROMPT is appended")
 	f.BoolVar(&o.Chat, "chat", false, "lay the prompt out by the model's chat template (default if it carries one)")
 	f.BoolVar(&o.Raw, "raw", false, "take the prompt as it is")
@@ -115,7 +117,7 @@ func runGenerate(ctx context.Context, o *generateOptions) error {
 	if o.Idle != "" {
 		o.Sys.warn("no effect with --temp 0: %s", o.Idle)
 	}
-	file, err := engine.OpenFile(o.Model.Path, o.Model.Rope)
+	file, err := o.Model.open(o.Sys)
 	if err != nil {
 		return err
 	}
@@ -190,6 +192,10 @@ func (o *generateOptions) loadDraft(ctx context.Context, e *engine.Engine) (*eng
 	path := o.draftPath()
 	if path == "" || !slices.Contains(specFlags[o.Gen.Spec.Mode], "draft") {
 		return nil, nil
+	}
+	path, err := o.Sys.locate(path)
+	if err != nil {
+		return nil, fmt.Errorf("draft: %w", err)
 	}
 	opt := o.Model.Options
 	opt.Context = 0 // it keeps a window only

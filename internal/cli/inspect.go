@@ -74,7 +74,7 @@ func newInspect(sys *System, run func(context.Context, *inspectOptions) error) *
 }
 
 func runInspect(_ context.Context, o *inspectOptions) error {
-	f, err := engine.OpenFile(o.Model.Path, o.Model.Rope)
+	f, err := o.Model.open(o.Sys)
 	if err != nil {
 		return err
 	}

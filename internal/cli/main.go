@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"triforce/engine"
+	"triforce/hub"
 	"triforce/tokenizer"
 	"triforce/weights"
 )
@@ -73,11 +74,11 @@ func exitCode(err error) int {
 		return exitOK
 	case is(context.Canceled):
 		return exitCancelled
-	case errors.As(err, &usage), is(engine.ErrUsage):
+	case errors.As(err, &usage), is(engine.ErrUsage, hub.ErrName):
 		return exitUsage
 	case is(engine.ErrMemory, engine.ErrContext):
 		return exitMemory
-	case is(weights.ErrCorrupt, weights.ErrUnsupported, tokenizer.ErrCorrupt, tokenizer.ErrUnsupported, engine.ErrTemplate, engine.ErrSnapshot):
+	case is(weights.ErrCorrupt, weights.ErrUnsupported, hub.ErrCorrupt, tokenizer.ErrCorrupt, tokenizer.ErrUnsupported, engine.ErrTemplate, engine.ErrSnapshot):
 		return exitFile
 	}
 	return exitFailed

@@ -25,7 +25,7 @@ func modelDefaults(sys *System) modelOptions {
 
 // bindPath binds the flag that names the model.
 func (o *modelOptions) bindPath(f *pflag.FlagSet) {
-	f.StringVarP(&o.Path, "model", "m", "", "GGUF `file`, or safetensors file or folder (default: the embedded model)")
+	f.StringVarP(&o.Path, "model", "m", "", "GGUF `file`, safetensors file or folder, or pulled name (default: the embedded model)")
 }
 
 // bindContext binds the flags that shape the context.
@@ -42,6 +42,15 @@ func (o *modelOptions) bindRun(f *pflag.FlagSet) {
 	o.bindContext(f)
 	f.IntVarP(&o.Threads, "threads", "t", o.Threads, "worker `threads`")
 	f.StringVar(&o.KVType, "kv-type", o.KVType, "stored form of keys and values: q8_0, f16 or f32")
+}
+
+// open opens the model that the flags name.
+func (o *modelOptions) open(sys *System) (*engine.File, error) {
+	path, err := sys.locate(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	return engine.OpenFile(path, o.Rope)
 }
 
 // load reads the weights, with a bar on a terminal.

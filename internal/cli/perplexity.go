@@ -52,7 +52,7 @@ exponential, the perplexity. The whole text must fit into the context.`,
 }
 
 func runPerplexity(ctx context.Context, o *perplexityOptions) error {
-	file, err := engine.OpenFile(o.Model.Path, o.Model.Rope)
+	file, err := o.Model.open(o.Sys)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,8 @@ small one that is part of the program.`,
 		newPerplexity(sys, runPerplexity),
 		newBench(sys, runBench),
 		newInspect(sys, runInspect),
+		newPull(sys, runPull),
+		newList(sys, runList),
 		newVersion(sys, runVersion),
 	)
 	return root

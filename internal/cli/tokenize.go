@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"triforce/engine"
 	"triforce/tokenizer"
 )
 
@@ -62,7 +61,7 @@ func runTokenize(_ context.Context, o *tokenizeOptions) error {
 		}
 		text = file + text
 	}
-	f, err := engine.OpenFile(o.Model.Path, engine.Rope{})
+	f, err := o.Model.open(o.Sys)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // folders below it that the table does not name.
 var ladder = []string{
 	0: "tensor demo internal",
-	1: "kvcache weights tokenizer sample",
+	1: "kvcache weights tokenizer sample hub",
 	2: "model",
 	3: "speculate model/llama",
 	4: "engine",
@@ -44,6 +44,8 @@ var only = map[string]string{
 	// Text and choice need nothing of the machine.
 	"tokenizer": "tokenizer",
 	"sample":    "",
+	// Files and the network, whatever is in them.
+	"hub": "",
 	// A cache has no way to call back into a model.
 	"kvcache": "tensor internal",
 	// Logits out: nothing about text or choice.
