@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -62,11 +61,12 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 	// The settings under which chat templates are written.
 	settings := config.New()
 	settings.TrimBlocks, settings.LeftStripBlocks = true, true
+	b := &budget{steps: maxSteps + size(messages)}
 	template, err := exec.NewTemplate(name, settings, source, &exec.Environment{
 		Context:           builtins.GlobalFunctions.Inherit().Update(builtins.GlobalVariables),
 		Filters:           builtins.Filters,
 		Tests:             builtins.Tests,
-		ControlStructures: builtins.ControlStructures,
+		ControlStructures: b.structures(),
 		Methods:           builtins.Methods,
 	})
 	if err != nil {
@@ -82,7 +82,7 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 		"bos_token":             v.Token(v.BOS()),
 		"eos_token":             v.Token(v.EOS()),
 		"add_generation_prompt": true,
-		"range":                 boundedRange,
+		"range":                 b.numbers,
 		"raise_exception":       func(s string) (string, error) { return "", errors.New(s) },
 		"strftime_now":          func(layout string) string { return strftime(now, layout) },
 	}))
@@ -109,52 +109,6 @@ func size(messages []Message) int {
 		n += len(m.Content)
 	}
 	return n
-}
-
-// errEndless is what a template is stopped with.
-var errEndless = errors.New("the template writes without end")
-
-// limited is a writer of at most left bytes. After them it panics with
-// errEndless, because the interpreter goes on after an error.
-type limited struct {
-	w    io.Writer
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if len(p) > l.left {
-		panic(errEndless)
-	}
-	l.left -= len(p)
-	return l.w.Write(p)
-}
-
-// maxRange is how many numbers a template may count.
-const maxRange = 1 << 16
-
-// boundedRange is Python's range(stop), (start, stop) or (start, stop, step).
-// The interpreter's own has no bound, and loops make its numbers beforehand.
-func boundedRange(args ...int) ([]int, error) {
-	start, stop, step := 0, 0, 1
-	switch len(args) {
-	case 1:
-		stop = args[0]
-	case 2:
-		start, stop = args[0], args[1]
-	case 3:
-		start, stop, step = args[0], args[1], args[2]
-	}
-	if len(args) < 1 || len(args) > 3 || step == 0 {
-		return nil, fmt.Errorf("range%v: expected stop, start and stop, or start, stop and a step other than 0", args)
-	}
-	var list []int
-	for i := start; step > 0 && i < stop || step < 0 && i > stop; i += step {
-		if len(list) == maxRange {
-			return nil, fmt.Errorf("range%v: more than %d numbers", args, maxRange)
-		}
-		list = append(list, i)
-	}
-	return list, nil
 }
 
 // strftime writes a time as C's function of that name does; of its conversions

@@ -84,7 +84,35 @@ func TestRenderChat(t *testing.T) {
 			fails:    "no system messages",
 		},
 		{name: "a mistake", template: "{% for %}", messages: user, fails: "for"},
-		{name: "no files", template: "{% include '/etc/hostname' %}", messages: user, fails: "/etc/hostname"},
+		{name: "no files", template: "{% include '/etc/hostname' %}", messages: user, fails: "include"},
+		{name: "not itself", template: "{% include '/chat_template' %}", messages: user, fails: "include"},
+		{
+			name:     "loops that write nothing",
+			template: "{% for i in range(60000) %}{% for j in range(60000) %}{% endfor %}{% endfor %}",
+			messages: user, fails: "without end",
+		},
+		{
+			name:     "loops over one list",
+			template: "{% set l = range(60000) %}{% for i in l %}{% for j in l %}{% endfor %}{% endfor %}",
+			messages: user, fails: "without end",
+		},
+		{
+			name:     "numbers that nobody uses",
+			template: "{% for i in range(60000) %}{% set l = range(60000) %}{% endfor %}",
+			messages: user, fails: "without end",
+		},
+		{name: "a macro that calls itself", template: "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", messages: user, fails: "without end"},
+		{
+			name:     "macros that call each other",
+			template: "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+			messages: user, fails: "without end",
+		},
+		{name: "a recursive loop", template: "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}", messages: user, fails: "recursive"},
+		{
+			name:     "macros",
+			template: "{% macro f(m, mark='!') %}{{ m.role }}{{ mark }}{% endmacro %}{% for m in messages %}{{ f(m) }}{% endfor %}{{ f(messages[0], mark='?') }}",
+			messages: withSystem, want: "system!user!assistant!user!system?",
+		},
 		{
 			name:     "no end",
 			template: "{% for i in range(60000) %}{{ 'spam spam spam spam spam' }}{% endfor %}",
