@@ -16,8 +16,8 @@ import (
 
 // Message is one turn of a conversation.
 type Message struct {
-	Role    string // "system", "user" or "assistant"
-	Content string
+	Role    string `json:"role"` // "system", "user" or "assistant"
+	Content string `json:"content"`
 }
 
 // HasChat reports whether the model carries a chat template.
@@ -27,16 +27,32 @@ func (f *File) HasChat() bool { return f.tokenizer.Vocab().ChatTemplate() != "" 
 // template up to where the assistant's turn begins. now is for templates that
 // tell the model the date. Errors wrap ErrTemplate.
 func (f *File) Chat(dst []int32, messages []Message, now time.Time) ([]int32, error) {
-	vocab := f.tokenizer.Vocab()
-	text, err := renderChat(vocab, messages, now)
+	text, err := f.chatText(messages, now)
 	if err != nil {
-		return dst, fmt.Errorf("%s: %w: %w", f.Name(), ErrTemplate, err)
+		return dst, err
 	}
-	o := tokenizer.Options{Marks: tokenizer.MarksNone, Special: true}
+	return f.encodeChat(dst, text, f.chatMarks(text)), nil
+}
+
+func (f *File) chatText(messages []Message, now time.Time) (string, error) {
+	text, err := renderChat(f.tokenizer.Vocab(), messages, now)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %w", f.Name(), ErrTemplate, err)
+	}
+	return text, nil
+}
+
+// chatMarks says whether the text of a chat wants a token before it.
+func (f *File) chatMarks(text string) tokenizer.Marks {
+	vocab := f.tokenizer.Vocab()
 	if vocab.AddsBOS() && !strings.HasPrefix(text, vocab.Token(vocab.BOS())) {
-		o.Marks = tokenizer.MarksBOS
+		return tokenizer.MarksBOS
 	}
-	return f.tokenizer.Encode(dst, text, o), nil
+	return tokenizer.MarksNone
+}
+
+func (f *File) encodeChat(dst []int32, text string, marks tokenizer.Marks) []int32 {
+	return f.tokenizer.Encode(dst, text, tokenizer.Options{Marks: marks, Special: true})
 }
 
 // renderChat executes the template of v, which comes with the model and is not
@@ -72,7 +88,7 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 	if err != nil {
 		return "", reason(err)
 	}
-	var list []any
+	var list turns
 	for _, m := range messages {
 		list = append(list, map[string]any{"role": m.Role, "content": m.Content})
 	}

@@ -109,6 +109,11 @@ func TestRenderChat(t *testing.T) {
 		},
 		{name: "a recursive loop", template: "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}", messages: user, fails: "recursive"},
 		{
+			name:     "the last of one",
+			template: "{{ messages[-1].content }}{{ messages[-1]['role'] }}{{ messages[0].role }}{{ messages[-2] is defined }}{{ messages[1:] | length }}{{ messages[:1][-1].role }}",
+			messages: []Message{{"user", "hi"}}, want: "hiuseruserFalse0user",
+		},
+		{
 			name:     "macros",
 			template: "{% macro f(m, mark='!') %}{{ m.role }}{{ mark }}{% endmacro %}{% for m in messages %}{{ f(m) }}{% endfor %}{{ f(messages[0], mark='?') }}",
 			messages: withSystem, want: "system!user!assistant!user!system?",

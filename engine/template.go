@@ -134,3 +134,19 @@ func (b *budget) numbers(args ...int) ([]int, error) {
 	}
 	return list, nil
 }
+
+// turns is the list of messages. The interpreter's own lists cannot be indexed
+// from their end as far as their first element.
+type turns []any
+
+// GetItem is what square brackets do.
+func (t turns) GetItem(key any) (*exec.Value, bool) {
+	i, ok := key.(int)
+	if i < 0 {
+		i += len(t)
+	}
+	if !ok || i < 0 || i >= len(t) {
+		return exec.AsValue(nil), false
+	}
+	return exec.AsValue(t[i]), true
+}

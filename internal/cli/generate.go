@@ -14,6 +14,7 @@ import (
 
 	"triforce/demo"
 	"triforce/engine"
+	"triforce/sample"
 )
 
 type generateOptions struct {
@@ -62,14 +63,7 @@ The text goes to standard output, everything else to standard error.`,
 	f.BoolVar(&o.Raw, "raw", false, "take the prompt as it is")
 	f.StringVar(&o.System, "system", "", "system `message` of the chat")
 	f.IntVarP(&o.Gen.Predict, "predict", "n", o.Gen.Predict, "`tokens` to generate, -1 until the context is full")
-	s := &o.Gen.Sample
-	f.Float64Var(&s.Temp, "temp", s.Temp, "temperature; 0 takes the most probable token")
-	f.IntVar(&s.TopK, "top-k", s.TopK, "sample from the `k` most probable tokens, 0 = all")
-	f.Float64Var(&s.TopP, "top-p", s.TopP, "sample from the fewest tokens with this probability, 1 = all")
-	f.Float64Var(&s.MinP, "min-p", s.MinP, "least probability relative to the best token, 0 = all")
-	f.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "weaken recent tokens, 1 = off")
-	f.IntVar(&s.RepeatLastN, "repeat-last-n", s.RepeatLastN, "recent tokens to weaken, -1 = all")
-	f.Uint64Var(&s.Seed, "seed", s.Seed, "the same seed gives the same text")
+	bindSample(f, &o.Gen.Sample)
 	f.StringArrayVar(&o.Gen.Stop, "stop", nil, "end before this `text`; may be given several times")
 	f.BoolVar(&o.Gen.IgnoreEOS, "ignore-eos", false, "go on after the end of the text")
 	bindSpec(f, &o.Gen.Spec)
@@ -79,6 +73,17 @@ The text goes to standard output, everything else to standard error.`,
 	f.BoolVar(&o.JSON, "json", false, "print one JSON object at the end and no text")
 	f.IntVar(&o.Gen.LogProbs, "logprobs", 0, "with --json, the `k` most probable alternatives to each token")
 	return cmd
+}
+
+// bindSample binds the flags of sampling.
+func bindSample(f *pflag.FlagSet, s *sample.Options) {
+	f.Float64Var(&s.Temp, "temp", s.Temp, "temperature; 0 takes the most probable token")
+	f.IntVar(&s.TopK, "top-k", s.TopK, "sample from the `k` most probable tokens, 0 = all")
+	f.Float64Var(&s.TopP, "top-p", s.TopP, "sample from the fewest tokens with this probability, 1 = all")
+	f.Float64Var(&s.MinP, "min-p", s.MinP, "least probability relative to the best token, 0 = all")
+	f.Float64Var(&s.RepeatPenalty, "repeat-penalty", s.RepeatPenalty, "weaken recent tokens, 1 = off")
+	f.IntVar(&s.RepeatLastN, "repeat-last-n", s.RepeatLastN, "recent tokens to weaken, -1 = all")
+	f.Uint64Var(&s.Seed, "seed", s.Seed, "the same seed gives the same text")
 }
 
 // check finds flags that contradict each other or would do nothing.

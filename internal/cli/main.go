@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"triforce/engine"
 	"triforce/hub"
@@ -34,11 +31,10 @@ func usagef(format string, args ...any) error {
 }
 
 // Main runs a command line and returns the exit code. An interrupt cancels the
-// command; a second one ends the process.
+// command, unless it takes them; a second one ends the process.
 func Main(args []string, sys *System) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := sys.interrupts.watch()
 	defer stop()
-	context.AfterFunc(ctx, stop)
 	return Run(ctx, args, sys)
 }
 

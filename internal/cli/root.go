@@ -37,6 +37,7 @@ small one that is part of the program.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newGenerate(sys, runGenerate),
+		newChat(sys, runChat),
 		newTokenize(sys, runTokenize),
 		newPerplexity(sys, runPerplexity),
 		newBench(sys, runBench),

@@ -23,6 +23,10 @@ type System struct {
 	OutTerminal, ErrTerminal bool
 	Getenv                   func(string) string
 	Now                      func() time.Time
+	// Edit lets a person edit what it types; nil if nobody types.
+	Edit func(history string, complete func(line string) []string) Lines
+
+	interrupts interrupts
 }
 
 // Real is the process itself.
@@ -30,11 +34,15 @@ func Real() *System {
 	terminal := func(f *os.File) bool {
 		return isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd())
 	}
-	return &System{
+	sys := &System{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		OutTerminal: terminal(os.Stdout), ErrTerminal: terminal(os.Stderr),
 		Getenv: os.Getenv, Now: time.Now,
 	}
+	if terminal(os.Stdin) && sys.OutTerminal {
+		sys.Edit = editLines
+	}
+	return sys
 }
 
 // colors says whether the user wants colours on a terminal.

@@ -40,6 +40,8 @@ type Options struct {
 	// hold, and vectors, are F32.
 	Type  tensor.DType
 	Vocab Vocab
+	// Chat is a chat template, for files [none].
+	Chat string
 	// Padding is how many unused tokens follow the vocabulary.
 	Padding int
 }
@@ -134,6 +136,9 @@ func Meta(o Options) []gguf.KV {
 		meta = append(meta,
 			gguf.KV{Key: "llama.rope.scaling.low_freq_factor", Value: float64(LowFreq)},
 			gguf.KV{Key: "llama.rope.scaling.high_freq_factor", Value: float64(HighFreq)})
+	}
+	if o.Chat != "" {
+		meta = append(meta, gguf.KV{Key: "tokenizer.chat_template", Value: o.Chat})
 	}
 	return append(meta, o.Vocab.meta(o.Padding)...)
 }
