@@ -5,167 +5,157 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
+	"runtime"
+	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/jszwec/csvutil"
 
 	"triforce/engine"
 )
 
 // Formats are the forms that results can be written in.
-func Formats() []string { return []string{"md", "csv", "json", "jsonl"} }
+func Formats() []string { return []string{"md", "csv", "json", "jsonl", "html", "benchstat"} }
 
-// Head says what was measured, and where.
-type Head struct {
-	CPU       string
-	Tier      string
-	Threads   int
-	Batch     int
-	KVType    string
-	Model     string
-	Draft     string // "" for none
-	Weights   int64  // bytes
-	Seed      uint64
-	Accept    string
-	Text      string  // what was read
-	Bandwidth float64 // bytes a second
-	Command   string  // that does it again
-}
-
-// NewHead fills in what the engine knows.
-func NewHead(e *engine.Engine) Head {
-	o := e.Options()
-	h := Head{CPU: cpuName(), Tier: e.Tier(), Threads: o.Threads, Batch: o.Batch, KVType: o.KVType,
-		Model: e.File().Name(), Weights: e.WeightBytes()}
-	if d := e.Draft(); d != nil {
-		h.Draft = d.File().Name()
-	}
-	return h
-}
-
-// lines is the head for a person.
-func (h *Head) lines() []string {
-	draft := ""
-	if h.Draft != "" {
-		draft = ", draft " + h.Draft
-	}
-	lines := []string{
-		fmt.Sprintf("machine: %s, tier %s, %d threads", h.CPU, h.Tier, h.Threads),
-		fmt.Sprintf("model: %s, %v of weights%s, %s cache", h.Model, engine.Bytes(h.Weights), draft, h.KVType),
-	}
-	if h.Bandwidth > 0 {
-		lines[0] += fmt.Sprintf(", reads %.1f GB/s", h.Bandwidth/1e9)
-	}
-	if h.Text != "" {
-		lines = append(lines, fmt.Sprintf("text: %s; accept %s, seed %d", h.Text, h.Accept, h.Seed))
-	}
-	return append(lines, "command: "+h.Command)
-}
-
-// Write prints the rows in one of the Formats. Objects and CSV columns are named
-// as llama-bench names them where it has them.
-func Write(w io.Writer, format string, h *Head, rows []Row) error {
-	records := []*record{}
-	for i := range rows {
-		records = append(records, newRecord(h, &rows[i]))
-	}
+// Write prints the rows in one of the Formats.
+func Write(w io.Writer, format string, rows []Row) error {
 	switch format {
 	case "md":
-		if err := writeMarkdown(w, h.lines(), rowsTable(rows)); err != nil {
-			return err
-		}
-		return writeCrossovers(w, rows)
+		return writeMarkdown(w, headLines(rows), rowsTable(rows), crossovers(rows))
 	case "csv":
-		return recordsTable(records).writeCSV(w)
+		return writeCSV(w, rows)
+	case "html":
+		return writeHTML(w, rows)
+	case "benchstat":
+		return writeBenchstat(w, rows)
 	}
-	return writeObjects(w, format, records)
+	return writeObjects(w, format, rows)
 }
 
-// record is a row as an object that stands alone.
-type record struct {
-	CPU      string    `json:"cpu_info"`
-	Tier     string    `json:"tier"`
-	Threads  int       `json:"n_threads"`
-	Batch    int       `json:"n_batch"`
-	TypeK    string    `json:"type_k"`
-	TypeV    string    `json:"type_v"`
-	Model    string    `json:"model_filename"`
-	Size     int64     `json:"model_size"`
-	Draft    string    `json:"draft"`
-	Seed     uint64    `json:"seed"`
-	Accept   string    `json:"accept"`
-	Text     string    `json:"text"`
-	Command  string    `json:"command"`
-	Test     string    `json:"test"`
-	Mode     string    `json:"mode"`
-	Temp     float64   `json:"temp"`
-	Prompt   int       `json:"n_prompt"`
-	Gen      int       `json:"n_gen"`
-	Depth    int       `json:"n_depth"`
-	AvgNS    int64     `json:"avg_ns"`
-	StddevNS int64     `json:"stddev_ns"`
-	AvgTS    float64   `json:"avg_ts"`
-	StddevTS float64   `json:"stddev_ts"`
-	MedianTS float64   `json:"median_ts"`
-	MinTS    float64   `json:"min_ts"`
-	MaxTS    float64   `json:"max_ts"`
-	Ratio    float64   `json:"ratio"` // the median of the pairs; 0 = none
-	RatioMin float64   `json:"ratio_min"`
-	RatioMax float64   `json:"ratio_max"`
-	OfLimit  float64   `json:"of_bandwidth_limit"`
-	KVBytes  int64     `json:"kv_bytes"`
-	Levels   []Level   `json:"levels"`
-	NS       []int64   `json:"samples_ns"`
-	TS       []float64 `json:"samples_ts"`
-	PlainNS  []int64   `json:"plain_samples_ns"`
+// headLines says what was measured and where, for a person.
+func headLines(rows []Row) []string {
+	at := slices.IndexFunc(rows, func(r Row) bool { return !r.Foreign() })
+	if at < 0 {
+		return nil
+	}
+	r := &rows[at]
+	draft, machine := "", fmt.Sprintf("machine: %s, tier %s, %d threads", r.CPU, r.Tier, r.Threads)
+	if r.Bandwidth > 0 {
+		machine += fmt.Sprintf(", reads %.1f GB/s", r.Bandwidth/1e9)
+	}
+	if r.Draft != "" {
+		draft = ", draft " + r.Draft
+	}
+	lines := []string{machine, fmt.Sprintf("model: %s, %v of weights%s, %s cache", r.Model, engine.Bytes(r.Size), draft, r.TypeK)}
+	if peak := slices.MaxFunc(rows, func(a, b Row) int { return int(a.PeakBytes>>10 - b.PeakBytes>>10) }).PeakBytes; peak > 0 {
+		lines[1] += fmt.Sprintf(", at most %v of memory", engine.Bytes(peak))
+	}
+	if r.Sent != "" {
+		lines = append(lines, fmt.Sprintf("text: %s; seed %d", r.Sent, r.Seed))
+	}
+	return append(lines, "command: "+r.Command)
 }
 
-func newRecord(h *Head, row *Row) *record {
-	speed, ratio := row.Speed(), row.Ratio()
-	r := &record{
-		CPU: h.CPU, Tier: h.Tier, Threads: h.Threads, Batch: h.Batch, TypeK: h.KVType, TypeV: h.KVType,
-		Model: h.Model, Size: h.Weights, Draft: h.Draft, Seed: h.Seed, Accept: h.Accept, Text: h.Text, Command: h.Command,
-		Test: row.Test(), Mode: row.Mode, Temp: row.Temp, Depth: row.Depth,
-		MedianTS: speed.Median, MinTS: speed.Min, MaxTS: speed.Max,
-		Ratio: ratio.Median, RatioMin: ratio.Min, RatioMax: ratio.Max,
-		OfLimit: row.OfLimit(), KVBytes: row.KVBytes,
-		Levels: append([]Level{}, row.Levels...), NS: nanoseconds(row.Seconds), TS: []float64{}, PlainNS: nanoseconds(row.Plain),
-	}
-	if row.Mode == Prefill {
-		r.Prompt = row.Tokens
-	} else {
-		r.Gen = row.Tokens
-	}
-	for _, s := range row.Seconds {
-		r.TS = append(r.TS, float64(row.Tokens)/s)
-	}
-	mean, deviation := moments(row.Seconds)
-	r.AvgNS, r.StddevNS = int64(1e9*mean), int64(1e9*deviation)
-	r.AvgTS, r.StddevTS = moments(r.TS)
-	return r
+// column is one of the table for people. It is shown if it must be, or if its
+// cells are not all the same; cells that are empty do not count.
+type column struct {
+	head   string
+	always bool
+	cell   func(r *Row) string
 }
 
-func nanoseconds(seconds []float64) []int64 {
-	ns := []int64{}
-	for _, s := range seconds {
-		ns = append(ns, int64(1e9*s))
+func columns() []column {
+	number := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprint(n)
 	}
-	return ns
+	levels := func(of func(l *Level) string) func(*Row) string {
+		return func(r *Row) string {
+			var parts []string
+			for i := range r.Levels {
+				if r.Levels[i].Proposed > 0 {
+					parts = append(parts, of(&r.Levels[i]))
+				}
+			}
+			return strings.Join(parts, " · ")
+		}
+	}
+	return []column{
+		{"test", true, func(r *Row) string { return r.Test }},
+		{"mode", true, func(r *Row) string { return r.Mode }},
+		{"model", false, func(r *Row) string { return r.Model }},
+		{"text", false, func(r *Row) string { return r.Sent }},
+		{"cache", false, func(r *Row) string { return r.TypeK }},
+		{"threads", false, func(r *Row) string { return number(r.Threads) }},
+		{"temp", false, func(r *Row) string {
+			if r.Mode == Prefill || r.Foreign() {
+				return ""
+			}
+			return fmt.Sprint(r.Temp)
+		}},
+		{"budget", false, func(r *Row) string { return number(r.Budget) }},
+		{"chunk", false, func(r *Row) string { return number(r.Chunk) }},
+		{"window", false, func(r *Row) string { return number(r.Window) }},
+		{"outer", false, func(r *Row) string { return number(r.Outer) }},
+		{"inner", false, func(r *Row) string { return number(r.Inner) }},
+		{"tokens/s (min–max)", true, func(r *Row) string {
+			switch {
+			case r.MedianTS == 0:
+				return ""
+			case len(r.TS) > 1:
+				return fmt.Sprintf("%s (%s–%s)", figures(r.MedianTS), figures(r.MinTS), figures(r.MaxTS))
+			case r.StddevTS > 0:
+				return fmt.Sprintf("%s ± %s", figures(r.AvgTS), figures(r.StddevTS))
+			}
+			return figures(r.MedianTS)
+		}},
+		{"predicted", false, func(r *Row) string {
+			if r.PredictedTS == 0 {
+				return ""
+			}
+			return figures(r.PredictedTS)
+		}},
+		{"× plain (min–max)", true, func(r *Row) string {
+			switch {
+			case r.Ratio == 0:
+				return ""
+			case r.RatioMin == r.RatioMax:
+				return fmt.Sprintf("%.2f", r.Ratio)
+			}
+			return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Ratio, r.RatioMin, r.RatioMax)
+		}},
+		{"accepted", false, levels(func(l *Level) string { return fmt.Sprintf("%.0f%%", 100*l.OfJudged()) })},
+		{"a round", false, levels(func(l *Level) string { return fmt.Sprintf("%.1f", l.MeanLength) })},
+		{"of limit", false, func(r *Row) string {
+			if r.OfLimit == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%.0f%%", 100*r.OfLimit)
+		}},
+		{"keys, values", false, func(r *Row) string {
+			if r.KVBytes == 0 {
+				return ""
+			}
+			return engine.Bytes(r.KVBytes).String()
+		}},
+	}
 }
 
-// moments is the mean and the standard deviation of a sample.
-func moments(x []float64) (mean, deviation float64) {
-	for _, v := range x {
-		mean += v / float64(len(x))
+// legend explains the columns that are not plain.
+func legend() []string {
+	return []string{
+		"× plain: the median over pairs with runs of plain decoding just before",
+		"accepted: of the tokens that were judged; a round: the tokens that one yields; first those of the target, then of the level below",
+		"of limit: of what reading the weights and the cache once a token allows; beyond 100% no plain decoding can be on this machine, or caches help",
 	}
-	for _, v := range x {
-		deviation += (v - mean) * (v - mean)
-	}
-	if len(x) > 1 {
-		deviation = math.Sqrt(deviation / float64(len(x)-1))
-	}
-	return mean, deviation
 }
+
+// mostForeign is how many rows a table may have before those of another program
+// that have no partner of ours are left to the plots.
+const mostForeign = 16
 
 // table is text in columns.
 type table struct {
@@ -173,79 +163,88 @@ type table struct {
 	rows [][]string
 }
 
-func rowsTable(rows []Row) *table {
-	t := &table{head: []string{"test", "mode", "temp", "tokens/s (min–max)", "× plain (min–max)", "accepted (of judged)", "tokens a round", "ms a pass", "of bandwidth", "cache"}}
-	for i := range rows {
-		r := &rows[i]
-		speed, ratio := r.Speed(), r.Ratio()
-		cells := []string{r.Test(), r.Mode, fmt.Sprint(r.Temp), figures(speed.Median), "", "", "", "", "", engine.Bytes(r.KVBytes).String()}
-		if len(r.Seconds) > 1 {
-			cells[3] += fmt.Sprintf(" (%s–%s)", figures(speed.Min), figures(speed.Max))
-		}
-		switch {
-		case r.Mode == Prefill:
-			cells[2] = ""
-		case r.Mode == engine.SpecPlain:
-			cells[4] = "1"
-		default:
-			cells[4] = fmt.Sprintf("%.2f (%.2f–%.2f)", ratio.Median, ratio.Min, ratio.Max)
-		}
-		var accepted, length, pass []string
-		for j := range r.Levels {
-			l := &r.Levels[j]
-			if l.Proposed > 0 {
-				accepted = append(accepted, fmt.Sprintf("%s %.0f%% (%.0f%%)", l.Name, 100*l.OfProposed(), 100*l.OfJudged()))
-				length = append(length, fmt.Sprintf("%s %.2f", l.Name, l.MeanLength))
+func rowsTable(all []Row) *table {
+	rows := slices.DeleteFunc(slices.Clone(all), func(r Row) bool { return r.Foreign() && r.Ratio == 0 && len(all) > mostForeign })
+	t := &table{rows: make([][]string, len(rows))}
+	for _, c := range columns() {
+		cells, seen := make([]string, len(rows)), []string{}
+		for i := range rows {
+			cells[i] = c.cell(&rows[i])
+			if cells[i] != "" && !slices.Contains(seen, cells[i]) {
+				seen = append(seen, cells[i])
 			}
-			pass = append(pass, fmt.Sprintf("%s %s", l.Name, figures(l.MSPerPass)))
 		}
-		cells[5], cells[6], cells[7] = strings.Join(accepted, ", "), strings.Join(length, ", "), strings.Join(pass, ", ")
-		if r.LimitSeconds > 0 {
-			cells[8] = fmt.Sprintf("%.0f%%", 100*r.OfLimit())
+		if !c.always && len(seen) < 2 {
+			continue
 		}
-		t.rows = append(t.rows, cells)
+		t.head = append(t.head, c.head)
+		for i := range rows {
+			t.rows[i] = append(t.rows[i], cells[i])
+		}
 	}
 	return t
 }
 
-// crossover is the least depth from which on a mode was faster than plain
-// decoding in all rows of that temperature, and whether there is one.
-func crossover(rows []Row, mode string, temp float64) (depth int, ok bool) {
-	for i := range rows {
-		if r := &rows[i]; r.Mode == mode && r.Temp == temp {
-			switch faster := r.Ratio().Median > 1; {
-			case !faster:
-				ok = false
-			case !ok:
-				depth, ok = r.Depth, true
-			}
-		}
-	}
-	return depth, ok
-}
-
-// writeCrossovers says from which depth on each mode pays, if there are several
+// crossovers says from which depth on each mode pays, if there are several
 // depths to tell that from.
-func writeCrossovers(w io.Writer, rows []Row) error {
-	var b strings.Builder
-	seen := map[[2]string]int{}
+func crossovers(rows []Row) []string {
+	type line struct {
+		name   string
+		depths int
+		from   int // -1: slower at the greatest depth
+	}
+	var lines []line
+	at := map[Setting]int{}
 	for i := range rows {
 		r := &rows[i]
-		key := [2]string{r.Mode, fmt.Sprint(r.Temp)}
-		if seen[key]++; seen[key] != 2 || r.Mode == Prefill || r.Mode == engine.SpecPlain {
+		if r.Ratio == 0 || r.Mode == engine.SpecPlain || r.Foreign() {
 			continue
 		}
-		where := "slower at the greatest depth"
-		if depth, ok := crossover(rows, r.Mode, r.Temp); ok {
-			where = fmt.Sprintf("faster from depth %d on", depth)
+		key := r.Setting
+		key.Depth, key.Test = 0, ""
+		if _, ok := at[key]; !ok {
+			at[key] = len(lines)
+			lines = append(lines, line{name: series(r, rows), from: -1})
 		}
-		fmt.Fprintf(&b, "- %s at temperature %v: %s\n", r.Mode, r.Temp, where)
+		l := &lines[at[key]]
+		l.depths++
+		switch faster := r.Ratio > 1; {
+		case !faster:
+			l.from = -1
+		case l.from < 0:
+			l.from = r.Depth
+		}
 	}
-	if b.Len() == 0 {
-		return nil
+	var text, slower []string
+	for _, l := range lines {
+		switch {
+		case l.depths < 2:
+		case l.from < 0:
+			slower = append(slower, l.name)
+		default:
+			text = append(text, fmt.Sprintf("%s: faster from depth %d on", l.name, l.from))
+		}
 	}
-	_, err := fmt.Fprintf(w, "\nCompared with plain decoding:\n%s", b.String())
-	return err
+	if len(slower) > 0 {
+		text = append(text, "slower at the greatest depth: "+strings.Join(slower, "; "))
+	}
+	return text
+}
+
+// series names what rows of different depths share: the mode, and what else
+// differs between rows of that mode.
+func series(r *Row, rows []Row) string {
+	name := r.Mode
+	for _, c := range columns() {
+		cell := c.cell(r)
+		if !slices.Contains([]string{"cache", "threads", "temp", "budget", "chunk", "window", "outer", "inner"}, c.head) || cell == "" {
+			continue
+		}
+		if slices.ContainsFunc(rows, func(o Row) bool { return o.Mode == r.Mode && c.cell(&o) != cell }) {
+			name += ", " + c.head + " " + cell
+		}
+	}
+	return name
 }
 
 // figures writes a number with three digits or all before the point.
@@ -257,50 +256,14 @@ func figures(x float64) string {
 	return fmt.Sprintf("%.*f", digits, x)
 }
 
-// recordsTable is the scalars of the records, and what each level did.
-func recordsTable(records []*record) *table {
-	t := &table{head: []string{"cpu_info", "tier", "n_threads", "n_batch", "type_k", "type_v", "model_filename", "model_size", "draft",
-		"seed", "accept", "test", "mode", "temp", "n_prompt", "n_gen", "n_depth", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts",
-		"median_ts", "min_ts", "max_ts", "ratio", "ratio_min", "ratio_max", "of_bandwidth_limit", "kv_bytes"}}
-	for _, name := range csvLevels {
-		t.head = append(t.head, name+"_proposed", name+"_accepted", name+"_rejected", name+"_mean_length", name+"_ms_per_pass")
-	}
-	for _, r := range records {
-		cells := texts(r.CPU, r.Tier, r.Threads, r.Batch, r.TypeK, r.TypeV, r.Model, r.Size, r.Draft,
-			r.Seed, r.Accept, r.Test, r.Mode, r.Temp, r.Prompt, r.Gen, r.Depth, r.AvgNS, r.StddevNS, r.AvgTS, r.StddevTS,
-			r.MedianTS, r.MinTS, r.MaxTS, r.Ratio, r.RatioMin, r.RatioMax, r.OfLimit, r.KVBytes)
-		for _, name := range csvLevels {
-			of := texts("", "", "", "", "")
-			for _, l := range r.Levels {
-				if l.Name == name {
-					of = texts(l.Proposed, l.Accepted, l.Rejected, l.MeanLength, l.MSPerPass)
-				}
-			}
-			cells = append(cells, of...)
-		}
-		t.rows = append(t.rows, cells)
-	}
-	return t
-}
-
-// csvLevels names the levels that may take part.
-var csvLevels = []string{"target", "retrieved", "stream", "draft"}
-
-func texts(values ...any) []string {
-	var s []string
-	for _, v := range values {
-		s = append(s, fmt.Sprint(v))
-	}
-	return s
-}
-
-// writeMarkdown prints the lines as a list and the table, whose source is aligned as well.
-func writeMarkdown(w io.Writer, lines []string, t *table) error {
+// writeMarkdown prints lines as a list, the table, whose source is aligned as
+// well, and what follows from it.
+func writeMarkdown(w io.Writer, lines []string, t *table, findings []string) error {
+	var b strings.Builder
 	for _, line := range lines {
-		if _, err := fmt.Fprintf(w, "- %s\n", line); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "- %s\n", line)
 	}
+	b.WriteString("\n")
 	widths := make([]int, len(t.head))
 	rule := make([]string, len(t.head))
 	for _, row := range append([][]string{t.head}, t.rows...) {
@@ -311,34 +274,40 @@ func writeMarkdown(w io.Writer, lines []string, t *table) error {
 	for i, n := range widths {
 		rule[i] = strings.Repeat("-", n)
 	}
-	var b strings.Builder
-	b.WriteString("\n")
 	for _, row := range append([][]string{t.head, rule}, t.rows...) {
 		for j, cell := range row {
-			pad := strings.Repeat(" ", widths[j]-utf8.RuneCountInString(cell))
-			b.WriteString("| " + cell + pad + " ")
+			b.WriteString("| " + cell + strings.Repeat(" ", widths[j]-utf8.RuneCountInString(cell)) + " ")
 		}
 		b.WriteString("|\n")
+	}
+	if len(findings) > 0 {
+		b.WriteString("\nCompared with plain decoding:\n- " + strings.Join(findings, "\n- ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (t *table) writeCSV(w io.Writer) error {
+// writeCSV prints all fields of the rows; lists are JSON in a cell.
+func writeCSV[T any](w io.Writer, rows []T) error {
 	c := csv.NewWriter(w)
-	if err := c.Write(t.head); err != nil {
-		return err
+	e := csvutil.NewEncoder(c)
+	e.Tag = "json"
+	err := e.Encode(rows)
+	c.Flush()
+	if err == nil {
+		err = c.Error()
 	}
-	return c.WriteAll(t.rows)
+	return err
 }
 
 // writeObjects prints a JSON array, or for "jsonl" an object a line.
 func writeObjects[T any](w io.Writer, format string, objects []T) error {
-	if format == "json" {
-		return writeObject(w, objects)
-	}
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
+	if format == "json" {
+		e.SetIndent("", "  ")
+		return e.Encode(append([]T{}, objects...))
+	}
 	for _, o := range objects {
 		if err := e.Encode(o); err != nil {
 			return err
@@ -347,10 +316,30 @@ func writeObjects[T any](w io.Writer, format string, objects []T) error {
 	return nil
 }
 
-// writeObject prints one value over many lines.
-func writeObject(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+// writeBenchstat prints a line for each sample as Go's benchmarks do; an
+// operation is one token.
+func writeBenchstat(w io.Writer, rows []Row) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "goos: %s\ngoarch: %s\n", runtime.GOOS, runtime.GOARCH)
+	if len(rows) > 0 {
+		fmt.Fprintf(&b, "cpu: %s\n", rows[0].CPU)
+	}
+	clean := strings.NewReplacer(" ", "_", "/", "_").Replace
+	for i := range rows {
+		r := &rows[i]
+		name := fmt.Sprintf("Generate/depth=%d/mode=%s/temp=%v", r.Depth, clean(r.Mode), r.Temp)
+		if r.Mode == Prefill {
+			name = fmt.Sprintf("Read/depth=%d/tokens=%d", r.Depth, r.Prompt)
+		}
+		if r.Budget > 0 {
+			name += fmt.Sprintf("/budget=%d/chunk=%d", r.Budget, r.Chunk)
+		}
+		name += fmt.Sprintf("/cache=%s/model=%s", r.TypeK, clean(r.Model))
+		for _, ns := range r.NS {
+			fmt.Fprintf(&b, "Benchmark%s-%d %d %.1f ns/op %.2f tokens/s\n", name, r.Threads, r.Tokens(),
+				float64(ns)/float64(r.Tokens()), 1e9*float64(r.Tokens())/float64(ns))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

@@ -53,9 +53,9 @@ type Pass struct {
 	LimitMS float64 `json:"limit_ms"`
 	Bound   string  `json:"bound"`
 	// What was measured: the median and all samples.
-	MS        float64   `json:"ms"`
-	SamplesMS []float64 `json:"samples_ms"`
-	Reached   float64   `json:"reached"` // LimitMS / MS
+	MS        float64 `json:"ms"`
+	SamplesMS Speeds  `json:"samples_ms"`
+	Reached   float64 `json:"reached"` // LimitMS / MS
 }
 
 // Roofline measures passes, calling emit with each.
@@ -83,7 +83,9 @@ func newPass(e *engine.Engine, machine *engine.Roofline, depth, rows int, second
 	w := e.Work(depth, rows)
 	limit, reading := machine.Limit(w)
 	p := Pass{Depth: depth, Rows: rows, WeightBytes: w.Weights, KVBytes: w.KV, ProductMACs: w.Products, AttentionMACs: w.Attention,
-		LimitMS: 1e3 * limit, Bound: "multiplying", MS: 1e3 * spread(seconds).Median}
+		LimitMS: 1e3 * limit, Bound: "multiplying"}
+	median, _, _ := spread(seconds)
+	p.MS = 1e3 * median
 	if reading {
 		p.Bound = "reading"
 	}
@@ -109,22 +111,17 @@ type rooflineReport struct {
 	Passes       []Pass  `json:"passes"`
 }
 
-// WriteRoofline prints the limits and the passes in one of the Formats.
-func WriteRoofline(w io.Writer, format string, h *Head, m engine.Roofline, passes []Pass) error {
-	if format == "json" || format == "jsonl" {
-		r := rooflineReport{CPU: h.CPU, Tier: h.Tier, Threads: h.Threads, Model: h.Model, KVType: h.KVType, Command: h.Command,
-			ReadOne: m.ReadOne, Read: m.Read, ProductPeak: m.Products, AttentionMAC: m.Attention, Passes: append([]Pass{}, passes...)}
-		if format == "jsonl" {
-			return writeObjects(w, format, []rooflineReport{r})
-		}
-		return writeObject(w, r)
-	}
-	if format == "csv" {
-		t := &table{head: []string{"n_depth", "rows", "weight_bytes", "kv_bytes", "product_macs", "attention_macs", "limit_ms", "ms", "reached", "bound"}}
-		for _, p := range passes {
-			t.rows = append(t.rows, texts(p.Depth, p.Rows, p.WeightBytes, p.KVBytes, p.ProductMACs, p.AttentionMACs, p.LimitMS, p.MS, p.Reached, p.Bound))
-		}
-		return t.writeCSV(w)
+// RooflineFormats are the forms that limits and passes can be written in.
+func RooflineFormats() []string { return []string{"md", "csv", "json", "jsonl"} }
+
+// WriteRoofline prints the limits and the passes in one of the RooflineFormats.
+func WriteRoofline(w io.Writer, format string, at *Where, m engine.Roofline, passes []Pass) error {
+	switch format {
+	case "csv":
+		return writeCSV(w, passes)
+	case "json", "jsonl":
+		return writeObjects(w, format, []rooflineReport{{CPU: at.CPU, Tier: at.Tier, Threads: at.Threads, Model: at.Model, KVType: at.TypeK, Command: at.Command,
+			ReadOne: m.ReadOne, Read: m.Read, ProductPeak: m.Products, AttentionMAC: m.Attention, Passes: append([]Pass{}, passes...)}})
 	}
 	t := &table{head: []string{"depth", "rows", "weights", "keys and values", "multiply-accumulates", "limit", "reached", "of limit", "bound by"}}
 	for _, p := range passes {
@@ -132,9 +129,9 @@ func WriteRoofline(w io.Writer, format string, h *Head, m engine.Roofline, passe
 			engine.Bytes(p.WeightBytes).String(), engine.Bytes(p.KVBytes).String(), figures(float64(p.ProductMACs+p.AttentionMACs)/1e6) + " M",
 			figures(p.LimitMS) + " ms", figures(p.MS) + " ms", fmt.Sprintf("%.0f%%", 100*p.Reached), p.Bound})
 	}
-	lines := append(h.lines(),
+	lines := append(headLines([]Row{{Setting: at.Setting, Size: at.Size, Command: at.Command}}),
 		fmt.Sprintf("reading: %.1f GB/s by one thread, %.1f by all", m.ReadOne/1e9, m.Read/1e9),
 		fmt.Sprintf("multiply-accumulates of all threads on cached data: %.0f G/s in products with 8-bit weights, %.0f in attention", m.Products/1e9, m.Attention/1e9),
 		"limit: the longer of reading all once and multiplying; weights that fit into a cache can be read faster than that")
-	return writeMarkdown(w, lines, t)
+	return writeMarkdown(w, lines, t, nil)
 }

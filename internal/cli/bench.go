@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -21,10 +23,21 @@ type benchOptions struct {
 	Model    modelOptions
 	Draft    string
 	File     string
+	Workload string
+	Item     int // of a data set, -1 = the first that is long enough
+	Preset   string
+	Modes    []string
+	Temps    []float64
+	Axes     map[string]*[]int // of bench.AxisNames
+	Threads  []int
+	KVTypes  []string
 	Bench    bench.Options
 	Rows     []int
 	Roofline bool
 	Output   string
+	Compare  string
+	Resume   string
+	Save     string
 	// DepthsGiven says that the depths are the user's.
 	DepthsGiven bool
 	// Command does the same again.
@@ -32,54 +45,84 @@ type benchOptions struct {
 }
 
 func newBench(sys *System, run func(context.Context, *benchOptions) error) *cobra.Command {
-	o := &benchOptions{Sys: sys, Model: modelDefaults(sys), Bench: bench.Defaults(), Rows: bench.RooflineRows()}
-	depths := counts(&o.Bench.Depths)
+	o := &benchOptions{Sys: sys, Model: modelDefaults(sys), Bench: bench.Defaults(), Rows: bench.RooflineRows(), Item: -1, Axes: map[string]*[]int{}}
+	o.Threads, o.KVTypes = []int{o.Model.Threads}, []string{o.Model.KVType}
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure reading and generating at several lengths of text",
 		Long: `Measure how fast a model reads and generates after texts of several lengths,
-plainly and by speculation. Each run of a mode is paired with one of plain
-decoding just before it, and must generate the same tokens.
+plainly and by speculation. The modes take turns, each run is paired with one of
+plain decoding just before it, and must generate the same tokens. The text up to
+a depth is read once for all modes.
 
-Without a file, the model reads a story that it wrote itself.
+Without a file, the model reads tales that it wrote itself. A file may be plain
+text, a folder of texts or of source files, or items of PG-19, LongBench, RULER
+or NarrativeQA in JSON lines.
 
-With --roofline, measure what the machine can do, and how close to that passes
-of several tokens come.`,
-		Example: `  triforce bench --depths 0,2k
-  triforce bench -f book.txt --depths 8k,32k --modes plain,triforce --temps 0
-  triforce bench -m model.gguf -f book.txt -o json
+Lists make a sweep: each mode with each temperature, budget, chunk and so on, as
+far as it heeds them.
+
+An interrupt ends the run and prints the rows that are finished; with --resume
+it goes on. With --roofline, measure what the machine can do, and how close to
+that passes of several tokens come.`,
+		Example: `  triforce bench
+  triforce bench -f book.txt --depths 8k,32k --modes plain,triforce --temps 0,0.6
+  triforce bench -m model.gguf -f book.txt --workload needle -o html > report.html
+  triforce bench -m model.gguf -f hotpotqa.jsonl --budget 256,512,1k
+  triforce bench -m model.gguf -f book.txt --preset paper --save results
+  triforce bench -m model.gguf -f book.txt --compare llama-bench.json
   triforce bench --roofline -m model.gguf --depths 0,8k --rows 1,8,32`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Command = again(sys, cmd)
 			o.Draft = cmp.Or(o.Draft, sys.recordedDraft(o.Model.Path))
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
-			o.DepthsGiven, o.Command = cmd.Flags().Changed("depths"), again(sys, cmd)
 			return run(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	o.Model.bindRun(f)
-	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
+	f.StringVar(&o.Preset, "preset", "", "a `set` of sweeps: "+strings.Join(bench.Presets(), ", ")+" (default quick)")
+	o.Model.bindPath(f)
 	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
-	f.StringVarP(&o.File, "file", "f", "", "text `file` to read, - for standard input")
-	f.Var(depths, "depths", "`tokens` of text before those measured, such as 0,2k,8k")
-	f.StringSliceVar(&o.Bench.Modes, "modes", o.Bench.Modes, "`modes` of speculation: "+strings.Join(engine.SpecModes(), ", "))
-	f.Float64SliceVar(&o.Bench.Temps, "temps", o.Bench.Temps, "`temperatures`; 0 takes the most probable token")
+	f.StringVarP(&o.File, "file", "f", "", "`file` or folder to read, - for standard input")
+	f.StringVar(&o.Workload, "workload", "", "what to do with it: "+strings.Join(bench.Kinds(), ", ")+" (default: what suits the file)")
+	f.IntVar(&o.Item, "item", o.Item, "`number` of the item in a data set, from 0 (default: the first that is long enough)")
+	f.Var(counts(&o.Bench.Depths), "depths", "`tokens` of text before those measured, such as 0,2k,8k")
+	f.StringSliceVar(&o.Modes, "modes", nil, "`modes` of speculation: "+strings.Join(engine.SpecModes(), ", "))
+	f.Float64SliceVar(&o.Temps, "temps", nil, "`temperatures`; 0 takes the most probable token")
 	f.IntVarP(&o.Bench.Predict, "predict", "n", o.Bench.Predict, "`tokens` to generate in a run")
 	f.IntVarP(&o.Bench.Reps, "reps", "r", o.Bench.Reps, "`runs` of each mode")
 	f.Uint64Var(&o.Bench.Sample.Seed, "seed", 0, "the same seed gives the same text")
-	bindSpec(f, &o.Bench.Spec)
-	_ = f.MarkHidden("spec") // --modes says it
+	o.Model.bindContext(f)
+	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
+	f.VarP(counts(&o.Threads), "threads", "t", "worker `threads`, one or several numbers")
+	f.StringSliceVar(&o.KVTypes, "kv-type", o.KVTypes, "stored `forms` of keys and values: "+strings.Join(engine.KVTypes(), ", "))
+	// Flags of speculation of which a sweep takes several values.
+	spec := pflag.NewFlagSet("", pflag.ContinueOnError)
+	bindSpec(spec, &o.Bench.Spec)
+	spec.VisitAll(func(flag *pflag.Flag) {
+		if slices.Contains(bench.AxisNames(), flag.Name) {
+			o.Axes[flag.Name] = &[]int{}
+			usage := flag.Usage + "; one or several"
+			flag = &pflag.Flag{Name: flag.Name, Usage: usage, Value: counts(o.Axes[flag.Name]), DefValue: flag.DefValue}
+		}
+		flag.Hidden = flag.Name == "spec" // --modes says it
+		f.AddFlag(flag)
+	})
 	f.BoolVar(&o.Roofline, "roofline", false, "compare passes with what the machine can do")
 	f.IntSliceVar(&o.Rows, "rows", o.Rows, "`tokens` of a pass, with --roofline")
+	f.StringVar(&o.Compare, "compare", "", "`file` with the output of llama-bench or llama-sweep-bench, to be shown beside")
+	f.StringVar(&o.Resume, "resume", "", "`file` with rows of an earlier run (-o json or jsonl), which are not measured again")
+	f.StringVar(&o.Save, "save", "", "`folder` to write the results to in all forms, with the plots as SVG and PNG")
 	f.StringVarP(&o.Output, "output", "o", "md", "`form` of the results: "+strings.Join(bench.Formats(), ", "))
 	return cmd
 }
 
-// check finds flags that contradict each other or would do nothing.
+// check finds flags that contradict each other or would do nothing, and makes
+// the sweeps.
 func (o *benchOptions) check(f *pflag.FlagSet) error {
 	if !slices.Contains(bench.Formats(), o.Output) {
 		return usagef("--output %q: expected one of %s", o.Output, strings.Join(bench.Formats(), ", "))
@@ -87,10 +130,26 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 	if f.Changed("spec") {
 		return usagef("--spec has no effect here; name the modes with --modes")
 	}
+	if err := o.sweeps(f); err != nil {
+		return err
+	}
+	for _, o.Model.Threads = range o.Threads {
+		for _, o.Model.KVType = range o.KVTypes {
+			if err := o.Model.Options.Validate(); err != nil {
+				return err
+			}
+		}
+	}
 	if o.Roofline {
-		idle := append([]string{"draft", "file", "modes", "temps", "predict", "seed", "batch-size"}, specFlags[engine.SpecAuto]...)
+		idle := append([]string{"preset", "draft", "file", "workload", "item", "modes", "temps", "predict", "seed", "batch-size", "compare", "resume", "save"}, specFlags[engine.SpecAuto]...)
 		if given := changed(f, idle...); given != "" {
 			return usagef("no effect with --roofline: %s", given)
+		}
+		if len(o.Threads) > 1 || len(o.KVTypes) > 1 {
+			return usagef("--roofline takes one of --threads and of --kv-type")
+		}
+		if !slices.Contains(bench.RooflineFormats(), o.Output) {
+			return usagef("--output %s: expected one of %s with --roofline", o.Output, strings.Join(bench.RooflineFormats(), ", "))
 		}
 		r := o.roofline()
 		return r.Validate()
@@ -98,20 +157,69 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 	if f.Changed("rows") {
 		return usagef("--rows needs --roofline")
 	}
+	if o.File == "" && o.Workload == "code" {
+		return usagef("--workload code needs a folder or a file of source code; name it with --file (-f)")
+	}
+	if o.Workload != "" && !slices.Contains(bench.Kinds(), o.Workload) {
+		return usagef("--workload %q: expected one of %s", o.Workload, strings.Join(bench.Kinds(), ", "))
+	}
+	if o.File == "" && o.Workload != "" {
+		return usagef("--workload %s needs a text; name one with --file (-f)", o.Workload)
+	}
 	if err := o.Bench.Validate(); err != nil {
 		return err
 	}
+	modes := o.Bench.Modes()
 	idle := slices.DeleteFunc(slices.Clone(specFlags[engine.SpecAuto]), func(name string) bool {
 		if name == "draft" && o.Draft == "none" {
 			return true
 		}
-		return slices.ContainsFunc(o.Bench.Modes, func(mode string) bool { return slices.Contains(specFlags[mode], name) })
+		return slices.ContainsFunc(modes, func(mode string) bool { return slices.Contains(specFlags[mode], name) })
 	})
 	if given := changed(f, idle...); given != "" {
-		return usagef("no effect with --modes %s: %s", strings.Join(o.Bench.Modes, ","), given)
+		return usagef("no effect with --modes %s: %s", strings.Join(modes, ","), given)
 	}
 	if o.draftOptions().draftPath() == "" {
 		return o.withoutDraft(f.Changed("modes"))
+	}
+	return nil
+}
+
+// sweeps makes the options of the preset, changed where flags were given.
+func (o *benchOptions) sweeps(f *pflag.FlagSet) error {
+	o.DepthsGiven = f.Changed("depths")
+	preset := o.Preset
+	if preset == "" {
+		preset = bench.Presets()[0]
+	}
+	p, err := bench.Preset(preset)
+	if err != nil {
+		return err
+	}
+	if !o.DepthsGiven {
+		o.Bench.Depths = p.Depths
+	}
+	if !f.Changed("predict") {
+		o.Bench.Predict = p.Predict
+	}
+	if !f.Changed("reps") {
+		o.Bench.Reps = p.Reps
+	}
+	o.Bench.Sweeps = p.Sweeps
+	for i := range o.Bench.Sweeps {
+		s := &o.Bench.Sweeps[i]
+		if f.Changed("modes") {
+			s.Modes = o.Modes
+		}
+		if f.Changed("temps") {
+			s.Temps = o.Temps
+		}
+		for _, name := range bench.AxisNames() {
+			if f.Changed(name) {
+				s.Axes = slices.DeleteFunc(s.Axes, func(a bench.Axis) bool { return a.Name == name })
+				s.Axes = append(s.Axes, bench.Axis{Name: name, Values: *o.Axes[name]})
+			}
+		}
 	}
 	return nil
 }
@@ -120,11 +228,15 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 // were asked for.
 func (o *benchOptions) withoutDraft(asked bool) error {
 	needs := func(mode string) bool { return mode == engine.SpecDraft || mode == engine.SpecTriForce }
-	if asked && slices.ContainsFunc(o.Bench.Modes, needs) {
+	if asked && slices.ContainsFunc(o.Bench.Modes(), needs) {
 		return usagef("--modes draft and triforce need a draft model; name one with --draft (-d), or use some of %s",
 			strings.Join(slices.DeleteFunc(engine.SpecModes(), needs), ", "))
 	}
-	o.Bench.Modes = slices.DeleteFunc(slices.Clone(o.Bench.Modes), needs)
+	for i := range o.Bench.Sweeps {
+		s := &o.Bench.Sweeps[i]
+		s.Modes = slices.DeleteFunc(slices.Clone(s.Modes), needs)
+	}
+	o.Bench.Sweeps = slices.DeleteFunc(o.Bench.Sweeps, func(s bench.Sweep) bool { return len(s.Modes) == 0 })
 	return nil
 }
 
@@ -132,7 +244,7 @@ func (o *benchOptions) withoutDraft(asked bool) error {
 func (o *benchOptions) draftOptions() *generateOptions {
 	g := &generateOptions{Sys: o.Sys, Model: o.Model, Draft: o.Draft}
 	g.Gen.Spec.Mode = engine.SpecPlain
-	for _, mode := range o.Bench.Modes {
+	for _, mode := range o.Bench.Modes() {
 		if slices.Contains(specFlags[mode], "draft") {
 			g.Gen.Spec.Mode = engine.SpecAuto
 		}
@@ -153,22 +265,73 @@ func runBench(ctx context.Context, o *benchOptions) error {
 	if err := o.fit(file); err != nil {
 		return err
 	}
-	var text []int32
-	if o.File != "" && !o.Roofline {
-		if text, err = o.text(file); err != nil {
+	if o.Roofline {
+		return o.runRoofline(ctx, file)
+	}
+	// What is wrong with other files is known before anything takes time.
+	var peers []bench.Row
+	if o.Compare != "" {
+		if peers, err = readFile(o.Compare, bench.ReadPeer); err != nil {
 			return err
 		}
 	}
+	if o.Resume != "" {
+		if o.Bench.Done, err = readFile(o.Resume, bench.ReadRows); err != nil {
+			return err
+		}
+	}
+	if o.Save != "" {
+		if err := os.MkdirAll(o.Save, 0o755); err != nil {
+			return fmt.Errorf("--save: %w", err)
+		}
+	}
+	var work *bench.Workload
+	if o.File != "" {
+		if work, err = o.workload(file); err != nil {
+			return err
+		}
+	}
+	rows := slices.Clone(o.Bench.Done)
+	err = o.measure(ctx, file, work, func(r bench.Row) {
+		if i := slices.IndexFunc(rows, func(have bench.Row) bool { return have.Setting == r.Setting }); i >= 0 {
+			rows[i] = r
+		} else {
+			rows = append(rows, r)
+		}
+	})
+	rows = bench.Beside(rows, peers)
+	return errors.Join(bench.Write(o.Sys.Out, o.Output, rows), o.save(rows), err)
+}
+
+func readFile(path string, read func(name string, data []byte) ([]bench.Row, error)) ([]bench.Row, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("rows: %w", err)
+	}
+	return read(path, data)
+}
+
+// measure runs the sweeps with each number of threads and form of cache.
+func (o *benchOptions) measure(ctx context.Context, file *engine.File, work *bench.Workload, emit func(bench.Row)) error {
+	all, n := len(o.Threads)*len(o.KVTypes), 0
+	for _, o.Model.Threads = range o.Threads {
+		for _, o.Model.KVType = range o.KVTypes {
+			if err := o.measureOne(ctx, file, &work, all, n, emit); err != nil {
+				return err
+			}
+			n++
+		}
+	}
+	return nil
+}
+
+// measureOne runs the sweeps with one engine, the n-th of all.
+func (o *benchOptions) measureOne(ctx context.Context, file *engine.File, work **bench.Workload, all, n int, emit func(bench.Row)) error {
 	e, err := o.Model.load(ctx, o.Sys, file)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	stages := &stages{sys: o.Sys}
-	defer stages.done()
-	if o.Roofline {
-		return o.runRoofline(ctx, e, stages)
-	}
 	draft, err := o.draftOptions().loadDraft(ctx, e)
 	if err != nil {
 		return err
@@ -176,34 +339,82 @@ func runBench(ctx context.Context, o *benchOptions) error {
 	if draft != nil {
 		defer draft.Close()
 	}
-	head := bench.NewHead(e)
-	head.Text, head.Command = o.File+", from its beginning", o.Command
-	head.Accept, head.Seed = o.Bench.Spec.Accept, o.Bench.Sample.Seed
-	if text == nil {
-		head.Text = "a story that the model wrote itself, at temperature 0.8"
-		text, err = bench.Story(ctx, e, slices.Max(o.Bench.Depths)+1, func(done, total int) { stages.move("writing a story", done, total) })
+	if *work == nil {
+		bar := o.Sys.progress("writing a story to read")
+		*work, err = bench.Story(ctx, e, slices.Max(o.Bench.Depths)+1, bar.tokens)
+		bar.done()
 		if err != nil {
 			return err
 		}
 	}
-	head.Bandwidth = e.ReadBandwidth()
-	o.Bench.Progress = stages.move
-	var rows []bench.Row
-	err = bench.Run(ctx, e, text, head.Bandwidth, o.Bench, func(r bench.Row) { rows = append(rows, r) })
-	stages.done()
-	return errors.Join(bench.Write(o.Sys.Out, o.Output, &head, rows), err)
+	where := bench.NewWhere(e)
+	where.Command, where.Seed = o.Command, o.Bench.Sample.Seed
+	bar := o.Sys.progress("")
+	defer bar.done()
+	opt := o.Bench
+	opt.Progress = func(stage string, done, total int64) { bar.work(stage, int64(n)*total+done, int64(all)*total) }
+	return bench.Run(ctx, e, *work, where, opt, emit)
 }
 
-func (o *benchOptions) runRoofline(ctx context.Context, e *engine.Engine, stages *stages) error {
-	head := bench.NewHead(e)
-	head.Command = o.Command
+// save writes the results in all forms to the folder that was named.
+func (o *benchOptions) save(rows []bench.Row) error {
+	if o.Save == "" || len(rows) == 0 {
+		return nil
+	}
+	write := func(name string, data []byte) error {
+		return renameio.WriteFile(filepath.Join(o.Save, name), data, 0o644)
+	}
+	figures := bench.Figures(rows)
+	for _, format := range bench.Formats() {
+		var b strings.Builder
+		if err := bench.Write(&b, format, rows); err != nil {
+			return err
+		}
+		text := b.String()
+		name := "results." + format
+		switch format {
+		case "benchstat":
+			name = "results.benchstat.txt"
+		case "md":
+			for _, f := range figures {
+				text += fmt.Sprintf("\n![%s](%s.svg)\n", f.Caption, f.Name)
+			}
+		}
+		if err := write(name, []byte(text)); err != nil {
+			return fmt.Errorf("--save: %w", err)
+		}
+	}
+	for _, f := range figures {
+		for _, format := range []string{"svg", "png"} {
+			data, err := f.Render(format)
+			if err == nil {
+				err = write(f.Name+"."+format, data)
+			}
+			if err != nil {
+				return fmt.Errorf("--save: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (o *benchOptions) runRoofline(ctx context.Context, file *engine.File) error {
+	e, err := o.Model.load(ctx, o.Sys, file)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	where := bench.NewWhere(e)
+	where.Command = o.Command
 	machine := e.Roofline()
 	opt := o.roofline()
-	opt.Progress = stages.move
+	bar := o.Sys.progress("")
+	defer bar.done()
+	opt.Progress = func(stage string, done, total int) { bar.work(stage, int64(done), int64(total)) }
 	var passes []bench.Pass
-	err := bench.Roofline(ctx, e, machine, *opt, func(p bench.Pass) { passes = append(passes, p) })
-	stages.done()
-	return errors.Join(bench.WriteRoofline(o.Sys.Out, o.Output, &head, machine, passes), err)
+	err = bench.Roofline(ctx, e, machine, *opt, func(p bench.Pass) { passes = append(passes, p) })
+	bar.done()
+	return errors.Join(bench.WriteRoofline(o.Sys.Out, o.Output, &where, machine, passes), err)
 }
 
 // fit sets the context to what is needed, which the model must be made for. A
@@ -219,7 +430,11 @@ func (o *benchOptions) fit(file *engine.File) error {
 	}
 	room := limit - (o.need() - slices.Max(o.Bench.Depths))
 	if !o.DepthsGiven {
-		o.Bench.Depths = slices.DeleteFunc(slices.Clone(o.Bench.Depths), func(d int) bool { return d > limit })
+		if reached := slices.DeleteFunc(slices.Clone(o.Bench.Depths), func(d int) bool { return d > limit }); len(reached) > 0 {
+			o.Bench.Depths = reached
+		} else {
+			o.Bench.Depths = []int{max(room, 0)}
+		}
 	}
 	last := len(o.Bench.Depths) - 1
 	deepest := o.Bench.Depths[last]
@@ -228,7 +443,9 @@ func (o *benchOptions) fit(file *engine.File) error {
 			"stretch it with --rope-scaling and --rope-scale, or raise --ctx-size if it was given", deepest, o.need(), limit)
 	}
 	if deepest > room {
-		o.Sys.warn("the context of %d has room for a depth of %d, not %d", limit, room, deepest)
+		if o.DepthsGiven {
+			o.Sys.warn("the context of %d has room for a depth of %d, not %d", limit, room, deepest)
+		}
 		o.Bench.Depths = append(slices.Clone(o.Bench.Depths[:last]), room)
 	}
 	o.Model.Context = o.need()
@@ -243,118 +460,85 @@ func (o *benchOptions) need() int {
 	return o.Bench.Need()
 }
 
-// text is the tokens of the file, as many as are needed. Depths that it does
-// not reach are left out.
-func (o *benchOptions) text(file *engine.File) ([]int32, error) {
-	text, err := readText(o.Sys, o.File)
+// maxItems is how many items of a data set are looked at for a long one.
+const maxItems = 1 << 10
+
+// texts reads what was named, and says which kind of workload suits it.
+func (o *benchOptions) texts() ([]bench.Text, string, error) {
+	if o.File == "-" {
+		text, err := readText(o.Sys, o.File)
+		return []bench.Text{{Name: "standard input", Body: text}}, "book", err
+	}
+	info, err := os.Stat(o.File)
+	if err != nil {
+		return nil, "", fmt.Errorf("text: %w", err)
+	}
+	if info.IsDir() {
+		text, err := bench.Folder(os.DirFS(o.File), o.File, o.Workload)
+		return []bench.Text{text}, "book", err
+	}
+	data, err := os.ReadFile(o.File)
+	if err != nil {
+		return nil, "", fmt.Errorf("text: %w", err)
+	}
+	if ending := filepath.Ext(o.File); ending != ".jsonl" && ending != ".json" {
+		return []bench.Text{{Name: o.File, Body: string(data)}}, "book", nil
+	}
+	texts, err := bench.Dataset(o.File, data, maxItems)
+	if err != nil {
+		return nil, "", err
+	}
+	kind := "book"
+	if texts[0].Task != "" {
+		kind = "question"
+	}
+	if o.Item >= len(texts) {
+		return nil, "", usagef("--item %d: %s has %d items", o.Item, o.File, len(texts))
+	}
+	if o.Item >= 0 {
+		texts = texts[o.Item : o.Item+1]
+	}
+	return texts, kind, nil
+}
+
+// workload is made of the first text that is long enough, or else of the
+// longest one: then the depths that it does not reach are left out.
+func (o *benchOptions) workload(file *engine.File) (*bench.Workload, error) {
+	texts, kind, err := o.texts()
 	if err != nil {
 		return nil, err
 	}
-	ids := file.Encode(text)
-	if len(ids) == 0 {
-		return nil, usagef("--file %s: the text has no tokens", o.File)
+	if o.Workload != "" {
+		kind = o.Workload
 	}
-	reached := slices.DeleteFunc(slices.Clone(o.Bench.Depths), func(d int) bool { return d >= len(ids) })
-	if len(reached) == 0 {
-		return nil, usagef("--file %s: the text has %s tokens, too few for --depths %d", o.File, grouped(len(ids)), slices.Min(o.Bench.Depths))
+	reached := func(w *bench.Workload) []int {
+		return slices.DeleteFunc(slices.Clone(o.Bench.Depths), func(d int) bool {
+			_, err := w.Prompt(d)
+			return err != nil
+		})
 	}
-	if len(reached) < len(o.Bench.Depths) {
-		o.Sys.warn("%s has %s tokens: depths beyond are left out", o.File, grouped(len(ids)))
-		o.Bench.Depths = reached
-	}
-	return ids[:min(len(ids), slices.Max(reached)+1)], nil
-}
-
-// stages shows one bar after another.
-type stages struct {
-	sys *System
-	bar *progress
-}
-
-func (s *stages) move(stage string, done, total int) {
-	if s.bar == nil || s.bar.label != stage {
-		s.done()
-		s.bar = s.sys.progress(stage)
-	}
-	s.bar.tokens(done, total)
-}
-
-func (s *stages) done() {
-	if s.bar != nil {
-		s.bar.done()
-		s.bar = nil
-	}
-}
-
-// counts binds a list of numbers that may be written with a k for 1024.
-func counts(list *[]int) pflag.Value { return (*countsValue)(list) }
-
-type countsValue []int
-
-func (v *countsValue) Type() string { return "counts" }
-
-func (v *countsValue) String() string {
-	var s []string
-	for _, n := range *v {
-		if n > 0 && n%1024 == 0 {
-			s = append(s, strconv.Itoa(n/1024)+"k")
-		} else {
-			s = append(s, strconv.Itoa(n))
-		}
-	}
-	return strings.Join(s, ",")
-}
-
-func (v *countsValue) Set(text string) error {
-	var list []int
-	for part := range strings.SplitSeq(text, ",") {
-		digits, unit := strings.TrimSuffix(strings.ToLower(strings.TrimSpace(part)), "k"), 1
-		if digits != strings.ToLower(strings.TrimSpace(part)) {
-			unit = 1024
-		}
-		n, err := strconv.ParseUint(digits, 10, 28)
+	var best *bench.Workload
+	var depths []int
+	for _, text := range texts {
+		w, err := bench.NewWorkload(kind, text, file)
 		if err != nil {
-			return fmt.Errorf("%q: expected numbers of tokens such as 0,2k,8192", part)
+			return nil, err
 		}
-		list = append(list, int(n)*unit)
-	}
-	*v = list
-	return nil
-}
-
-// again is the command line with the flags that were given.
-func again(sys *System, cmd *cobra.Command) string {
-	words := []string{cmd.CommandPath()}
-	if tier := sys.Getenv("TRIFORCE_TIER"); tier != "" {
-		words = slices.Insert(words, 0, "TRIFORCE_TIER="+quoted(tier))
-	}
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		value := f.Value.String()
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			items := list.GetSlice()
-			for i, item := range items { // of numbers, as short as they are
-				if x, err := strconv.ParseFloat(item, 64); err == nil {
-					items[i] = strconv.FormatFloat(x, 'f', -1, 64)
-				}
-			}
-			value = strings.Join(items, ",")
+		if d := reached(w); best == nil || len(d) > len(depths) {
+			best, depths = w, d
 		}
-		if f.NoOptDefVal != "" && value == f.NoOptDefVal {
-			words = append(words, "--"+f.Name)
-			return
+		if len(depths) == len(o.Bench.Depths) {
+			break
 		}
-		words = append(words, "--"+f.Name+"="+quoted(value))
-	})
-	return strings.Join(words, " ")
-}
-
-// quoted is a word that a shell takes as it is.
-func quoted(word string) string {
-	plain := func(r rune) bool {
-		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_./,:=+", r)
 	}
-	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
-		return word
+	if len(depths) == 0 {
+		_, err := best.Prompt(slices.Min(o.Bench.Depths))
+		return nil, usagef("--file %s: too few tokens for --depths %d: %w", o.File, slices.Min(o.Bench.Depths), err)
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	if len(depths) < len(o.Bench.Depths) {
+		_, err := best.Prompt(slices.Max(o.Bench.Depths))
+		o.Sys.warn("depths beyond %d are left out: %v", slices.Max(depths), err)
+		o.Bench.Depths = depths
+	}
+	return best, nil
 }

@@ -20,6 +20,30 @@ func (s *System) progress(label string) *progress { return &progress{sys: s, lab
 func (p *progress) bytes(done, total int64) { p.move(done, total, true) }
 func (p *progress) tokens(done, total int)  { p.move(int64(done), int64(total), false) }
 
+// work moves the bar of a task with several stages by shares of a total, with
+// the time left.
+func (p *progress) work(stage string, done, total int64) {
+	if !p.sys.ErrTerminal {
+		return
+	}
+	if p.bar == nil {
+		p.bar = progressbar.NewOptions64(max(total, 1),
+			progressbar.OptionSetWriter(p.sys.Err),
+			progressbar.OptionSetWidth(24),
+			progressbar.OptionSetPredictTime(true),
+			progressbar.OptionThrottle(50*time.Millisecond),
+			progressbar.OptionClearOnFinish(),
+		)
+	}
+	if stage != p.label {
+		p.label = stage
+		p.bar.Describe(stage)
+	}
+	if done < total { // the last step ends the bar, which a resumed one may not be at
+		_ = p.bar.Set64(done)
+	}
+}
+
 func (p *progress) move(done, total int64, bytes bool) {
 	if !p.sys.ErrTerminal {
 		return

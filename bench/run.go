@@ -1,0 +1,331 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"triforce/engine"
+)
+
+// Where says what is common to all rows of an engine.
+type Where struct {
+	Setting
+	Size      int64   // bytes of the weights
+	Bandwidth float64 // bytes a second
+	Command   string  // that does it again
+}
+
+// NewWhere fills in what the engine knows, and measures the bandwidth.
+func NewWhere(e *engine.Engine) Where {
+	o := e.Options()
+	w := Where{Setting: Setting{CPU: cpuName(), Tier: e.Tier(), Threads: o.Threads, Batch: o.Batch, TypeK: o.KVType, TypeV: o.KVType,
+		Model: e.File().Name()}, Size: e.WeightBytes(), Bandwidth: e.ReadBandwidth()}
+	if d := e.Draft(); d != nil {
+		w.Draft = d.File().Name()
+	}
+	return w
+}
+
+// Run measures, calling emit with every row as it is finished: for each depth
+// the reading, then the modes by temperature. If it fails or ctx ends, rows of
+// which some samples are there are emitted too.
+func Run(ctx context.Context, e *engine.Engine, w *Workload, where Where, o Options, emit func(Row)) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	r := &runner{ctx: ctx, e: e, s: e.NewSession(), o: &o, where: where, have: map[Setting]*Row{}}
+	defer r.s.Close()
+	r.where.Sent = w.Sends
+	for _, row := range o.Done {
+		r.have[row.Setting] = &row
+	}
+	for i, depth := range o.Depths {
+		r.plan(depth, i == len(o.Depths)-1)
+	}
+	for i, depth := range o.Depths {
+		prompt, err := w.Prompt(depth)
+		if err == nil && len(prompt) != depth+1 {
+			err = fmt.Errorf("bench: the %s of %d tokens has %d", w.Name, depth+1, len(prompt))
+		}
+		if err == nil {
+			err = r.depth(prompt, i == len(o.Depths)-1, emit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runner is a benchmark under way. Its session's cache holds the last prompt,
+// and what a run wrote after it.
+type runner struct {
+	ctx         context.Context
+	e           *engine.Engine
+	s           *engine.Session
+	o           *Options
+	where       Where
+	have        map[Setting]*Row // from before, and as they come
+	read        int              // tokens of prompts read so far, as planned
+	prompt      []int32          // read last
+	began       bool             // something was read
+	done, total int64            // of the work
+}
+
+// row is the one of a setting, from before or new.
+func (r *runner) row(s Setting) *Row {
+	w := r.where.Setting
+	w.Test, w.Prompt, w.Gen, w.Depth, w.Mode, w.Temp = s.Test, s.Prompt, s.Gen, s.Depth, s.Mode, s.Temp
+	w.Accept, w.Outer, w.Inner, w.Budget, w.Chunk, w.Sinks = s.Accept, s.Outer, s.Inner, s.Budget, s.Chunk, s.Sinks
+	w.Window, w.Ranking, w.StandIn, w.Tree = s.Window, s.Ranking, s.StandIn, s.Tree
+	w.Test = w.name()
+	row := r.have[w]
+	if row == nil {
+		row = &Row{Setting: w, Size: r.where.Size, Bandwidth: r.where.Bandwidth, Command: r.where.Command}
+		r.have[w] = row
+	}
+	return row
+}
+
+// caseRow is the row of a case at a depth.
+func (r *runner) caseRow(c *aCase, depth int) *Row {
+	s := c.setting()
+	s.Depth, s.Gen = depth, r.o.Predict
+	return r.row(s)
+}
+
+// Costs of the work, for the progress: they need not be right, only in
+// proportion.
+const readShare = 0.1 // of the time of a token's reading in that of generating it
+
+// cost is that of generating n tokens plainly at a depth.
+func (r *runner) cost(depth, n int) int64 {
+	w := r.e.Work(depth, 1)
+	return int64(n) * (w.Weights + w.KV) / 1e3
+}
+
+func (r *runner) readCost(from, to int) int64 {
+	return int64(readShare * float64(r.cost((from+to)/2, to-from)))
+}
+
+// missing lists the cases at a depth whose rows lack samples.
+func (r *runner) missing(depth int, deepest bool) []aCase {
+	return slices.DeleteFunc(r.o.cases(deepest), func(c aCase) bool { return len(r.caseRow(&c, depth).NS) >= r.o.Reps })
+}
+
+// plan adds the work at a depth to the total.
+func (r *runner) plan(depth int, deepest bool) {
+	cases := r.missing(depth, deepest)
+	if len(cases) == 0 {
+		return
+	}
+	r.total += r.readCost(r.read, depth)
+	r.read = depth
+	for _, c := range cases {
+		r.total += int64(r.o.Reps-len(r.caseRow(&c, depth).NS)) * r.cost(depth, r.o.Predict)
+	}
+}
+
+func (r *runner) progress(stage string, more int64) {
+	r.done += more
+	if r.o.Progress != nil {
+		r.o.Progress(stage, min(r.done, r.total), r.total)
+	}
+}
+
+// depth measures at one depth what is missing.
+func (r *runner) depth(prompt []int32, deepest bool, emit func(Row)) error {
+	depth := len(prompt) - 1
+	cases := r.missing(depth, deepest)
+	if len(cases) == 0 {
+		r.emit(depth, deepest, emit)
+		return nil
+	}
+	if err := r.prefill(prompt, emit); err != nil {
+		return err
+	}
+	err := r.warm(prompt, cases)
+	if err == nil {
+		err = r.rounds(prompt, cases)
+	}
+	r.emit(depth, deepest, emit)
+	return err
+}
+
+// emit hands on the rows of a depth that have samples.
+func (r *runner) emit(depth int, deepest bool, emit func(Row)) {
+	for _, c := range r.o.cases(deepest) {
+		if row := r.caseRow(&c, depth); len(row.NS) > 0 {
+			row.finish()
+			emit(*row)
+		}
+	}
+}
+
+// warm runs each mode once for a few tokens: the first time, memory is new.
+func (r *runner) warm(prompt []int32, cases []aCase) error {
+	warmed := map[string]bool{}
+	for _, c := range cases {
+		if warmed[c.spec.Mode] {
+			continue
+		}
+		warmed[c.spec.Mode] = true
+		if err := r.rewind(prompt[:max(1, len(prompt)-reread)]); err != nil {
+			return err
+		}
+		g := r.o.generation(c)
+		g.Predict = warmUp
+		if _, err := r.s.Generate(r.ctx, prompt, g, ignore); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rounds takes a sample of each case in turn until none is missing. Every case
+// but plain decoding is paired with a plain run that is at most one run old.
+func (r *runner) rounds(prompt []int32, cases []aCase) error {
+	depth := len(prompt) - 1
+	for rep := range r.o.Reps {
+		pair, age := pairing{}, 0
+		for _, c := range cases {
+			row := r.caseRow(&c, depth)
+			if len(row.NS) > rep {
+				continue
+			}
+			stage := fmt.Sprintf("%s %s %d/%d", row.Test, c.spec.Mode, rep+1, r.o.Reps)
+			r.progress(stage, 0)
+			if plain := c.spec.Mode == engine.SpecPlain; !plain && (pair.ids == nil || pair.temp != c.temp || age > 1) {
+				p := c
+				p.spec = heeded(engine.Spec{Mode: engine.SpecPlain})
+				ns, ids, err := r.once(prompt, p)
+				if err != nil {
+					return err
+				}
+				pair, age = pairing{c.temp, ns, ids}, 0
+			}
+			ns, ids, err := r.once(prompt, c)
+			if err != nil {
+				return err
+			}
+			if c.spec.Mode == engine.SpecPlain {
+				pair, age = pairing{c.temp, ns, ids}, -1
+			} else {
+				row.PlainNS = append(row.PlainNS, pair.ns)
+				if at := differ(pair.ids, ids); at >= 0 && c.exact() {
+					return fmt.Errorf("%w: mode %s at depth %d, temperature %v: token %d", ErrDiffers, c.spec.Mode, depth, c.temp, at)
+				}
+			}
+			age++
+			row.NS = append(row.NS, ns)
+			row.count(r.s.Levels())
+			row.KVBytes, row.PeakBytes = r.s.CacheBytes(), engine.PeakBytes()
+			row.LimitTS = r.limit(depth)
+			r.progress(stage, r.cost(depth, r.o.Predict))
+		}
+	}
+	return nil
+}
+
+// pairing is a run of plain decoding that others are compared with.
+type pairing struct {
+	temp float64
+	ns   int64
+	ids  []int32
+}
+
+// ErrDiffers marks a run that did not generate what plain decoding does.
+var ErrDiffers = errors.New("bench: tokens differ from those of plain decoding")
+
+const (
+	warmUp = 8   // tokens generated in each mode before anything is timed
+	first  = 512 // tokens whose reading has a row of its own, as llama-bench has it
+)
+
+// prefill makes the cache hold the prompt but for its last token.
+func (r *runner) prefill(prompt []int32, emit func(Row)) error {
+	if len(r.prompt) > 0 { // forget what was generated after it
+		if err := r.rewind(r.prompt); err != nil {
+			return err
+		}
+	}
+	r.prompt = prompt
+	for _, n := range []int{first, len(prompt) - 1} {
+		if n > len(prompt)-1 || n == first && r.began {
+			continue
+		}
+		g := r.o.generation(aCase{spec: heeded(engine.Spec{Mode: engine.SpecPlain})})
+		g.Predict = 0
+		was := int64(0)
+		g.Progress = func(done, _ int) {
+			now := r.readCost(n-min(n, done), n)
+			r.progress(fmt.Sprintf("reading to %d", len(prompt)-1), now-was)
+			was = now
+		}
+		result, err := r.s.Generate(r.ctx, prompt[:n+1], g, ignore)
+		if err != nil {
+			return err
+		}
+		if result.Read == 0 {
+			continue
+		}
+		r.began = true
+		row := r.row(Setting{Mode: Prefill, Depth: result.Cached, Prompt: result.Read})
+		row.NS, row.KVBytes, row.PeakBytes = Samples{result.PromptTime.Nanoseconds()}, r.s.CacheBytes(), engine.PeakBytes()
+		row.finish()
+		emit(*row)
+	}
+	return nil
+}
+
+func ignore(engine.Token) error { return nil }
+
+// reread is the tokens of the prompt that a mode reads again: levels take the
+// newest rows of the last pass over the prompt for a hint at what matters.
+const reread = 32
+
+// once generates in one mode and returns the nanoseconds that it took, reading
+// the prompt and preparing the levels left out, and the tokens.
+func (r *runner) once(prompt []int32, c aCase) (int64, []int32, error) {
+	if err := r.rewind(prompt[:max(1, len(prompt)-reread)]); err != nil {
+		return 0, nil, err
+	}
+	ids := make([]int32, 0, r.o.Predict)
+	result, err := r.s.Generate(r.ctx, prompt, r.o.generation(c), func(t engine.Token) error {
+		if t.ID >= 0 {
+			ids = append(ids, t.ID)
+		}
+		return nil
+	})
+	return result.PredictTime.Nanoseconds(), ids, err
+}
+
+// rewind makes the cache hold the prompt but for its last token.
+func (r *runner) rewind(prompt []int32) error {
+	g := r.o.generation(aCase{spec: heeded(engine.Spec{Mode: engine.SpecPlain})})
+	g.Predict = 0
+	_, err := r.s.Generate(r.ctx, prompt, g, ignore)
+	return err
+}
+
+// limit is the most tokens a second that plain decoding can give, on the
+// average of a run.
+func (r *runner) limit(depth int) float64 {
+	w := r.e.Work(depth+r.o.Predict/2, 1)
+	return r.where.Bandwidth / float64(w.Weights+w.KV)
+}
+
+// differ returns where two runs part, or -1.
+func differ(a, b []int32) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	if len(a) != len(b) {
+		return min(len(a), len(b))
+	}
+	return -1
+}
