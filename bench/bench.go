@@ -222,9 +222,14 @@ func (o *Options) cases(deepest bool) []aCase {
 		case a.temp != b.temp:
 			return 1
 		}
-		return slices.Index(engine.SpecModes(), a.spec.Mode) - slices.Index(engine.SpecModes(), b.spec.Mode)
+		return slices.Index(modeOrder(), a.spec.Mode) - slices.Index(modeOrder(), b.spec.Mode)
 	})
 	return all
+}
+
+// modeOrder is that of modes in tables and plots.
+func modeOrder() []string {
+	return []string{engine.SpecPlain, engine.SpecNGram, engine.SpecDraft, engine.SpecRetrieval, engine.SpecStream, engine.SpecTriForce, engine.SpecAuto}
 }
 
 // specs is the grid of a sweep's axes by its modes.

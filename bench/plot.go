@@ -16,8 +16,6 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
-
-	"triforce/engine"
 )
 
 // Figure is one plot over the rows.
@@ -239,9 +237,8 @@ func palette() []color.RGBA {
 
 // modeColor is the same for a mode in every plot.
 func modeColor(mode string) color.Color {
-	modes := []string{engine.SpecPlain, engine.SpecNGram, engine.SpecDraft, engine.SpecRetrieval, engine.SpecStream, engine.SpecTriForce, engine.SpecAuto}
 	p := palette()
-	if i := slices.Index(modes, mode); i >= 0 {
+	if i := slices.Index(modeOrder(), mode); i >= 0 {
 		return p[i]
 	}
 	return p[len(p)-1]

@@ -57,12 +57,12 @@ func headLines(rows []Row) []string {
 	return append(lines, "command: "+r.Command)
 }
 
-// column is one of the table for people. It is shown if it must be, or if its
-// cells are not all the same; cells that are empty do not count.
+// column is one of the table for people. It is shown if at least so many of its
+// cells differ; those that are empty do not count.
 type column struct {
-	head   string
-	always bool
-	cell   func(r *Row) string
+	head  string
+	least int
+	cell  func(r *Row) string
 }
 
 func columns() []column {
@@ -84,24 +84,24 @@ func columns() []column {
 		}
 	}
 	return []column{
-		{"test", true, func(r *Row) string { return r.Test }},
-		{"mode", true, func(r *Row) string { return r.Mode }},
-		{"model", false, func(r *Row) string { return r.Model }},
-		{"text", false, func(r *Row) string { return r.Sent }},
-		{"cache", false, func(r *Row) string { return r.TypeK }},
-		{"threads", false, func(r *Row) string { return number(r.Threads) }},
-		{"temp", false, func(r *Row) string {
+		{"test", 0, func(r *Row) string { return r.Test }},
+		{"mode", 0, func(r *Row) string { return r.Mode }},
+		{"model", 2, func(r *Row) string { return r.Model }},
+		{"text", 2, func(r *Row) string { return r.Sent }},
+		{"cache", 2, func(r *Row) string { return r.TypeK }},
+		{"threads", 2, func(r *Row) string { return number(r.Threads) }},
+		{"temp", 2, func(r *Row) string {
 			if r.Mode == Prefill || r.Foreign() {
 				return ""
 			}
 			return fmt.Sprint(r.Temp)
 		}},
-		{"budget", false, func(r *Row) string { return number(r.Budget) }},
-		{"chunk", false, func(r *Row) string { return number(r.Chunk) }},
-		{"window", false, func(r *Row) string { return number(r.Window) }},
-		{"outer", false, func(r *Row) string { return number(r.Outer) }},
-		{"inner", false, func(r *Row) string { return number(r.Inner) }},
-		{"tokens/s (min–max)", true, func(r *Row) string {
+		{"budget", 2, func(r *Row) string { return number(r.Budget) }},
+		{"chunk", 2, func(r *Row) string { return number(r.Chunk) }},
+		{"window", 2, func(r *Row) string { return number(r.Window) }},
+		{"outer", 2, func(r *Row) string { return number(r.Outer) }},
+		{"inner", 2, func(r *Row) string { return number(r.Inner) }},
+		{"tokens/s (min–max)", 0, func(r *Row) string {
 			switch {
 			case r.MedianTS == 0:
 				return ""
@@ -112,13 +112,13 @@ func columns() []column {
 			}
 			return figures(r.MedianTS)
 		}},
-		{"predicted", false, func(r *Row) string {
+		{"predicted", 1, func(r *Row) string {
 			if r.PredictedTS == 0 {
 				return ""
 			}
 			return figures(r.PredictedTS)
 		}},
-		{"× plain (min–max)", true, func(r *Row) string {
+		{"× plain (min–max)", 0, func(r *Row) string {
 			switch {
 			case r.Ratio == 0:
 				return ""
@@ -127,15 +127,15 @@ func columns() []column {
 			}
 			return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Ratio, r.RatioMin, r.RatioMax)
 		}},
-		{"accepted", false, levels(func(l *Level) string { return fmt.Sprintf("%.0f%%", 100*l.OfJudged()) })},
-		{"a round", false, levels(func(l *Level) string { return fmt.Sprintf("%.1f", l.MeanLength) })},
-		{"of limit", false, func(r *Row) string {
+		{"accepted", 1, levels(func(l *Level) string { return fmt.Sprintf("%.0f%%", 100*l.OfJudged()) })},
+		{"a round", 1, levels(func(l *Level) string { return fmt.Sprintf("%.1f", l.MeanLength) })},
+		{"of limit", 1, func(r *Row) string {
 			if r.OfLimit == 0 {
 				return ""
 			}
 			return fmt.Sprintf("%.0f%%", 100*r.OfLimit)
 		}},
-		{"keys, values", false, func(r *Row) string {
+		{"keys, values", 1, func(r *Row) string {
 			if r.KVBytes == 0 {
 				return ""
 			}
@@ -174,7 +174,7 @@ func rowsTable(all []Row) *table {
 				seen = append(seen, cells[i])
 			}
 		}
-		if !c.always && len(seen) < 2 {
+		if len(seen) < c.least {
 			continue
 		}
 		t.head = append(t.head, c.head)

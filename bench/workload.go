@@ -109,11 +109,15 @@ const (
 // text better than others', so speculation looks a little better on it.
 func Story(ctx context.Context, e *engine.Engine, n int, progress func(done, total int)) (*Workload, error) {
 	opening := e.File().Encode(demo.Opening)
+	opening = opening[:min(len(opening), n, e.Options().Context)]
 	text := make([]int32, 0, n)
 	s := e.NewSession()
 	defer s.Close()
 	for seed := uint64(0); len(text) < n; seed++ {
 		text = append(text, opening...)
+		if len(text) >= n {
+			break
+		}
 		g := engine.GenDefaults()
 		g.Predict = min(taleTokens, max(0, n-len(text)), e.Options().Context-len(opening))
 		g.IgnoreEOS, g.Sample.Temp, g.Sample.Seed = true, taleTemp, seed

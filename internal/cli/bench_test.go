@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,23 +21,37 @@ func TestBenchFlags(t *testing.T) {
 	}{
 		{args: "", want: func(o *benchOptions) {}},
 		{args: "--depths 0,2k,5000 --modes plain,auto --temps 0.5 -n 7 -r 2 -o csv -f a.txt --seed 3", want: func(o *benchOptions) {
-			o.Bench.Depths, o.Bench.Modes, o.Bench.Temps = []int{0, 2048, 5000}, []string{"plain", "auto"}, []float64{0.5}
+			o.Bench.Depths, o.Modes, o.Temps, o.DepthsGiven = []int{0, 2048, 5000}, []string{"plain", "auto"}, []float64{0.5}, true
+			o.Bench.Sweeps = []bench.Sweep{{Modes: o.Modes, Temps: o.Temps}}
 			o.Bench.Predict, o.Bench.Reps, o.Output, o.File, o.Bench.Sample.Seed = 7, 2, "csv", "a.txt", 3
 			o.Command = "triforce bench --depths=0,2k,5000 --modes=plain,auto --temps=0.5 --predict=7 --reps=2 --output=csv --file=a.txt --seed=3"
 		}},
-		{args: "--modes triforce --budget 256 --chunk 32 --retrieval mean --tree --kv-type f16 -t 3 -c 99", want: func(o *benchOptions) {
-			o.Bench.Modes = []string{"triforce"}
-			s := &o.Bench.Spec
-			s.Budget, s.Chunk, s.Retrieval, s.Tree = 256, 32, "mean", true
-			o.Model.KVType, o.Model.Threads, o.Model.Context = "f16", 3, 99
-			o.Command = "triforce bench --modes=triforce --budget=256 --chunk=32 --retrieval=mean --tree --kv-type=f16 --threads=3 --ctx-size=99"
+		{args: "--modes triforce --budget 256,1k --chunk 32 --retrieval mean --tree --kv-type f16,f32 -t 3 -c 99", want: func(o *benchOptions) {
+			o.Modes = []string{"triforce"}
+			o.Bench.Sweeps = []bench.Sweep{{Modes: o.Modes, Temps: []float64{0}, Axes: []bench.Axis{{Name: "budget", Values: []int{256, 1024}}, {Name: "chunk", Values: []int{32}}}}}
+			*o.Axes["budget"], *o.Axes["chunk"] = []int{256, 1024}, []int{32}
+			o.Bench.Spec.Retrieval, o.Bench.Spec.Tree = "mean", true
+			o.KVTypes, o.Threads, o.Model.Context = []string{"f16", "f32"}, []int{3}, 99
+			o.Model.KVType, o.Model.Threads = "f32", 3
+			o.Command = "triforce bench --modes=triforce --budget=256,1k --chunk=32 --retrieval=mean --tree --kv-type=f16,f32 --threads=3 --ctx-size=99"
 		}},
-		{args: "-m it's.gguf", want: func(o *benchOptions) {
-			o.Model.Path, o.Command = "it's.gguf", `triforce bench --model='it'\''s.gguf'`
-			o.Bench.Modes = []string{"plain", "ngram", "stream", "retrieval", "auto"} // no draft is known
+		{args: "--preset paper --reps 1 --budget 512 --resume a.jsonl --compare b.md --save d", want: func(o *benchOptions) {
+			p, _ := bench.Preset("paper")
+			o.Preset, o.Bench.Predict, o.Bench.Reps, o.Bench.Sweeps = "paper", p.Predict, 1, p.Sweeps
+			for i := range o.Bench.Sweeps {
+				o.Bench.Sweeps[i].Axes = []bench.Axis{{Name: "budget", Values: []int{512}}}
+			}
+			*o.Axes["budget"] = []int{512}
+			o.Resume, o.Compare, o.Save = "a.jsonl", "b.md", "d"
+			o.Command = "triforce bench --preset=paper --reps=1 --budget=512 --resume=a.jsonl --compare=b.md --save=d"
+		}},
+		{args: "-m it's.gguf --item 2 -f a --workload needle", want: func(o *benchOptions) {
+			o.Model.Path, o.Command = "it's.gguf", `triforce bench --model='it'\''s.gguf' --item=2 --file=a --workload=needle`
+			o.Item, o.File, o.Workload = 2, "a", "needle"
+			o.Bench.Sweeps = []bench.Sweep{{Modes: []string{"plain", "ngram", "retrieval", "auto"}, Temps: []float64{0}}} // no draft is known
 		}},
 		{args: "--roofline --rows 1,8 --depths 1K -r 4", want: func(o *benchOptions) {
-			o.Roofline, o.Rows, o.Bench.Depths, o.Bench.Reps = true, []int{1, 8}, []int{1024}, 4
+			o.Roofline, o.Rows, o.Bench.Depths, o.Bench.Reps, o.DepthsGiven = true, []int{1, 8}, []int{1024}, 4, true
 			o.Command = "triforce bench --roofline --rows=1,8 --depths=1k --reps=4"
 		}},
 
@@ -47,7 +63,16 @@ func TestBenchFlags(t *testing.T) {
 		{args: "--temps -1", fails: "--temp -1"},
 		{args: "-n 0", fails: "--predict 0"},
 		{args: "-r 0", fails: "--reps 0"},
-		{args: "-o html", fails: "--output"},
+		{args: "-o pdf", fails: "--output"},
+		{args: "--roofline -o html", fails: "--output html"},
+		{args: "--roofline -t 1,2", fails: "--threads"},
+		{args: "-t 0", fails: "--threads 0"},
+		{args: "--kv-type q8_0,q3", fails: "--kv-type"},
+		{args: "--preset all", fails: "--preset all"},
+		{args: "--workload magic -f a", fails: "--workload"},
+		{args: "--workload needle", fails: "--file"},
+		{args: "--workload code", fails: "folder"},
+		{args: "--budget 256,1", fails: "--budget 1"},
 		{args: "--spec plain", fails: "--modes"},
 		{args: "--rows 4", fails: "--rows needs --roofline"},
 		{args: "--roofline --modes plain --budget 256", fails: "no effect with --roofline: --modes, --budget"},
@@ -60,7 +85,11 @@ func TestBenchFlags(t *testing.T) {
 	} {
 		w := newWorld("", nil)
 		o := bench.Defaults()
-		want := &benchOptions{Sys: w.System, Model: modelDefaults(w.System), Bench: o, Rows: bench.RooflineRows(), Output: "md", Command: "triforce bench"}
+		want := &benchOptions{Sys: w.System, Model: modelDefaults(w.System), Bench: o, Rows: bench.RooflineRows(), Item: -1, Output: "md", Command: "triforce bench", Axes: map[string]*[]int{}}
+		want.Threads, want.KVTypes = []int{want.Model.Threads}, []string{want.Model.KVType}
+		for _, name := range bench.AxisNames() {
+			want.Axes[name] = &[]int{}
+		}
 		called := false
 		root := newRoot(w.System)
 		for _, cmd := range root.Commands() {
@@ -70,7 +99,6 @@ func TestBenchFlags(t *testing.T) {
 		}
 		root.AddCommand(newBench(w.System, func(_ context.Context, got *benchOptions) error {
 			called = true
-			want.DepthsGiven = strings.Contains(c.args, "--depths")
 			if c.want != nil {
 				c.want(want)
 			}
@@ -98,37 +126,66 @@ func TestBench(t *testing.T) {
 		{name: "beyond the context given", args: with("--depths", "64", "-c", "50"), code: exitUsage, err: []string{"--depths 64: with what follows, 69 tokens exceed the context of 50", "--ctx-size"}},
 		{name: "no room after the text", args: with("--depths", "0,60", "-c", "60", "--modes", "plain"), any: true, err: []string{"the context of 60 has room for a depth of 55, not 60"}},
 		{name: "no room at all", args: with("--depths", "58,60", "-c", "60"), code: exitUsage, err: []string{"--depths 60"}},
-		{name: "a text too short", args: with("--depths", "8k", "-f", file), code: exitUsage, err: []string{"too few for --depths 8192"}},
+		{name: "a text too short", args: with("--depths", "8k", "-f", file), code: exitUsage, err: []string{"too few tokens for --depths 8192", "expected 8193"}},
 		{name: "no such file", args: with("--depths", "0", "-f", file+".no"), code: exitFailed, err: []string{"text.txt.no"}},
+		{name: "no such rows", args: with("--depths", "0", "--resume", file+".no"), code: exitFailed, err: []string{"text.txt.no"}},
+		{name: "no rows", args: with("--depths", "0", "--resume", file), code: exitFile, err: []string{"offset 0"}},
+		{name: "no peer", args: with("--depths", "0", "--compare", file), code: exitFile, err: []string{"llama-sweep-bench"}},
+		{name: "no data set", args: with("--depths", "0", "-f", write(t, "set.jsonl", `{"a":1}`)), code: exitFile, err: []string{"item 0", "LongBench"}},
+		{name: "no such item", args: with("--depths", "0", "--item", "1", "-f", write(t, "pg.jsonl", `{"text":"Long."}`)), code: exitUsage, err: []string{"--item 1", "has 1 items"}},
 		{name: "an empty model", args: with("-m", write(t, "empty.gguf", ""), "--depths", "0"), code: exitFile},
 	} {
 		r.test(t)
 	}
 
-	var rows []struct {
-		Test, Mode string
-		Depth      int `json:"n_depth"`
-		TS         []float64
-		Ratio      float64
+	type row struct {
+		Test, Mode, Sent string
+		Depth            int       `json:"n_depth"`
+		Threads          int       `json:"n_threads"`
+		NS               []float64 `json:"samples_ns"`
+		Ratio            float64
 	}
-	w := (&run{name: "json", args: with("--depths", "0,32,8k", "--modes", "plain,triforce", "-f", file, "-o", "json"), any: true,
-		err: []string{"depths beyond are left out"}}).test(t)
-	if err := json.Unmarshal(w.out.Bytes(), &rows); err != nil {
-		t.Fatal(err)
+	read := func(data []byte) (rows []row, names []string) {
+		if err := json.Unmarshal(data, &rows); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			names = append(names, r.Test+" "+r.Mode)
+			if (r.Ratio > 0) != (r.Mode != bench.Prefill) {
+				t.Errorf("%+v", r)
+			}
+		}
+		return rows, names
 	}
-	var got []string
-	for _, r := range rows {
-		got = append(got, r.Test+" "+r.Mode)
-		if (r.Ratio > 0) != (r.Mode != bench.Prefill) {
-			t.Errorf("%+v", r)
+	args := with("--depths", "0,32,8k", "--modes", "plain,triforce", "-f", file, "-o", "json")
+	w := (&run{name: "json", args: args, any: true, err: []string{"depths beyond 32 are left out", "expected 8193"}}).test(t)
+	first, names := read(w.out.Bytes())
+	want := []string{"tg4 plain", "tg4 triforce", "pp32 prefill", "tg4 @ d32 plain", "tg4 @ d32 triforce"}
+	if !slices.Equal(names, want) {
+		t.Errorf("rows %q, expected %q", names, want)
+	}
+
+	// Resumed with one more thread count, only that is measured; all forms are
+	// saved.
+	folder := t.TempDir()
+	args = append(args, "-t", "1,2", "--resume", write(t, "rows.json", w.out.String()), "--save", folder, "--compare", write(t, "peer.md", "| test | t/s |\n| - | - |\n| tg4 | 5 |\n"))
+	again, names := read((&run{name: "resumed", args: args, any: true}).test(t).out.Bytes())
+	if want := append(append(want, want...), "tg4 llama-bench"); !slices.Equal(names, want) {
+		t.Fatalf("rows %q, expected %q", names, want)
+	}
+	for i, r := range again[:10] {
+		if r.Threads != i/5+1 || i < 5 && !slices.Equal(r.NS, first[i].NS) {
+			t.Errorf("resumed %+v", r)
 		}
 	}
-	if want := []string{"tg4 @ d0 plain", "tg4 @ d0 triforce", "pp32 @ d0 prefill", "tg4 @ d32 plain", "tg4 @ d32 triforce"}; !slices.Equal(got, want) {
-		t.Errorf("rows %q, expected %q", got, want)
+	for _, name := range []string{"results.md", "results.html", "results.jsonl", "results.csv", "results.benchstat.txt", "speed-by-depth.svg", "speed-by-depth.png", "time-by-level.png"} {
+		if info, err := os.Stat(filepath.Join(folder, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s was not saved: %v", name, err)
+		}
 	}
 
 	w = (&run{name: "a table", args: with("--depths", "0", "--modes", "ngram"), any: true}).test(t)
-	for _, part := range []string{"- model: fable (embedded)", "a story that the model wrote itself", "--modes=ngram", "| tg4 @ d0 | ngram"} {
+	for _, part := range []string{"- model: fable (embedded)", "tales that the model wrote itself", "--modes=ngram", "| tg4  | ngram"} {
 		if !strings.Contains(w.out.String(), part) {
 			t.Errorf("no %q in\n%s", part, w.out.String())
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"triforce/bench"
 	"triforce/engine"
 	"triforce/hub"
 	"triforce/tokenizer"
@@ -74,7 +75,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case is(engine.ErrMemory, engine.ErrContext):
 		return exitMemory
-	case is(weights.ErrCorrupt, weights.ErrUnsupported, hub.ErrCorrupt, tokenizer.ErrCorrupt, tokenizer.ErrUnsupported, engine.ErrTemplate, engine.ErrSnapshot):
+	case is(weights.ErrCorrupt, weights.ErrUnsupported, hub.ErrCorrupt, tokenizer.ErrCorrupt, tokenizer.ErrUnsupported, engine.ErrTemplate, engine.ErrSnapshot,
+		bench.ErrRows, bench.ErrDataset):
 		return exitFile
 	}
 	return exitFailed
