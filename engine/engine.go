@@ -3,11 +3,12 @@
 // knows which concrete types meet.
 //
 //	OpenFile ─ File (tokenizer, metadata, forecast) ─ Load ─ Engine ─ NewSession ─ Session ─ Generate
-//	                                                                          └─ Score
+//	                                                           │ └─ NewBatcher ─ NewSession ─┘
+//	                                                           └─ Score
 //
-// A File and an Engine are safe for concurrent use; close them after everything
-// that was made from them. A Session belongs to one goroutine and owns its cache
-// and scratch. Nothing that callers pass in is kept beyond the call, and what
+// A File, an Engine and a Batcher are safe for concurrent use; close them after
+// everything that was made from them. A Session belongs to one goroutine and owns
+// its cache; its scratch and workers are its own, or those of its Batcher. Nothing that callers pass in is kept beyond the call, and what
 // they get is theirs unless it says otherwise.
 package engine
 

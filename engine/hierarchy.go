@@ -6,7 +6,6 @@ import (
 
 	"triforce/kvcache"
 	"triforce/model"
-	"triforce/model/llama"
 	"triforce/sample"
 	"triforce/speculate"
 )
@@ -33,7 +32,7 @@ const draftRows = 256
 
 // verifier is a model with a cache, as a level of speculation sees it.
 type verifier struct {
-	run   *llama.Session
+	run   *seat
 	cache kvcache.Cache
 	vocab int // logits beyond it are cut off
 	limit int // tokens that the cache takes
@@ -99,7 +98,7 @@ func (v *viewVerifier) Truncate(n int) {
 
 func (v *viewVerifier) refresh() {
 	if v.stale {
-		v.view.Refresh()
+		v.run.alone(v.view.Refresh)
 		v.stale = false
 	}
 }
@@ -110,14 +109,15 @@ type hierarchy struct {
 	top    *speculate.Level
 	levels []*speculate.Level // the topmost last
 	view   *kvcache.View      // or nil
+	run    *seat              // of the target
 
-	draft  *llama.Session  // or nil
+	draft  *seat           // or nil
 	stream *kvcache.Stream // or nil
 }
 
 // build makes the levels that spec asks for over the session's full cache.
 func (s *Session) build(spec Spec) *hierarchy {
-	h := &hierarchy{spec: spec}
+	h := &hierarchy{spec: spec, run: s.run}
 	start := time.Now()
 	clock := func() time.Duration { return time.Since(start) }
 	vocab := s.e.file.tokenizer.Vocab().Size()
@@ -133,7 +133,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 		if draft == nil {
 			d := s.e.draft
 			window := max(draftWindow, spec.Window)
-			h.draft = d.model.NewSession(s.team, d.kv, draftRows, 1+draftBranches)
+			h.draft = s.b.newSeat(s.b.lane(d), s, draftRows)
 			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRows)
 			c := speculate.Config{Name: "draft", Origin: originDraft,
 				Verifier: &verifier{run: h.draft, cache: h.stream, vocab: vocab, limit: maxContext}}
@@ -146,7 +146,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 	}
 	newView := func(below ...speculate.Drafter) speculate.Drafter {
 		mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
-		h.view = kvcache.NewView(s.e.set, s.cache, s.team, spec.view(s.e.file.standIn()))
+		h.view = kvcache.NewView(s.e.set, s.cache, s.b.team, spec.view(s.e.file.standIn()))
 		name := "retrieved"
 		if spec.Mode == SpecStream {
 			name = "stream"
@@ -214,7 +214,7 @@ func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.
 		}
 	}
 	if h.view != nil {
-		h.view.Refresh()
+		h.run.alone(h.view.Refresh)
 	}
 	h.top.Reset(speculate.Request{History: history, Sampling: sampling, Rule: h.spec.rule()})
 	return nil

@@ -74,7 +74,7 @@ func TestOverlap(t *testing.T) {
 			if o.Chunk == 0 {
 				o.Chunk = 16
 			}
-			views = append(views, kvcache.NewView(e.set, s.cache, s.team, o))
+			views = append(views, kvcache.NewView(e.set, s.cache, s.b.team, o))
 		}
 	}
 	overlap := make([]float64, len(views))

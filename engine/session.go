@@ -9,7 +9,6 @@ import (
 	"triforce/internal/par"
 	"triforce/kvcache"
 	"triforce/model"
-	"triforce/model/llama"
 	"triforce/sample"
 	"triforce/speculate"
 	"triforce/tokenizer"
@@ -103,17 +102,26 @@ type Result struct {
 // it.
 type Session struct {
 	e      *Engine
-	team   *par.Team
-	run    *llama.Session
+	b      *Batcher
+	owned  bool // Close closes the batcher too
+	run    *seat
 	cache  *kvcache.Full
 	tokens []int32 // the history, of which every cache holds a prefix
 	levels *hierarchy
 }
 
-// NewSession makes an empty session. Close it to end its workers.
+// NewSession makes an empty session with workers of its own. Close it to end
+// them.
 func (e *Engine) NewSession() *Session {
-	s := &Session{e: e, team: par.NewTeam(e.opt.Threads), cache: e.newCache()}
-	s.run = e.model.NewSession(s.team, e.kv, max(e.opt.Batch, maxLogits), maxLogits)
+	s := e.newBatcher(0).NewSession()
+	s.owned = true
+	return s
+}
+
+// NewSession makes an empty session whose passes are run with those of others.
+func (b *Batcher) NewSession() *Session {
+	s := &Session{e: b.e, b: b, cache: b.e.newCache()}
+	s.run = b.newSeat(b.main, s, b.e.passRows())
 	return s
 }
 
@@ -122,7 +130,11 @@ func (e *Engine) NewSession() *Session {
 const maxLogits = 2*speculate.MaxDepth + 2
 
 // Close ends the session's workers.
-func (s *Session) Close() { s.team.Close() }
+func (s *Session) Close() {
+	if s.owned {
+		s.b.Close()
+	}
+}
 
 // CacheBytes is the memory that keys and values have taken, those of the
 // levels below included.
@@ -178,6 +190,8 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	if err := s.speculate(o.Spec); err != nil {
 		return result, err
 	}
+	s.b.begin()
+	defer s.b.end(s)
 	start := time.Now()
 	result.Cached, err = s.prefill(ctx, prompt, o.Progress)
 	result.Read = s.cache.Len() - result.Cached
@@ -208,6 +222,10 @@ func (s *Session) speculate(spec Spec) error {
 	return nil
 }
 
+// crowdedRows is how many tokens of a prompt a pass takes while other sessions
+// generate.
+const crowdedRows = 64
+
 // prefill makes the cache hold the prompt but for its last token, with which
 // the first round begins. It returns how many tokens were there from before.
 func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(done, total int)) (cached int, err error) {
@@ -224,7 +242,11 @@ func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(don
 		if progress != nil {
 			progress(at-cached, last-cached)
 		}
-		batch := model.Batch{Tokens: prompt[at:min(at+s.e.opt.Batch, last)]}
+		rows := s.e.opt.Batch
+		if s.b.crowded() {
+			rows = min(rows, crowdedRows) // others wait for the pass
+		}
+		batch := model.Batch{Tokens: prompt[at:min(at+rows, last)]}
 		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
 			return cached, err
 		}

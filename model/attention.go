@@ -10,7 +10,7 @@ import (
 )
 
 // Attention computes softmax(Q·Kᵀ/√dim)·V for the rows of a pass over the
-// tiles of a cache. It owns the scratch of one session.
+// tiles of a cache. It owns the scratch of one sequence in a pass.
 //
 // Work is cut by KV head, by blocks of rows and, when there are few of those,
 // by runs of segments. However it is cut, a row's result is the same fold, bit
@@ -52,15 +52,14 @@ const blockQueries = 32
 // depend on the pass: folds of other tiles have other bits.
 const segment = 4
 
-// NewAttention makes the scratch for up to maxRows rows on workers workers.
-func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, maxRows, workers int) *Attention {
+// NewAttention makes the scratch for workers workers.
+func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, workers int) *Attention {
 	a := &Attention{
 		set: set, kv: &set.KV[kvType],
 		heads: heads, kvHeads: kvHeads, dim: dim, group: heads / kvHeads,
 		scale: float32(math.Log2E / math.Sqrt(float64(dim))),
 	}
 	a.queryBytes = a.kv.QueryBytes(dim)
-	a.query = make([]byte, heads*maxRows*a.queryBytes)
 	a.blockRows = max(1, blockQueries/a.group)
 	perCall := a.blockRows * a.group
 	for range workers {
@@ -70,6 +69,14 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, ma
 		a.lines = append(a.lines, line{tile: make([]byte, a.kv.TileBytes(dim))})
 	}
 	return a
+}
+
+// Twin returns the attention of another sequence in the same passes. The two
+// share what belongs to the workers, each of which does one thing at a time.
+func (a *Attention) Twin() *Attention {
+	t := *a
+	t.query, t.sink, t.states, t.masses, t.pass = nil, nil, nil, nil, nil
+	return &t
 }
 
 // Begin plans the work for a pass. One worker calls it.
@@ -93,6 +100,7 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 		a.kept = a.segments
 	}
 	a.states = grown(a.states, a.kept*a.heads*a.rows*kernel.StateLen(a.dim))
+	a.query = grown(a.query, a.heads*a.rows*a.queryBytes)
 	if pass.Sinks {
 		a.sink = grown(a.sink, a.heads*a.rows*a.queryBytes)
 	}
@@ -123,15 +131,27 @@ func (a *Attention) SetQuery(row, head int, q, sinks []float32) {
 
 func (a *Attention) index(kvHead, row int) int { return kvHead*a.rows + row }
 
-// Attend runs over the tiles of a layer. Every worker calls it; a Sync must
-// follow, and then Finish.
-func (a *Attention) Attend(w *par.Worker, layer int) {
-	for item := range w.Each(a.kvHeads * a.blocks * a.runs) {
-		run := item % a.runs
-		block := item / a.runs % a.blocks
-		a.attend(w.ID, layer, item/a.runs/a.blocks, block, run)
+// Attend runs over the tiles of a layer, for all sequences of a pass. Every
+// worker calls it; a Sync must follow, and then Finish.
+func Attend(w *par.Worker, layer int, sequences []*Attention) {
+	total := 0
+	for _, a := range sequences {
+		total += a.items()
+	}
+	for i := range w.Each(total) {
+		for _, a := range sequences {
+			if n := a.items(); i >= n {
+				i -= n
+				continue
+			}
+			a.attend(w.ID, layer, i/a.runs/a.blocks, i/a.runs%a.blocks, i%a.runs)
+			break
+		}
 	}
 }
+
+// items is the number of pieces of work in a layer.
+func (a *Attention) items() int { return a.kvHeads * a.blocks * a.runs }
 
 // attend folds one run of segments into the states of a block of rows.
 func (a *Attention) attend(worker, layer, kvHead, block, run int) {

@@ -3,7 +3,6 @@ package llama
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -11,14 +10,16 @@ import (
 	"triforce/model"
 )
 
-// Session is the scratch of forward passes: one sequence of passes at a time,
-// on one team of workers.
+// Session is the scratch of forward passes: one pass at a time, over one or
+// several sequences, on one team of workers. Begin alone may be called while a
+// pass runs.
 type Session struct {
 	m         *Model
 	team      *par.Team
 	maxRows   int
 	maxLogits int
-	attn      *model.Attention
+	attn      []*model.Attention // by sequence of the pass
+	spare     []*model.Attention // for more of them
 	run       func(*par.Worker)
 
 	x        []float32  // (rows, Dim): the residual stream
@@ -28,22 +29,36 @@ type Session struct {
 	gate, up model.Acts // (rows, FFN)
 	f        model.Acts // (rows, FFN): gate·up
 	y        model.Acts // (rows, Dim): what attention and FFN add to x
-	logits   model.Acts // (rows that wanted them so far, HeadRows)
-	spread   []float32  // (the same rows, Vocab), of a trimmed head
+	logits   Logits     // of several sequences
+	own      Logits     // of Forward
 	cos, sin []float32  // (rows, pairs)
 	scos     []float32  // (rows, pairs): as the sinks see the rows
 	ssin     []float32
 	turned   []float32 // (workers, HeadDim): a query as the sinks see it
 
-	ctx   context.Context
-	batch model.Batch
-	pass  *kvcache.Pass
-	stop  bool
+	parts  []Part
+	places []place // (rows)
+	wanted []int   // rows that want logits
+	scores *model.Acts
+	stop   bool
+	one    [1]Part
 }
 
+// Part is the rows of one sequence in a pass.
+type Part struct {
+	Ctx   context.Context
+	Batch model.Batch
+	Pass  *kvcache.Pass
+	// Logits receives the scores of the rows that want them.
+	Logits *Logits
+}
+
+// place is where a row of the pass belongs.
+type place struct{ part, row int32 }
+
 // NewSession makes scratch for passes of up to maxRows rows, of which up to
-// maxLogits want logits, over caches that hold the given form of keys and
-// values.
+// maxLogits of a sequence want logits, over caches that hold the given form of
+// keys and values.
 func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLogits int) *Session {
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
 	input := func(n int) model.Acts { return model.NewInput(m.set, maxRows, n) }
@@ -51,13 +66,13 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 	angles := func() []float32 { return make([]float32, maxRows*m.rope.Pairs()) }
 	s := &Session{
 		m: m, team: team, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
-		attn: model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, maxRows, team.Size()),
+		attn: []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
 		x:    make([]float32, maxRows*m.Dim),
 		h:    input(m.Dim), q: output(q), k: output(kv), v: output(kv), a: input(q),
 		gate: output(m.FFN), up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
-	s.makeLogits(1)
+	s.spare = s.attn
 	s.turned = make([]float32, team.Size()*m.HeadDim)
 	s.run = s.forward
 	return s
@@ -70,61 +85,90 @@ func (s *Session) MaxRows() int { return s.maxRows }
 // the last batch.Logits rows until the next call. If ctx ends first, the cache
 // stays as it was.
 func (s *Session) Forward(ctx context.Context, cache kvcache.Cache, batch model.Batch) error {
-	rows := len(batch.Tokens)
-	if rows == 0 || rows > s.maxRows || batch.Logits > min(rows, s.maxLogits) {
-		panic(fmt.Sprintf("llama: pass of %d rows with %d logits; the session has room for %d", rows, batch.Logits, s.maxRows))
-	}
-	for _, t := range batch.Tokens {
-		if t < 0 || int(t) >= s.m.Vocab {
-			return fmt.Errorf("llama: token %d is outside the vocabulary of %d", t, s.m.Vocab)
-		}
-	}
-	if batch.Logits*s.logits.Width > len(s.logits.F) {
-		s.makeLogits(batch.Logits)
-	}
-	pass, err := cache.Begin(rows, batch.Parents)
+	part, err := s.Begin(ctx, cache, batch, &s.own)
 	if err != nil {
 		return err
 	}
-	s.ctx, s.batch, s.pass, s.stop = ctx, batch, pass, false
-	s.attn.Begin(pass)
-	s.team.Run(s.run)
-	s.ctx, s.pass = nil, nil
-	if s.stop {
+	s.one[0] = part
+	if !s.Run(s.one[:]) {
 		return ctx.Err()
 	}
 	cache.End()
 	return nil
 }
 
-// Logits returns the scores (Vocab) of the i-th row that wanted them. Tokens that
-// a trimmed head lacks have the score -Inf.
-func (s *Session) Logits(i int) []float32 {
-	if s.m.Head != nil {
-		return s.spread[i*s.m.Vocab : (i+1)*s.m.Vocab]
+// Begin makes room in the cache for a batch that Run is to run, and in logits
+// for the scores. The cache's End follows a Run that returns true. What Begin
+// gets belongs to the pass until then.
+func (s *Session) Begin(ctx context.Context, cache kvcache.Cache, batch model.Batch, logits *Logits) (Part, error) {
+	rows := len(batch.Tokens)
+	if rows == 0 || rows > s.maxRows || batch.Logits > min(rows, s.maxLogits) {
+		panic(fmt.Sprintf("llama: pass of %d rows with %d logits; the session has room for %d", rows, batch.Logits, s.maxRows))
 	}
-	return s.logits.Row(i, s.m.Vocab)
+	for _, t := range batch.Tokens {
+		if t < 0 || int(t) >= s.m.Vocab {
+			return Part{}, fmt.Errorf("llama: token %d is outside the vocabulary of %d", t, s.m.Vocab)
+		}
+	}
+	logits.fit(s.m, batch.Logits)
+	pass, err := cache.Begin(rows, batch.Parents)
+	return Part{Ctx: ctx, Batch: batch, Pass: pass, Logits: logits}, err
 }
 
-// makeLogits makes room for the logits of so many rows.
-func (s *Session) makeLogits(rows int) {
-	s.logits = model.NewActs(rows, s.m.HeadRows())
-	if s.m.Head == nil {
-		return
+// Run runs one pass over all parts, which are of different sequences and have at
+// most MaxRows rows together. It gives up, and returns false, when the contexts
+// of all of them have ended.
+func (s *Session) Run(parts []Part) bool {
+	s.parts, s.places, s.wanted, s.stop = parts, s.places[:0], s.wanted[:0], false
+	for len(s.spare) < len(parts) {
+		s.spare = append(s.spare, s.spare[0].Twin())
 	}
-	s.spread = make([]float32, rows*s.m.Vocab)
-	none := float32(math.Inf(-1))
-	for i := range s.spread {
-		s.spread[i] = none
+	s.attn = s.spare[:len(parts)]
+	for p := range parts {
+		batch := &parts[p].Batch
+		for r := range batch.Tokens {
+			if r >= len(batch.Tokens)-batch.Logits {
+				s.wanted = append(s.wanted, len(s.places))
+			}
+			s.places = append(s.places, place{int32(p), int32(r)})
+		}
+		s.attn[p].Begin(parts[p].Pass)
 	}
+	if len(s.places) > s.maxRows {
+		panic(fmt.Sprintf("llama: pass of %d rows; the session has room for %d", len(s.places), s.maxRows))
+	}
+	s.scores = &parts[0].Logits.scores
+	if len(parts) > 1 {
+		s.logits.fit(s.m, len(s.wanted))
+		s.scores = &s.logits.scores
+	}
+	s.team.Run(s.run)
+	s.parts, s.scores = nil, nil
+	s.one[0] = Part{}
+	return !s.stop
+}
+
+// Logits returns the scores (Vocab) of the i-th row that wanted them, of the
+// last Forward.
+func (s *Session) Logits(i int) []float32 { return s.own.Row(i) }
+
+// ended reports whether nobody waits for the pass any more.
+func (s *Session) ended() bool {
+	for i := range s.parts {
+		if s.parts[i].Ctx.Err() == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // forward is the model. Every worker runs it; phases end with Sync.
 func (s *Session) forward(w *par.Worker) {
-	m, rows := s.m, len(s.batch.Tokens)
+	m, rows := s.m, len(s.places)
 	lo, hi := w.Share(rows, 1)
 	for r := lo; r < hi; r++ {
-		m.embed.Lookup(s.residual(r), s.batch.Tokens[r])
+		p := s.places[r]
+		m.embed.Lookup(s.residual(r), s.parts[p.part].Batch.Tokens[p.row])
 		s.angles(r)
 	}
 	for l := range m.layers {
@@ -132,7 +176,7 @@ func (s *Session) forward(w *par.Worker) {
 		for r := lo; r < hi; r++ {
 			s.norm(r, layer.attnNorm)
 		}
-		if w.ID == 0 && s.ctx.Err() != nil {
+		if w.ID == 0 && s.ended() {
 			s.stop = true
 		}
 		w.Sync()
@@ -144,15 +188,18 @@ func (s *Session) forward(w *par.Worker) {
 		w.Sync()
 		s.rotateAndStore(w, l)
 		w.Sync()
-		s.attn.Attend(w, l)
+		model.Attend(w, l, s.attn)
 		w.Sync()
 		for r := lo; r < hi; r++ {
-			s.attn.Finish(s.a.Row(r, m.Heads*m.HeadDim), r)
+			p := s.places[r]
+			s.attn[p.part].Finish(s.a.Row(r, m.Heads*m.HeadDim), int(p.row))
 			s.quantize(&s.a, r, m.Heads*m.HeadDim)
 		}
 		w.Sync()
-		if s.pass.Mass != nil {
-			s.attn.Weigh(w, l)
+		for p := range s.parts {
+			if s.parts[p].Pass.Mass != nil {
+				s.attn[p].Weigh(w, l)
+			}
 		}
 		model.Multiply(w, m.set, &s.a, rows, model.Product{W: layer.o, Dst: &s.y})
 		w.Sync()
@@ -178,27 +225,33 @@ func (s *Session) forward(w *par.Worker) {
 	s.head(w)
 }
 
-// head computes the logits of the last rows.
+// head computes the logits of the rows that want them.
 func (s *Session) head(w *par.Worker) {
-	n := s.batch.Logits
+	n := len(s.wanted)
 	lo, hi := w.Share(n, 1)
 	for i := lo; i < hi; i++ {
-		x := s.residual(len(s.batch.Tokens) - n + i)
-		s.m.set.RMSNorm(s.h.Row(i, s.m.Dim), x, s.m.norm, s.m.Eps)
+		s.m.set.RMSNorm(s.h.Row(i, s.m.Dim), s.residual(s.wanted[i]), s.m.norm, s.m.Eps)
 		s.quantize(&s.h, i, s.m.Dim)
 	}
 	w.Sync()
-	if n > 0 {
-		model.Multiply(w, s.m.set, &s.h, n, model.Product{W: s.m.output, Dst: &s.logits})
+	if n == 0 {
+		return
 	}
-	if s.m.Head == nil {
+	model.Multiply(w, s.m.set, &s.h, n, model.Product{W: s.m.output, Dst: s.scores})
+	if len(s.parts) == 1 && s.m.Head == nil {
 		return
 	}
 	w.Sync()
 	for i := lo; i < hi; i++ {
-		row, all := s.logits.Row(i, len(s.m.Head)), s.Logits(i)
+		p := s.places[s.wanted[i]]
+		part := &s.parts[p.part]
+		row := part.Logits.Row(int(p.row) - (len(part.Batch.Tokens) - part.Batch.Logits))
+		from := s.scores.Row(i, s.m.HeadRows())
+		if s.m.Head == nil {
+			copy(row, from)
+		}
 		for j, token := range s.m.Head {
-			all[token] = row[j]
+			row[token] = from[j]
 		}
 	}
 }
@@ -208,25 +261,27 @@ func (s *Session) head(w *par.Worker) {
 func (s *Session) rotateAndStore(w *par.Worker, l int) {
 	m, d, pairs := s.m, s.m.HeadDim, s.m.rope.Pairs()
 	group := m.Heads / m.KVHeads
-	lo, hi := w.Share(len(s.batch.Tokens)*m.KVHeads, 1)
+	lo, hi := w.Share(len(s.places)*m.KVHeads, 1)
 	for i := lo; i < hi; i++ {
 		r, kv := i/m.KVHeads, i%m.KVHeads
+		p := s.places[r]
+		pass, attn, at := s.parts[p.part].Pass, s.attn[p.part], int(p.row)
 		cos, sin := s.cos[r*pairs:(r+1)*pairs], s.sin[r*pairs:(r+1)*pairs]
 		k, v := s.k.Row(r, m.KVHeads*d)[kv*d:(kv+1)*d], s.v.Row(r, m.KVHeads*d)[kv*d:(kv+1)*d]
 		m.set.Rope(k, cos, sin)
-		s.pass.Put(l, kv, int(s.pass.Rows[r].Slot), k, v)
+		pass.Put(l, kv, int(pass.Rows[at].Slot), k, v)
 		for h := kv * group; h < (kv+1)*group; h++ {
 			q := s.q.Row(r, m.Heads*d)[h*d : (h+1)*d]
 			var sinks []float32
-			if s.pass.Sinks {
+			if pass.Sinks {
 				sinks = s.turned[w.ID*d : (w.ID+1)*d]
 				copy(sinks, q)
 				m.set.Rope(sinks, s.scos[r*pairs:(r+1)*pairs], s.ssin[r*pairs:(r+1)*pairs])
 			}
 			m.set.Rope(q, cos, sin)
-			s.attn.SetQuery(r, h, q, sinks)
-			if s.pass.Mass != nil && r == len(s.batch.Tokens)-1 {
-				s.pass.Mass.SetQuery(l, h, q)
+			attn.SetQuery(at, h, q, sinks)
+			if pass.Mass != nil && at == len(pass.Rows)-1 {
+				pass.Mass.SetQuery(l, h, q)
 			}
 		}
 	}
@@ -234,10 +289,11 @@ func (s *Session) rotateAndStore(w *par.Worker, l int) {
 
 // angles computes the rotation of a row, and as the sinks see it.
 func (s *Session) angles(r int) {
-	n := s.m.rope.Pairs()
-	row := s.pass.Rows[r]
+	n, p := s.m.rope.Pairs(), s.places[r]
+	pass := s.parts[p.part].Pass
+	row := pass.Rows[p.row]
 	s.m.rope.Angles(s.cos[r*n:(r+1)*n], s.sin[r*n:(r+1)*n], int(row.Pos))
-	if s.pass.Sinks {
+	if pass.Sinks {
 		s.m.rope.Angles(s.scos[r*n:(r+1)*n], s.ssin[r*n:(r+1)*n], int(row.SinkPos))
 	}
 }

@@ -1,0 +1,41 @@
+package llama
+
+import (
+	"math"
+
+	"triforce/model"
+)
+
+// Logits is the scores of the rows of a sequence that wanted them. The zero
+// value is ready for use; it belongs to whoever runs passes of the sequence.
+type Logits struct {
+	vocab  int
+	scores model.Acts // (rows so far, HeadRows)
+	spread []float32  // (rows so far, Vocab), of a trimmed head
+}
+
+// Row returns the scores (Vocab) of the i-th row that wanted them. Tokens that a
+// trimmed head lacks have the score -Inf.
+func (l *Logits) Row(i int) []float32 {
+	if l.spread != nil {
+		return l.spread[i*l.vocab : (i+1)*l.vocab]
+	}
+	return l.scores.Row(i, l.vocab)
+}
+
+// fit makes room for the scores of so many rows.
+func (l *Logits) fit(m *Model, rows int) {
+	if l.vocab > 0 && rows*l.scores.Width <= len(l.scores.F) {
+		return
+	}
+	l.vocab = m.Vocab
+	l.scores = model.NewActs(max(rows, 1), m.HeadRows())
+	if m.Head == nil {
+		return
+	}
+	l.spread = make([]float32, max(rows, 1)*m.Vocab)
+	none := float32(math.Inf(-1))
+	for i := range l.spread {
+		l.spread[i] = none
+	}
+}
