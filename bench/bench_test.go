@@ -144,7 +144,7 @@ func TestRunCancelled(t *testing.T) {
 	for _, r := range rows {
 		modes[r.Mode]++
 	}
-	if !errors.Is(err, context.Canceled) || modes[engine.SpecPlain] != 3 || modes[engine.SpecRetrieval] != 2 || modes[engine.SpecStream] != 3 {
+	if !errors.Is(err, context.Canceled) || modes[engine.SpecPlain] != 3 || modes[engine.SpecRetrieval] != 2 || modes[engine.SpecDraft] != 3 {
 		t.Errorf("rows %v, %v", modes, err)
 	}
 	o.Depths = []int{0, 200}
