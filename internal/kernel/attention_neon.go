@@ -1,0 +1,287 @@
+//go:build arm64 && !purego
+
+package kernel
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+
+	"triforce/internal/kernel/ref"
+)
+
+// attention is attention over one stored form, in three phases: scores of all
+// rows, the softmax of each, the values weighted for all rows, which then merge
+// into the states. The tile that follows is not asked for ahead of time:
+// processors do so for what is read in order.
+//
+// Scratch holds for every row its scores, which become its weights in place
+// (Tile float32; of q8_0 bytes of integers, 32 for a chunk), then for every row
+// the weighted values (D float32), then for every row the scale of its integers
+// (float32).
+type attention struct {
+	size       int // bytes of an element of keys and values
+	ints       bool
+	queryBytes func(dim int) int
+
+	// Kernels for 1, 2, 3 and 4 rows; those of integers or those of floats.
+	scoreInts   [4]func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, chunks int)
+	scoreFloats [4]func(s *float32, q *byte, ldq int, k *byte, dim int, chunks int)
+	valueInts   [4]func(o *float32, scale *float32, p *byte, v *byte, dim int, chunks int)
+	valueFloats [4]func(o *float32, p *float32, v *byte, dim int, slots int)
+}
+
+const rowBytes = 4 * Tile // of scores
+
+// accelerateAttention installs attention.
+func accelerateAttention(s *Set) {
+	forms := [numKVTypes]attention{
+		KVQ8: {size: 1, ints: true, queryBytes: ref.Q8QueryBytes,
+			scoreInts: [4]func(*float32, *byte, int, *byte, *float32, int, int){scoresQ8Rows1NEON, scoresQ8Rows2NEON, scoresQ8Rows3NEON, scoresQ8Rows4NEON},
+			valueInts: [4]func(*float32, *float32, *byte, *byte, int, int){valuesQ8Rows1NEON, valuesQ8Rows2NEON, valuesQ8Rows3NEON, valuesQ8Rows4NEON}},
+		KVF16: {size: 2, queryBytes: ref.FloatQueryBytes,
+			scoreFloats: [4]func(*float32, *byte, int, *byte, int, int){scoresF16Rows1NEON, scoresF16Rows2NEON, scoresF16Rows3NEON, scoresF16Rows4NEON},
+			valueFloats: [4]func(*float32, *float32, *byte, int, int){valuesF16Rows1NEON, valuesF16Rows2NEON, valuesF16Rows3NEON, valuesF16Rows4NEON}},
+		KVF32: {size: 4, queryBytes: ref.FloatQueryBytes,
+			scoreFloats: [4]func(*float32, *byte, int, *byte, int, int){scoresF32Rows1NEON, scoresF32Rows2NEON, scoresF32Rows3NEON, scoresF32Rows4NEON},
+			valueFloats: [4]func(*float32, *float32, *byte, int, int){valuesF32Rows1NEON, valuesF32Rows2NEON, valuesF32Rows3NEON, valuesF32Rows4NEON}},
+	}
+	for t, f := range forms {
+		s.KV[t].ScratchBytes, s.KV[t].Attend = f.scratchBytes, f.attend
+	}
+	s.KV[KVQ8].Query, s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Query, q8Store, f16Store
+	s.Merge = merge
+}
+
+func (f *attention) scratchBytes(dim, rows int) int {
+	return rows * (rowBytes + 4*(StateLen(dim)-16) + 4)
+}
+
+func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
+	lo, hi := Tile, 0
+	for r, s := range a.Spans[:a.Rows] {
+		if s.Lo < s.Hi {
+			lo, hi = min(lo, int(s.Lo)), max(hi, int(s.Hi))
+		} else if a.Mass != nil {
+			a.Mass[r*MassLen+Tile/Chunk] = float32(math.Inf(-1))
+		}
+	}
+	if a.Mass != nil {
+		for r := range a.Rows {
+			clear(a.Mass[r*MassLen:][:Tile/Chunk])
+		}
+	}
+	if lo >= hi {
+		return
+	}
+	first, n := lo/Chunk, over(hi, Chunk)-lo/Chunk // chunks
+	ld := StateLen(a.Dim)
+	dim := ld - 16
+	half := Tile * dim * f.size // bytes of keys, and of values
+	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
+	keyScales, valueScales := tile[2*half:], tile[2*half:]
+	if f.ints {
+		valueScales = valueScales[4*Tile:]
+	}
+
+	const most = 4 // rows that share what is loaded of the tile
+	for r := 0; r < a.Rows; r += most {
+		k := min(most, a.Rows-r) - 1
+		s, key := &scores[r*Tile+first*Chunk], &tile[first*Chunk*dim*f.size]
+		q, ldq := &a.Query[r*f.queryBytes(a.Dim)], f.queryBytes(a.Dim)
+		if f.ints {
+			f.scoreInts[k](s, q, ldq, key, float(keyScales[4*first*Chunk:]), dim, n)
+		} else {
+			f.scoreFloats[k](s, q, ldq, key, dim, n)
+		}
+	}
+	output := unsafe.Slice(float(scratch[a.Rows*rowBytes:]), a.Rows*(dim+1))
+	scale := output[a.Rows*dim:]
+	for r := 0; r < a.Rows; r += most {
+		k := min(most, a.Rows-r)
+		var tops [most][4]float32 // the largest score, the sum of powers, the largest weight
+		for i := range k {
+			tops[i][0] = float32(math.Inf(-1))
+			if span := a.Spans[r+i]; span.Lo < span.Hi {
+				see(a, scores[(r+i)*Tile:][:Tile], r+i, first*Chunk, (first+n)*Chunk)
+				scale[r+i] = f.softmax(a, scores[(r+i)*Tile:][:Tile], r+i, first, n, valueScales, &tops[i])
+			}
+		}
+		if f.ints {
+			f.valueInts[k-1](&output[r*dim], &scale[r], &scratch[r*rowBytes+32*first], &tile[half+first*Chunk*dim], dim, n)
+		} else {
+			f.valueFloats[k-1](&output[r*dim], &scores[r*Tile+lo], &tile[half+lo*dim*f.size], dim, hi-lo)
+		}
+		for i := range k {
+			mergeRow(a.State[(r+i)*ld:][:ld], output[(r+i)*dim:][:dim], tops[i][0], tops[i][1])
+		}
+	}
+}
+
+// softmax turns the scores of row r over n chunks into weights, and returns the
+// scale of those that are integers.
+func (f *attention) softmax(a *AttendArgs, s []float32, r, first, n int, scales []byte, top *[4]float32) float32 {
+	var mass *float32
+	if a.Mass != nil {
+		mass = &a.Mass[r*MassLen+first]
+	}
+	at := &s[first*Chunk]
+	if f.ints {
+		softmaxIntsNEON(at, float(scales[4*first*Chunk:]), mass, n, top)
+	} else {
+		softmaxFloatsNEON(at, nil, mass, n, top)
+	}
+	if a.Mass != nil {
+		a.Mass[r*MassLen+Tile/Chunk] = top[0]
+	}
+	if !f.ints {
+		return 1
+	}
+	inv, largest := float32(0), top[2]
+	if largest >= 0x1p-112 {
+		inv = 32767 / largest
+	}
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), rowBytes)
+	roundNEON(&bytes[32*first], at, -inv, n)
+	return largest / 32767
+}
+
+// over is a/b, rounded up.
+func over(a, b int) int { return (a + b - 1) / b }
+
+// see adds the bias to scores s of row r between slots start and end, and sets
+// those to -Inf that the row does not see.
+func see(a *AttendArgs, s []float32, r, start, end int) {
+	if a.Bias != nil {
+		add(s[start:end], a.Bias[start:end])
+	}
+	none := float32(math.Inf(-1))
+	lo, hi := int(a.Spans[r].Lo), int(a.Spans[r].Hi)
+	for j := start; j < min(lo, end); j++ {
+		s[j] = none
+	}
+	for j := max(hi, start); j < end; j++ {
+		s[j] = none
+	}
+	if a.Mask != nil {
+		for j := max(lo, start); j < min(hi, end); j++ {
+			if a.Mask[r*Tile/64+j/64]>>(j%64)&1 == 0 {
+				s[j] = none
+			}
+		}
+	}
+}
+
+func float(b []byte) *float32 { return (*float32)(unsafe.Pointer(&b[0])) }
+
+// maxHead is the size of heads up to which Store and Query need no memory.
+const maxHead = 256
+
+// padded returns x with zeros up to a multiple of 16, in buf if they fit.
+func padded(x []float32, buf *[maxHead]float32) []float32 {
+	n := StateLen(len(x)) - 16
+	y := buf[:]
+	if n > maxHead {
+		y = make([]float32, n)
+	}
+	copy(y, x)
+	return y[:n]
+}
+
+// spread multiplies x by Hadamard matrices, as ref.Q8Store does, and returns
+// their size.
+func spread(x []float32) int {
+	n := len(x) & -len(x)
+	for i := 0; i < len(x); i += n {
+		hadamardNEON(&x[i], n)
+	}
+	return n
+}
+
+func q8Store(tile []byte, slot int, k, v []float32) {
+	var buf [maxHead]float32
+	var ints [maxHead]byte
+	x := padded(k, &buf)
+	D := len(x)
+	q := ints[:]
+	if D > maxHead {
+		q = make([]byte, D)
+	}
+	scales := tile[2*Tile*D:]
+
+	spread(x)
+	d := quantizeHeadNEON(&q[0], &x[0], D)
+	binary.LittleEndian.PutUint32(scales[4*slot:], math.Float32bits(d))
+	keys := tile[slot/Chunk*Chunk*D+slot%Chunk*4:]
+	for i := 0; i < D; i += 4 {
+		biased := binary.LittleEndian.Uint32(q[i:]) ^ 0x80808080
+		binary.LittleEndian.PutUint32(keys[i*Chunk:], biased)
+	}
+
+	clear(x)
+	copy(x, v)
+	d = quantizeHeadNEON(&q[0], &x[0], D)
+	binary.LittleEndian.PutUint32(scales[4*Tile+4*slot:], math.Float32bits(d))
+	values := tile[Tile*D+slot/4*4*D+slot%4:]
+	for i, b := range q[:D] {
+		values[i*4] = b
+	}
+}
+
+// q8Query makes the row that ref.Q8Query does.
+func q8Query(dst []byte, q []float32, scale float32) {
+	var buf [maxHead]float32
+	x := padded(q, &buf)
+	n := spread(x)
+	d := quantizeHeadNEON(&dst[0], &x[0], len(x))
+	sum := int32(0)
+	for _, b := range dst[:len(x)] {
+		sum += int32(int8(b))
+	}
+	tail := dst[len(x):]
+	binary.LittleEndian.PutUint32(tail, math.Float32bits(d*(scale/float32(n))))
+	binary.LittleEndian.PutUint32(tail[4:], uint32(-128*sum))
+}
+
+func f16Store(tile []byte, slot int, k, v []float32) {
+	var buf [maxHead]float32
+	var halves [maxHead]uint16
+	x := padded(k, &buf)
+	D := len(x)
+	h := halves[:]
+	if D > maxHead {
+		h = make([]uint16, D)
+	}
+	halfNEON(&h[0], &x[0], D)
+	keys := tile[2*(slot/Chunk*Chunk*D+slot%Chunk):]
+	for i, b := range h[:D] {
+		binary.LittleEndian.PutUint16(keys[2*i*Chunk:], b)
+	}
+	clear(x)
+	copy(x, v)
+	halfNEON((*uint16)(unsafe.Pointer(&tile[2*(Tile+slot)*D])), &x[0], D)
+}
+
+// merge is ref.Merge.
+func merge(state, next []float32, dim, rows int) {
+	n := StateLen(dim)
+	D := n - 16
+	for r := range rows {
+		s, o := state[r*n:(r+1)*n], next[r*n:(r+1)*n]
+		mergeRow(s, o[:D], o[D], o[D+1])
+	}
+}
+
+// mergeRow adds to a state the output of what follows, its largest score (-Inf
+// if the row saw nothing there) and its sum.
+func mergeRow(state, o []float32, largest, sum float32) {
+	if math.IsInf(float64(largest), -1) {
+		return
+	}
+	D := len(o)
+	m := max(state[D], largest)
+	a, b := ref.Exp2(state[D]-m), ref.Exp2(largest-m)
+	blendNEON(&state[0], &o[0], a, b, D)
+	state[D] = m
+	state[D+1] = ref.FMA(sum, b, float32(state[D+1]*a))
+}
