@@ -45,6 +45,7 @@ small one that is part of the program.`,
 		newServe(sys, runServe),
 		newPull(sys, runPull),
 		newList(sys, runList),
+		newDoctor(sys, runDoctor),
 		newVersion(sys, runVersion),
 	)
 	return root

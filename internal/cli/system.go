@@ -9,6 +9,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -23,6 +24,7 @@ type System struct {
 	OutTerminal, ErrTerminal bool
 	Getenv                   func(string) string
 	Now                      func() time.Time
+	Root                     fs.FS // what the system tells about itself, or nil
 	// Edit lets a person edit what it types; nil if nobody types.
 	Edit func(history string, complete func(line string) []string) Lines
 
@@ -37,7 +39,7 @@ func Real() *System {
 	sys := &System{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		OutTerminal: terminal(os.Stdout), ErrTerminal: terminal(os.Stderr),
-		Getenv: os.Getenv, Now: time.Now,
+		Getenv: os.Getenv, Now: time.Now, Root: os.DirFS("/"),
 	}
 	if terminal(os.Stdin) && sys.OutTerminal {
 		sys.Edit = editLines
