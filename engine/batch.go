@@ -83,7 +83,7 @@ func (e *Engine) newBatcher(room int) *Batcher {
 }
 
 // passRows is the most rows that a session wants in a pass.
-func (e *Engine) passRows() int { return max(e.opt.Batch, maxLogits) }
+func (e *Engine) passRows() int { return e.opt.maxPass() }
 
 // Close ends the workers. All sessions must be closed.
 func (b *Batcher) Close() { b.team.Close() }
@@ -133,6 +133,9 @@ func (s *seat) Forward(ctx context.Context, cache kvcache.Cache, batch model.Bat
 	s.job.part, s.job.ok = part, false
 	s.b.submit(&s.lane.waiting, &s.job)
 	s.job.part = llama.Part{}
+	if err := part.Pass.Err(); err != nil {
+		return err
+	}
 	if !s.job.ok {
 		return ctx.Err()
 	}

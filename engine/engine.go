@@ -23,6 +23,7 @@ import (
 	"triforce/internal/cpu"
 	"triforce/internal/kernel"
 	"triforce/internal/par"
+	"triforce/internal/scratch"
 	"triforce/kvcache"
 	"triforce/model/llama"
 	"triforce/weights"
@@ -41,8 +42,18 @@ type Options struct {
 	Batch int
 	// KVType is the stored form of keys and values: "q8_0", "f16" or "f32".
 	KVType string
+	// KVRAM is the memory that the keys and values of a session may take, in
+	// bytes; what is older goes to a private file in the folder KVDir, or the one
+	// for temporary files if that is empty. 0 keeps all in memory; AutoRAM is
+	// what this machine can give.
+	KVRAM int64
+	KVDir string
+	// KVUnchecked leaves out the checksums of what is read from that file.
+	KVUnchecked bool
 	// Progress, if not nil, is told how many of the weights' bytes are loaded.
 	Progress func(done, total int64)
+
+	create func() (kvcache.File, error) // makes the file; nil for one in KVDir
 }
 
 // Defaults are the options for this machine.
@@ -66,6 +77,9 @@ func (o Options) Validate() error {
 	if _, err := kernel.ParseKVType(o.KVType); err != nil {
 		return fmt.Errorf("%w: --kv-type: %w", ErrUsage, err)
 	}
+	if o.KVRAM < AutoRAM {
+		return fmt.Errorf("%w: --kv-ram %d: expected a size", ErrUsage, o.KVRAM)
+	}
 	for _, n := range []struct {
 		flag            string
 		value, min, max int
@@ -87,7 +101,14 @@ func (o Options) String() string {
 	if tier == "" {
 		tier = cpu.Best().String()
 	}
-	return fmt.Sprintf("tier %s, %d threads, batch %d, %s cache", tier, o.Threads, o.Batch, o.KVType)
+	ram := ""
+	switch {
+	case o.KVRAM == AutoRAM:
+		ram = ", on disk what memory does not hold"
+	case o.KVRAM > 0:
+		ram = fmt.Sprintf(", %v of it in memory", Bytes(o.KVRAM))
+	}
+	return fmt.Sprintf("tier %s, %d threads, batch %d, %s cache%s", tier, o.Threads, o.Batch, o.KVType, ram)
 }
 
 // tier returns the tier that o names, which this processor has.
@@ -180,6 +201,11 @@ func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
 	if o.Context, err = forecast.fit(o.Context); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
+	if o.KVRAM = forecast.RAM; o.KVRAM > 0 {
+		if err := scratch.Check(kvDir(o.KVDir)); err != nil {
+			return nil, fmt.Errorf("--kv-dir: %w", err)
+		}
+	}
 	tier, _ := o.tier()
 	kv, _ := kernel.ParseKVType(o.KVType)
 	e := &Engine{file: f, opt: o, set: kernel.For(tier), kv: kv}
@@ -215,7 +241,3 @@ func (e *Engine) LoadTime() time.Duration { return e.loading }
 
 // WeightBytes is the memory of the weights.
 func (e *Engine) WeightBytes() int64 { return e.model.WeightBytes() }
-
-func (e *Engine) newCache() *kvcache.Full {
-	return kvcache.NewFull(kvcache.NewStore(e.model.KVShape(e.kv), e.set), e.opt.Context, e.model.Window)
-}

@@ -72,6 +72,7 @@ type viewVerifier struct {
 	view  *kvcache.View
 	full  *kvcache.Full
 	stale bool
+	err   error // of a refresh that the next pass reports
 }
 
 func (v *viewVerifier) Commit(int) { v.stale = true }
@@ -85,21 +86,27 @@ func (v *viewVerifier) Len() int {
 }
 
 func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
-	v.refresh()
+	if v.err == nil {
+		v.refresh()
+	}
+	if err := v.err; err != nil {
+		v.err = nil
+		return nil, err
+	}
 	return v.verifier.Forward(ctx, tokens, parents, want)
 }
 
 func (v *viewVerifier) Truncate(n int) {
 	if n < v.Len() {
 		v.refresh()
-		v.view.Rewind(n)
+		v.view.Rewind(min(n, v.view.Len()))
 	}
 }
 
 func (v *viewVerifier) refresh() {
 	if v.stale {
-		v.run.alone(v.view.Refresh)
-		v.stale = false
+		v.run.alone(func() { v.err = v.view.Refresh() })
+		v.stale = v.err != nil
 	}
 }
 
@@ -214,7 +221,11 @@ func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.
 		}
 	}
 	if h.view != nil {
-		h.run.alone(h.view.Refresh)
+		var err error
+		h.run.alone(func() { err = h.view.Refresh() })
+		if err != nil {
+			return err
+		}
 	}
 	h.top.Reset(speculate.Request{History: history, Sampling: sampling, Rule: h.spec.rule()})
 	return nil

@@ -15,6 +15,9 @@ type Forecast struct {
 	// their keys and values.
 	Context int
 	KV      int64
+	// RAM is the part of the cache that is in memory if the rest, Disk, is in a
+	// file; 0 if all is in memory.
+	RAM, Disk int64
 	// Scratch is the memory of one session's passes.
 	Scratch int64
 	// Available is what this machine, or this container, can still give, or 0
@@ -49,7 +52,7 @@ func (f *File) Forecast(o Options) (*Forecast, error) {
 		c.Context = o.Context
 	}
 	c.KV = c.shape.ContextBytes(c.set, c.Context)
-	return c, nil
+	return c, c.share(&o)
 }
 
 // Total is the memory of everything.
@@ -62,6 +65,9 @@ func (c *Forecast) Fits() bool { return c.Available == 0 || c.Total() <= c.Avail
 func (c *Forecast) String() string {
 	s := fmt.Sprintf("weights %s + %s cache of %d tokens %s + scratch %s = %s",
 		Bytes(c.Weights), c.shape.Type, c.Context, Bytes(c.KV), Bytes(c.Scratch), Bytes(c.Total()))
+	if c.Disk > 0 {
+		s += fmt.Sprintf(", besides %s on disk", Bytes(c.Disk))
+	}
 	if c.Available > 0 {
 		s += fmt.Sprintf(", available %s", Bytes(c.Available))
 	}
@@ -73,6 +79,9 @@ func (c *Forecast) String() string {
 func (c *Forecast) fit(asked int) (int, error) {
 	if c.Fits() {
 		return c.Context, nil
+	}
+	if c.RAM > 0 {
+		return 0, fmt.Errorf("%w: %s; lower --kv-ram", ErrMemory, c)
 	}
 	spare := c.Available - c.Weights - c.Scratch
 	pages := spare / c.shape.PageBytes(c.set)

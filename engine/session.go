@@ -24,6 +24,7 @@ const (
 	StopString    StopReason = "stop"      // the text reached a stop string
 	StopContext   StopReason = "context"   // the context is full
 	StopCancelled StopReason = "cancelled" // the caller's context ended
+	StopDisk      StopReason = "disk"      // the file of the KV cache failed
 )
 
 // GenOptions says what to generate.
@@ -129,8 +130,9 @@ func (b *Batcher) NewSession() *Session {
 // before it.
 const maxLogits = 2*speculate.MaxDepth + 2
 
-// Close ends the session's workers.
+// Close ends the session's workers and gives its file back.
 func (s *Session) Close() {
+	_ = s.cache.Close() // nobody needs the file, or can do something about it
 	if s.owned {
 		s.b.Close()
 	}
@@ -187,6 +189,13 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	if err != nil {
 		return result, err
 	}
+	tokens := s.e.opt.Context
+	if o.Predict >= 0 {
+		tokens = min(tokens, len(prompt)+o.Predict)
+	}
+	if err := s.checkSpace(tokens); err != nil {
+		return result, err
+	}
 	if err := s.speculate(o.Spec); err != nil {
 		return result, err
 	}
@@ -204,6 +213,9 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 		err = s.decode(ctx, &o, &result, emit)
 		result.PredictTime = time.Since(start)
 		s.tokens = append(s.tokens[:0], s.levels.top.History()...)
+	}
+	if errors.Is(err, ErrDisk) && result.Predicted > 0 {
+		result.Stop = StopDisk
 	}
 	if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
 		result.Stop = StopCancelled
@@ -343,6 +355,7 @@ func (e *Engine) Score(ctx context.Context, tokens []int32, progress func(done, 
 	defer team.Close()
 	run := e.model.NewSession(team, e.kv, scoreRows, scoreRows)
 	cache := e.newCache()
+	defer cache.Close()
 	nll := make([]float64, 0, max(len(tokens)-1, 0))
 	for at := 0; at < len(tokens)-1; {
 		end := min(at+scoreRows, len(tokens)-1)

@@ -30,6 +30,7 @@ type optionSet struct {
 	threads int
 	batch   int
 	restore int // tokens of the prompt that a restored snapshot holds, or 0
+	disk    int // slabs of memory that the cache has beyond the least, the rest is on disk; -1 = all in memory
 }
 
 // task is what determines the text.
@@ -72,6 +73,11 @@ func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
 	ctx := context.Background()
 	with := *e
 	with.opt.Threads, with.opt.Batch = o.threads, o.batch
+	if o.disk >= 0 {
+		shape := e.model.KVShape(e.kv)
+		with.opt.KVDir = t.TempDir()
+		with.opt.KVRAM = shape.LeastRAM(e.set, with.opt.maxPass()) + int64(o.disk)*shape.PageBytes(e.set)/int64(shape.Layers)
+	}
 	g := GenDefaults()
 	g.Predict, g.IgnoreEOS, g.Sample, g.Spec = predict, true, task.sample, o.spec
 	var tokens []int32
@@ -142,9 +148,9 @@ func trimmedDraft(t testing.TB) *Engine {
 	return open(t, path, nil)
 }
 
-// Whatever the mode, depths, budget, threads and batches, and whether caches
-// are cold or restored, and whether the draft has logits for all tokens: the
-// tokens are those of plain decoding.
+// Whatever the mode, depths, budget, threads and batches, whether caches are
+// cold or restored, in memory or on disk, and whether the draft has logits for
+// all tokens: the tokens are those of plain decoding.
 func TestSameTokens(t *testing.T) {
 	e, text := embeddedPair(t)
 	drafts := []*Engine{e.Draft(), trimmedDraft(t)}
@@ -160,9 +166,9 @@ func TestSameTokens(t *testing.T) {
 		predict := 24 + r.IntN(longest)
 		plain := SpecDefaults()
 		plain.Mode = SpecPlain
-		want := run(t, e, task, optionSet{spec: plain, threads: 1, batch: 64}, predict)
+		want := run(t, e, task, optionSet{spec: plain, threads: 1, batch: 64, disk: -1}, predict)
 		for range perTask {
-			o := optionSet{spec: randomSpec(r), threads: 1 + r.IntN(4), batch: 1 + r.IntN(300)}
+			o := optionSet{spec: randomSpec(r), threads: 1 + r.IntN(4), batch: 1 + r.IntN(300), disk: r.IntN(2)*(1+r.IntN(16)) - 1}
 			if r.IntN(3) == 0 {
 				o.restore = 1 + r.IntN(len(task.prompt))
 			}
@@ -220,7 +226,7 @@ func TestCancelledAndResumed(t *testing.T) {
 	task := task{prompt: text[:len(text)/4], sample: sample.Options{Temp: 0.8, TopP: 1, RepeatPenalty: 1, RepeatLastN: 64, Seed: 3}}
 	plain := SpecDefaults()
 	plain.Mode = SpecPlain
-	want := run(t, e, task, optionSet{spec: plain, threads: 2, batch: 256}, 40)
+	want := run(t, e, task, optionSet{spec: plain, threads: 2, batch: 256, disk: -1}, 40)
 	g := GenDefaults()
 	g.Spec.Mode, g.Sample, g.IgnoreEOS, g.Predict = SpecTriForce, task.sample, true, 40
 	s := e.NewSession()

@@ -65,6 +65,7 @@ type Pass struct {
 	Mass *Mass
 
 	bias func(layer, head, t int) []float32
+	took func(layer, head, lo, hi int) // told of tiles that were fetched
 }
 
 // Row is the place of one token of a pass.
@@ -84,6 +85,7 @@ type Store struct {
 	tileBytes int
 	pages     [][]byte // page t: (layers, heads, tileBytes)
 	arena     mem.Arena
+	disk      *disk // or nil: all pages are in memory
 }
 
 // blockBytes is about the address space that a store takes at a time, in whole
@@ -111,8 +113,12 @@ func (s Shape) ContextBytes(set *kernel.Set, n int) int64 {
 // Shape returns what is stored for each token.
 func (s *Store) Shape() Shape { return s.shape }
 
-// Tile returns the memory of tile t of a layer's KV head.
+// Tile returns the memory of tile t of a layer's KV head. A tile that is on
+// disk is there between Fetch and Release of its segment.
 func (s *Store) Tile(layer, head, t int) []byte {
+	if s.pages[t] == nil {
+		return s.disk.ring.tile(layer, head, t)
+	}
 	at := (layer*s.shape.Heads + head) * s.tileBytes
 	return s.pages[t][at : at+s.tileBytes : at+s.tileBytes]
 }
@@ -127,8 +133,11 @@ func (s *Store) Get(layer, head, slot int, k, v []float32) {
 	s.kv.Load(k, v, s.Tile(layer, head, slot/kernel.Tile), slot%kernel.Tile)
 }
 
-// Bytes is the memory of all pages.
+// Bytes is the memory of all pages, and of what reads and writes those on disk.
 func (s *Store) Bytes() int64 {
+	if s.disk != nil {
+		return s.disk.bytes()
+	}
 	return int64(len(s.pages)) * int64(s.pageBytes())
 }
 
@@ -154,7 +163,7 @@ func (s *Store) move(dst, src int) {
 // copyChunk copies an aligned chunk of kernel.Chunk slots of one layer's head
 // from another store.
 func (s *Store) copyChunk(layer, head, dst int, from *Store, src int) {
-	const perTile = kernel.Tile / kernel.Chunk
+	const perTile = chunksPerTile
 	ref.CopyChunk(s.shape.Type == kernel.KVQ8, s.Tile(layer, head, dst/perTile), dst%perTile,
 		from.Tile(layer, head, src/perTile), src%perTile, s.shape.Dim)
 }
@@ -194,6 +203,15 @@ func (p *Pass) plan(rows int, parents []int32, length, base, lo, window int) {
 		}
 		mine[r/64] |= 1 << (r % 64)
 	}
+}
+
+// lowest is the first slot that a row sees.
+func (p *Pass) lowest() int {
+	lo := p.Rows[0].Lo
+	for _, r := range p.Rows {
+		lo = min(lo, r.Lo)
+	}
+	return int(max(lo, 0))
 }
 
 // checkParents panics unless every parent is -1 or an earlier row: proposals

@@ -1,6 +1,10 @@
 package kvcache
 
-import "fmt"
+import (
+	"fmt"
+
+	"triforce/internal/kernel"
+)
 
 // Full keeps every token: slot i holds token i. Its pages come as the sequence
 // grows.
@@ -22,18 +26,33 @@ func NewFull(store *Store, context, window int) *Full {
 // Len is the number of tokens.
 func (c *Full) Len() int { return c.length }
 
-// Begin makes room for rows; it fails with ErrFull if they exceed the context.
+// Begin makes room for rows; it fails with ErrFull if they exceed the context,
+// and with ErrDisk if pages could not leave memory.
 func (c *Full) Begin(rows int, parents []int32) (*Pass, error) {
 	checkParents(rows, parents)
 	if c.length+rows > c.context {
 		return nil, fmt.Errorf("kvcache: %d tokens and %d more exceed the context of %d: %w", c.length, rows, c.context, ErrFull)
 	}
-	c.reserve(c.length + rows)
+	if err := c.room(c.length, rows); err != nil {
+		return nil, err
+	}
 	c.pass.plan(rows, parents, c.length, c.length, 0, c.window)
+	if c.disk != nil {
+		c.disk.ring.plan(c.pass.lowest() / kernel.Tile / Segment * Segment)
+	}
 	if c.pass.Mass != nil {
 		c.pass.Mass.begin(c.length + rows)
 	}
 	return &c.pass, nil
+}
+
+// room makes room for rows from slot base on.
+func (c *Full) room(base, rows int) error {
+	if c.disk != nil {
+		return c.disk.begin(base, rows)
+	}
+	c.reserve(base + rows)
+	return nil
 }
 
 // End makes the rows of the pass part of the cache.
@@ -44,7 +63,12 @@ func (c *Full) End() {
 
 // Record makes passes add the attention that chunks are given to m; nil stops
 // that.
-func (c *Full) Record(m *Mass) { c.pass.Mass = m }
+func (c *Full) Record(m *Mass) {
+	c.pass.Mass = m
+	if m == nil {
+		c.pass.took = nil
+	}
+}
 
 // Rewind forgets all tokens from the n-th on. Their pages stay for the tokens
 // to come.

@@ -50,6 +50,8 @@ type View struct {
 	synced  int      // tokens that are as in the full cache
 	length  int
 	refresh func(*par.Worker)
+	stage   *Store // chunks that passes over a full cache on disk brought along
+	anew    bool   // nothing is shown yet
 }
 
 // ViewOptions says what a view shows. All numbers are in tokens.
@@ -84,7 +86,17 @@ type choice struct {
 	keys   []float32 // (chunks, dim): mean keys, for ByMean
 	stood  int       // runs that have a stand-in
 	dirty  []int32   // chunks that came or went since
+
+	// Of a full cache on disk:
+	likely  []int32 // chunks that the next choice may want, by place in stage
+	brought []bool  // whether stage has them
+	hoped   []int32 // likely, in the making
+	hand    []bool  // by chunk: whether it need not be read
+	missing []lack
 }
+
+// lack is a chunk that must be read, and where it goes.
+type lack struct{ dst, chunk int }
 
 // NewView makes a view of full, whose passes must record mass.
 func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
@@ -98,6 +110,11 @@ func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View
 	}
 	v.pass.bias = v.bias
 	v.refresh = v.refreshShare
+	if full.disk != nil {
+		v.stage = NewStore(full.shape, set)
+		v.stage.arena.Block = 0
+		full.pass.took = v.take
+	}
 	return v
 }
 
@@ -153,6 +170,7 @@ func (v *View) clear() {
 	for i := range v.choices {
 		c := &v.choices[i]
 		c.at, c.bias, c.stood = c.at[:0], c.bias[:0], 0
+		c.likely, c.missing = c.likely[:0], c.missing[:0]
 		clear(c.chosen)
 	}
 }
@@ -165,13 +183,15 @@ func (v *View) Keep(base int, path []int32) {
 }
 
 // Refresh makes the view stand for all tokens of the full cache: it chooses
-// chunks anew and copies what it lacks.
-func (v *View) Refresh() {
+// chunks anew and copies what it lacks. It fails only if the full cache is on
+// disk, and then the view is empty.
+func (v *View) Refresh() error {
 	n := v.full.Len()
 	v.meant = min(v.meant, n/kernel.Chunk)
 	if n < v.start*kernel.Chunk || n+spare <= v.opt.Budget && v.chosen > 0 {
 		v.clear()
 	}
+	v.anew = v.chosen == 0
 	if n+spare > v.opt.Budget && (v.chosen == 0 || n-v.start*kernel.Chunk > v.opt.Window+spare) {
 		start, stands := max(0, n-v.opt.Window)/kernel.Chunk, 0
 		if per := v.opt.StandIn; per > 0 {
@@ -179,6 +199,7 @@ func (v *View) Refresh() {
 		}
 		if stands != v.stands {
 			v.clear() // the chosen chunks begin elsewhere
+			v.anew = true
 		}
 		v.start, v.stands = start, stands
 		v.chosen = min((v.opt.Budget-v.opt.Window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
@@ -187,8 +208,20 @@ func (v *View) Refresh() {
 	v.synced = min(v.synced, n)
 	v.reserve(v.slot(n))
 	v.means.reserve(v.start)
+	if v.stage != nil {
+		v.stage.reserve(hopes(v.chosen) * kernel.Chunk)
+	}
+	if err := v.averageFromDisk(); err != nil {
+		v.clear()
+		return err
+	}
 	v.team.Run(v.refresh)
+	if err := v.readMissing(); err != nil {
+		v.clear()
+		return err
+	}
 	v.length, v.synced, v.meant = n, n, max(v.meant, v.start)
+	return nil
 }
 
 // refreshShare does the layers and heads that fall to a worker.
@@ -197,8 +230,8 @@ func (v *View) refreshShare(w *par.Worker) {
 		layer, head := i/v.shape.Heads, i%v.shape.Heads
 		if v.chosen > 0 {
 			c := &v.choices[i]
-			if v.opt.StandIn > 0 || v.opt.Rule == ByMean {
-				v.average(layer, head, c)
+			if v.averages() {
+				v.average(layer, head, c, v.meant, v.start)
 			}
 			v.choose(layer, head, c)
 			if v.opt.StandIn > 0 {
@@ -206,16 +239,20 @@ func (v *View) refreshShare(w *par.Worker) {
 			}
 		}
 		for c := v.synced / kernel.Chunk; c < chunks(v.full.Len()); c++ {
-			v.copyChunk(layer, head, v.slot(0)/kernel.Chunk+c, v.full.Store, c)
+			v.get(layer, head, &v.choices[i], v.slot(0)/kernel.Chunk+c, c)
 		}
 	}
 }
 
-// average makes the means of chunks that have left the window.
-func (v *View) average(layer, head int, c *choice) {
+// averages reports whether the means of chunks are needed.
+func (v *View) averages() bool { return v.opt.StandIn > 0 || v.opt.Rule == ByMean }
+
+// average makes the means of chunks that have left the window, from the from-th
+// to before the to-th, which follow those that have means.
+func (v *View) average(layer, head int, c *choice, from, to int) {
 	d := v.shape.Dim
-	c.keys = c.keys[:min(len(c.keys), v.meant*d)]
-	for at := v.meant; at < v.start; at++ {
+	c.keys = c.keys[:min(len(c.keys), from*d)]
+	for at := from; at < to; at++ {
 		lo := at * kernel.Chunk
 		v.kv.Average(v.means.Tile(layer, head, at/kernel.Tile), at%kernel.Tile,
 			v.full.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+kernel.Chunk, d)
@@ -258,8 +295,10 @@ func (v *View) choose(layer, head int, c *choice) {
 		c.at[i] = int32(chunk)
 		c.chosen[chunk] = true
 		c.dirty = append(c.dirty, int32(chunk))
-		v.copyChunk(layer, head, place+int(i), v.full.Store, chunk)
+		v.get(layer, head, c, place+int(i), chunk)
 	}
+	c.likely, c.hoped = c.hoped, c.likely[:0]
+	c.brought = append(c.brought[:0], make([]bool, len(c.likely))...)
 }
 
 // standIn makes the stand-ins of new runs, and counts for how many tokens those
@@ -303,6 +342,9 @@ func (v *View) want(layer, head int, c *choice) {
 	scores := v.scores(layer, head, c, per, groups)
 	for g := range min((chunks(v.opt.Sinks)+per-1)/per, groups) {
 		scores[g] = float32(math.Inf(1))
+	}
+	if v.stage != nil {
+		v.atHand(c, scores, per)
 	}
 	left := v.chosen
 	want := func(g int) {

@@ -74,10 +74,8 @@ func (s *Snapshot) Save(path string, progress func(done, total int64)) error {
 		Version: snapshotVersion, Model: s.Model, Draft: s.Draft, Tokens: len(s.Tokens),
 		Target: s.Target.shape, Window: s.Target.window, Length: s.Target.length,
 	}
-	pages := s.Target.used(s.Target.length)
 	if c := s.Stream; c != nil {
 		h.Stream = &streamHeader{c.shape, c.sinks, c.window, c.held, c.first, c.valid, c.length, len(c.pages)}
-		pages = append(pages, c.pages...)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -87,7 +85,7 @@ func (s *Snapshot) Save(path string, progress func(done, total int64)) error {
 	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
 	for _, step := range []func() error{
-		func() error { return h.write(w, s.Tokens, pages, progress) },
+		func() error { return h.write(w, s, progress) },
 		w.Flush, f.Sync, f.Close,
 		func() error { return os.Rename(f.Name(), path) },
 	} {
@@ -110,7 +108,7 @@ func syncDir(dir string) error {
 	return nil
 }
 
-func (h *snapshotHeader) write(w io.Writer, tokens []int32, pages [][]byte, progress func(done, total int64)) error {
+func (h *snapshotHeader) write(w io.Writer, s *Snapshot, progress func(done, total int64)) error {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		return err
@@ -120,8 +118,8 @@ func (h *snapshotHeader) write(w io.Writer, tokens []int32, pages [][]byte, prog
 	if err != nil {
 		return err
 	}
-	ids := make([]byte, 0, 4*len(tokens))
-	for _, t := range tokens {
+	ids := make([]byte, 0, 4*len(s.Tokens))
+	for _, t := range s.Tokens {
 		ids = binary.LittleEndian.AppendUint32(ids, uint32(t))
 	}
 	if _, err := io.WriteString(w, snapshotMagic); err != nil {
@@ -146,16 +144,35 @@ func (h *snapshotHeader) write(w io.Writer, tokens []int32, pages [][]byte, prog
 	if err := block(ids); err != nil {
 		return err
 	}
-	for i, p := range pages {
+	full, n := s.Target, tiles(h.Length)
+	var buf []byte
+	if !full.Resident(0) {
+		buf = make([]byte, full.pageBytes())
+	}
+	for t := range n {
+		p, err := full.page(t, buf)
+		if err != nil {
+			return err
+		}
 		if err := block(p); err != nil {
 			return err
 		}
 		if progress != nil {
-			progress(int64(i+1)*int64(len(p)), int64(len(pages))*int64(len(p)))
+			progress(int64(t+1)*int64(len(p)), int64(n)*int64(len(p)))
+		}
+	}
+	if s.Stream != nil {
+		for _, p := range s.Stream.pages {
+			if err := block(p); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+// tiles is how many hold n tokens.
+func tiles(n int) int { return (n + kernel.Tile - 1) / kernel.Tile }
 
 // Load reads the snapshot at path into s, whose caches must be empty and of the
 // same shape as those that were saved. A snapshot with a draft cache can be
@@ -172,7 +189,9 @@ func (s *Snapshot) Load(path string, progress func(done, total int64)) error {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	r := &blockReader{path: path, r: bufio.NewReaderSize(f, 1<<20), left: info.Size()}
-	if err := r.load(s, progress); err != nil {
+	if err := r.load(s, progress); errors.Is(err, ErrDisk) {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	return nil
@@ -206,6 +225,11 @@ func (r *blockReader) read(b []byte) error {
 // block reads a block of the given size, or of up to limit bytes if size is
 // negative.
 func (r *blockReader) block(what string, size, limit int64) ([]byte, error) {
+	return r.blockInto(what, size, limit, nil)
+}
+
+// blockInto is block into the memory of into, if that is enough.
+func (r *blockReader) blockInto(what string, size, limit int64, into []byte) ([]byte, error) {
 	start := r.at
 	var head [24]byte
 	if err := r.read(head[:]); err != nil {
@@ -226,7 +250,10 @@ func (r *blockReader) block(what string, size, limit int64) ([]byte, error) {
 	if err := r.read(r.frame); err != nil {
 		return nil, err
 	}
-	b, err := r.dec.DecodeAll(r.frame, make([]byte, 0, raw))
+	if uint64(cap(into)) < raw {
+		into = make([]byte, 0, raw)
+	}
+	b, err := r.dec.DecodeAll(r.frame, into[:0])
 	if err != nil || uint64(len(b)) != raw || xxhash.Sum64(b) != binary.LittleEndian.Uint64(head[16:]) {
 		r.at = start
 		return nil, r.errorf("%s is damaged: its checksum does not match", what)
@@ -276,44 +303,48 @@ func (r *blockReader) load(s *Snapshot, progress func(done, total int64)) error 
 	for i := range tokens {
 		tokens[i] = int32(binary.LittleEndian.Uint32(ids[4*i:]))
 	}
-	want := (h.Length + kernel.Tile - 1) / kernel.Tile
-	total := int64(want) * int64(s.Target.pageBytes())
-	pages, err := r.pages(want, s.Target.pageBytes(), total, progress)
-	if err != nil {
-		return err
+	// Pages beyond a cache's length do not count, so it stays empty on error.
+	size := s.Target.pageBytes()
+	page := make([]byte, 0, size)
+	for t := range tiles(h.Length) {
+		if page, err = r.page(t, size, page); err != nil {
+			return err
+		}
+		if err := s.Target.room(t*kernel.Tile, kernel.Tile); err != nil {
+			return err
+		}
+		copy(s.Target.pages[t], page)
+		if progress != nil {
+			progress(int64(t+1)*int64(size), int64(tiles(h.Length))*int64(size))
+		}
 	}
 	var window [][]byte
 	if h.Stream != nil && s.Stream != nil {
-		if window, err = r.pages(len(s.Stream.pages), s.Stream.pageBytes(), 0, nil); err != nil {
-			return err
+		for i := range s.Stream.pages {
+			p, err := r.page(i, s.Stream.pageBytes(), nil)
+			if err != nil {
+				return err
+			}
+			window = append(window, p)
 		}
 		if r.left != 0 {
 			return r.errorf("%d bytes follow the last block", r.left)
 		}
 	}
 	s.Tokens = tokens
-	s.Target.fill(pages)
 	s.Target.length = h.Length
 	if c := s.Stream; window != nil {
-		c.fill(window)
+		for i, p := range window {
+			copy(c.pages[i], p)
+		}
 		c.held, c.first, c.valid, c.length = h.Stream.Held, h.Stream.First, h.Stream.Valid, h.Stream.Length
 	}
 	return nil
 }
 
-func (r *blockReader) pages(n, size int, total int64, progress func(done, total int64)) ([][]byte, error) {
-	var pages [][]byte
-	for i := range n {
-		b, err := r.block(fmt.Sprintf("page %d", i), int64(size), 0)
-		if err != nil {
-			return nil, err
-		}
-		pages = append(pages, b)
-		if progress != nil {
-			progress(int64(i+1)*int64(size), total)
-		}
-	}
-	return pages, nil
+// page reads the block of a page of the given size.
+func (r *blockReader) page(i, size int, into []byte) ([]byte, error) {
+	return r.blockInto(fmt.Sprintf("page %d", i), int64(size), 0, into)
 }
 
 // check compares what was saved with what is at hand.
@@ -345,20 +376,6 @@ func (h *snapshotHeader) check(r *blockReader, s *Snapshot) error {
 		return r.errorf("its draft cache makes no sense")
 	}
 	return nil
-}
-
-// fill copies pages into the first ones of the store.
-func (s *Store) fill(pages [][]byte) {
-	s.reserve(len(pages) * kernel.Tile)
-	for i, p := range pages {
-		copy(s.pages[i], p)
-	}
-}
-
-// used returns the pages of the first n slots.
-func (s *Store) used(n int) [][]byte {
-	k := (n + kernel.Tile - 1) / kernel.Tile
-	return s.pages[:k:k]
 }
 
 func (s *Store) pageBytes() int { return s.shape.Layers * s.shape.Heads * s.tileBytes }

@@ -50,7 +50,7 @@ const blockQueries = 32
 
 // segment is how many tiles are folded into a state of their own. It must not
 // depend on the pass: folds of other tiles have other bits.
-const segment = 4
+const segment = kvcache.Segment
 
 // NewAttention makes the scratch for workers workers.
 func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, workers int) *Attention {
@@ -148,10 +148,20 @@ func Attend(w *par.Worker, layer int, sequences []*Attention) {
 			break
 		}
 	}
+	for _, a := range sequences {
+		if a.pass.Offloaded() {
+			a.attendOffloaded(w, layer)
+		}
+	}
 }
 
-// items is the number of pieces of work in a layer.
-func (a *Attention) items() int { return a.kvHeads * a.blocks * a.runs }
+// items is the number of pieces of work in a layer that workers share freely.
+func (a *Attention) items() int {
+	if a.pass.Offloaded() {
+		return 0
+	}
+	return a.kvHeads * a.blocks * a.runs
+}
 
 // attend folds one run of segments into the states of a block of rows.
 func (a *Attention) attend(worker, layer, kvHead, block, run int) {
@@ -197,7 +207,7 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 		}
 		args.Bias = a.pass.Bias(layer, kvHead, t)
 		args.Next = nil
-		if t+1 < a.tiles {
+		if t+1 < a.tiles && (a.pass.Resident(t+1) || t+1 < (s+1)*segment) {
 			args.Next = a.pass.Tile(layer, kvHead, t+1)
 		}
 		if a.pass.Tree != nil && (t+1)*kernel.Tile > a.pass.Base {

@@ -98,6 +98,7 @@ that passes of several tokens come.`,
 	f.Uint64Var(&o.Bench.Sample.Seed, "seed", 0, "the same seed gives the same text")
 	o.Model.bindContext(f)
 	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
+	o.Model.bindOffload(f)
 	f.VarP(counts(&o.Threads), "threads", "t", "worker `threads`, one or several numbers")
 	f.StringSliceVar(&o.KVTypes, "kv-type", o.KVTypes, "stored `forms` of keys and values: "+strings.Join(engine.KVTypes(), ", "))
 	// Flags of speculation of which a sweep takes several values.
@@ -124,6 +125,9 @@ that passes of several tokens come.`,
 // check finds flags that contradict each other or would do nothing, and makes
 // the sweeps.
 func (o *benchOptions) check(f *pflag.FlagSet) error {
+	if err := o.Model.checkOffload(f); err != nil {
+		return err
+	}
 	if !slices.Contains(bench.Formats(), o.Output) {
 		return usagef("--output %q: expected one of %s", o.Output, strings.Join(bench.Formats(), ", "))
 	}
@@ -332,6 +336,7 @@ func (o *benchOptions) measureOne(ctx context.Context, file *engine.File, work *
 		return err
 	}
 	defer e.Close()
+	noteDisk(o.Sys, e)
 	draft, err := o.draftOptions().loadDraft(ctx, e)
 	if err != nil {
 		return err

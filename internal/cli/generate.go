@@ -57,6 +57,7 @@ The text goes to standard output, everything else to standard error.`,
 	f.SortFlags = false
 	o.Model.bindRun(f)
 	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
+	o.Model.bindOffload(f)
 	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	f.StringVarP(&o.File, "file", "f", "", "prompt `file`, - for standard input; PROMPT is appended")
 	f.BoolVar(&o.Chat, "chat", false, "lay the prompt out by the model's chat template (default if it carries one)")
@@ -89,6 +90,9 @@ func bindSample(f *pflag.FlagSet, s *sample.Options) {
 // check finds flags that contradict each other or would do nothing.
 func (o *generateOptions) check(f *pflag.FlagSet) error {
 	if err := o.Gen.Validate(); err != nil {
+		return err
+	}
+	if err := o.Model.checkOffload(f); err != nil {
 		return err
 	}
 	switch {
@@ -143,6 +147,7 @@ func runGenerate(ctx context.Context, o *generateOptions) error {
 		return err
 	}
 	defer e.Close()
+	noteDisk(o.Sys, e)
 	draft, err := o.loadDraft(ctx, e)
 	if err != nil {
 		return err
@@ -170,7 +175,9 @@ func runGenerate(ctx context.Context, o *generateOptions) error {
 		return err
 	}
 	if o.Cache != "" {
-		err = errors.Join(err, s.Save(o.Cache, nil))
+		saving := o.Sys.progress("saving")
+		err = errors.Join(err, s.Save(o.Cache, saving.bytes))
+		saving.done()
 	}
 	r := newReport(o, e, s, &result, out)
 	if o.JSON {
@@ -203,7 +210,7 @@ func (o *generateOptions) loadDraft(ctx context.Context, e *engine.Engine) (*eng
 		return nil, fmt.Errorf("draft: %w", err)
 	}
 	opt := o.Model.Options
-	opt.Context = 0 // it keeps a window only
+	opt.Context, opt.KVRAM = 0, 0 // it keeps a window only
 	d, err := engine.Open(ctx, path, opt)
 	if err != nil {
 		return nil, err

@@ -69,6 +69,7 @@ func newInspect(sys *System, run func(context.Context, *inspectOptions) error) *
 	f := cmd.Flags()
 	o.Model.bindPath(f)
 	o.Model.bindContext(f)
+	o.Model.bindOffload(f)
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
 	return cmd
 }

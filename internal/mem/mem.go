@@ -13,9 +13,13 @@ const hugePage = 2 << 20
 
 // Alloc returns n zero bytes that begin at a multiple of 64, or, if they are
 // many, of a huge page.
-func Alloc(n int) []byte {
+func Alloc(n int) []byte { return AllocAt(n, 64) }
+
+// AllocAt is Alloc for blocks that begin at a multiple of to, a power of two up
+// to the size of a huge page.
+func AllocAt(n, to int) []byte {
 	if n < hugePage {
-		return aligned(n, 64)
+		return aligned(n, to)
 	}
 	b := aligned(n, hugePage)
 	advise(b[:n:n])

@@ -90,7 +90,11 @@ func (s *Session) Forward(ctx context.Context, cache kvcache.Cache, batch model.
 		return err
 	}
 	s.one[0] = part
-	if !s.Run(s.one[:]) {
+	ok := s.Run(s.one[:])
+	if err := part.Pass.Err(); err != nil {
+		return err
+	}
+	if !ok {
 		return ctx.Err()
 	}
 	cache.End()
@@ -155,7 +159,7 @@ func (s *Session) Logits(i int) []float32 { return s.own.Row(i) }
 // ended reports whether nobody waits for the pass any more.
 func (s *Session) ended() bool {
 	for i := range s.parts {
-		if s.parts[i].Ctx.Err() == nil {
+		if s.parts[i].Ctx.Err() == nil && s.parts[i].Pass.Err() == nil {
 			return false
 		}
 	}
