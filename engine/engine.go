@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ type Options struct {
 
 // Defaults are the options for this machine.
 func Defaults() Options {
-	return Options{Threads: runtime.GOMAXPROCS(0), Batch: 256, KVType: kernel.KVQ8.String()}
+	return Options{Threads: runtime.GOMAXPROCS(0), Batch: 128, KVType: kernel.KVQ8.String()}
 }
 
 // Limits on what options may ask for.
@@ -208,6 +209,9 @@ func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
 	}
 	tier, _ := o.tier()
 	kv, _ := kernel.ParseKVType(o.KVType)
+	// What reading the header left behind would otherwise stay: the weights are
+	// most of the heap, which is next collected when it has doubled.
+	debug.FreeOSMemory()
 	e := &Engine{file: f, opt: o, set: kernel.For(tier), kv: kv}
 	team := par.NewTeam(o.Threads)
 	defer team.Close()

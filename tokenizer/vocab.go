@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,7 +12,8 @@ import (
 // models pad their output.
 type Vocab struct {
 	tokens []string // as in the file
-	pieces []string // the bytes a token stands for; "" for control tokens
+	text   string   // the bytes that tokens stand for; none for control tokens
+	ends   []uint32 // where each token's bytes end
 	types  []Type
 	ids    map[string]int32
 
@@ -52,10 +54,10 @@ func NewVocab(s *Spec) (*Vocab, error) {
 	return v, nil
 }
 
-// spell fills pieces. They share one backing string.
+// spell fills text and ends.
 func (v *Vocab) spell(byteLevel bool) error {
 	var buf []byte
-	ends := make([]int, len(v.tokens))
+	v.ends = make([]uint32, len(v.tokens))
 	for i, t := range v.tokens {
 		switch v.types[i] {
 		case Control, Unknown, Unused:
@@ -77,14 +79,12 @@ func (v *Vocab) spell(byteLevel bool) error {
 				buf = append(buf, strings.ReplaceAll(t, "▁", " ")...)
 			}
 		}
-		ends[i] = len(buf)
+		v.ends[i] = uint32(len(buf))
 	}
-	all, start := string(buf), 0
-	v.pieces = make([]string, len(v.tokens))
-	for i, end := range ends {
-		v.pieces[i] = all[start:end]
-		start = end
+	if uint64(len(buf)) > math.MaxUint32 {
+		return corruptf("tokens of %d bytes in all, the limit is %d", len(buf), uint32(math.MaxUint32))
 	}
+	v.text = string(buf)
 	return nil
 }
 
@@ -122,10 +122,14 @@ func (v *Vocab) Token(id int32) string {
 // Piece returns the bytes that the token decodes to, maybe part of a
 // character. Control tokens decode to nothing.
 func (v *Vocab) Piece(id int32) string {
-	if uint(id) < uint(len(v.pieces)) {
-		return v.pieces[id]
+	if uint(id) >= uint(len(v.ends)) {
+		return ""
 	}
-	return ""
+	start := uint32(0)
+	if id > 0 {
+		start = v.ends[id-1]
+	}
+	return v.text[start:v.ends[id]]
 }
 
 // Type returns the token's kind.

@@ -26,8 +26,7 @@ type Session struct {
 	h        model.Acts // (rows, Dim): normalized input of products
 	q, k, v  model.Acts // (rows, heads·HeadDim)
 	a        model.Acts // (rows, Heads·HeadDim): what attention found
-	gate, up model.Acts // (rows, FFN)
-	f        model.Acts // (rows, FFN): gate·up
+	f, up    model.Acts // (rows, FFN): gate, which becomes gate·up, and up
 	y        model.Acts // (rows, Dim): what attention and FFN add to x
 	logits   Logits     // of several sequences
 	own      Logits     // of Forward
@@ -69,7 +68,7 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 		attn: []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
 		x:    make([]float32, maxRows*m.Dim),
 		h:    input(m.Dim), q: output(q), k: output(kv), v: output(kv), a: input(q),
-		gate: output(m.FFN), up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
+		up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
 	s.spare = s.attn
@@ -212,10 +211,11 @@ func (s *Session) forward(w *par.Worker) {
 			s.norm(r, layer.ffnNorm)
 		}
 		w.Sync()
-		model.Multiply(w, m.set, &s.h, rows, model.Product{W: layer.gate, Dst: &s.gate}, model.Product{W: layer.up, Dst: &s.up})
+		model.Multiply(w, m.set, &s.h, rows, model.Product{W: layer.gate, Dst: &s.f}, model.Product{W: layer.up, Dst: &s.up})
 		w.Sync()
 		for r := lo; r < hi; r++ {
-			m.set.SwiGLU(s.f.Row(r, m.FFN), s.gate.Row(r, m.FFN), s.up.Row(r, m.FFN))
+			gate := s.f.Row(r, m.FFN)
+			m.set.SwiGLU(gate, gate, s.up.Row(r, m.FFN))
 			s.quantize(&s.f, r, m.FFN)
 		}
 		w.Sync()

@@ -106,6 +106,7 @@ func newPart(m *mapped.Model, path string, f *mmap.File) (*part, error) {
 	p := &part{path: path, file: f}
 	var err error
 	p.meta, p.tensors, err = parse(path, f.Data)
+	f.Release(0, len(f.Data)) // parse has copied what it needs
 	return p, err
 }
 
