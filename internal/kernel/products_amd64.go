@@ -14,6 +14,11 @@ func matMulQ4Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx 
 //go:noescape
 func matMulQ4Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ4Rows3AVX2 multiplies 3 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows3AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
 // matMulQ4Rows4AVX2 multiplies 4 rows by panels packed as Q4.
 //
 //go:noescape
@@ -49,6 +54,11 @@ func matMulQ8Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx 
 //go:noescape
 func matMulQ8Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ8Rows3AVX2 multiplies 3 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows3AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
 // matMulQ8Rows4AVX2 multiplies 4 rows by panels packed as Q8.
 //
 //go:noescape
@@ -83,6 +93,11 @@ func matMulQ8x16Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, l
 //
 //go:noescape
 func matMulQ8x16Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8x16Rows3AVX2 multiplies 3 rows by panels packed as Q8x16.
+//
+//go:noescape
+func matMulQ8x16Rows3AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
 // matMulQ8x16Rows4AVX2 multiplies 4 rows by panels packed as Q8x16.
 //

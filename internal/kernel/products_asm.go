@@ -19,25 +19,25 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 	switch tier {
 	case cpu.AVX2:
 		s.MatMul = [numFormats]MatMul{
-			Q4:    byRows[byte](Q4, matMulQ4Rows1AVX2, matMulQ4Rows2AVX2, matMulQ4Rows4AVX2),
-			Q8:    byRows[byte](Q8, matMulQ8Rows1AVX2, matMulQ8Rows2AVX2, matMulQ8Rows4AVX2),
-			Q8x16: byRows[byte](Q8x16, matMulQ8x16Rows1AVX2, matMulQ8x16Rows2AVX2, matMulQ8x16Rows4AVX2),
+			Q4:    byRows[byte](Q4, []int{1, 2, 3, 4}, matMulQ4Rows1AVX2, matMulQ4Rows2AVX2, matMulQ4Rows3AVX2, matMulQ4Rows4AVX2),
+			Q8:    byRows[byte](Q8, []int{1, 2, 3, 4}, matMulQ8Rows1AVX2, matMulQ8Rows2AVX2, matMulQ8Rows3AVX2, matMulQ8Rows4AVX2),
+			Q8x16: byRows[byte](Q8x16, []int{1, 2, 3, 4}, matMulQ8x16Rows1AVX2, matMulQ8x16Rows2AVX2, matMulQ8x16Rows3AVX2, matMulQ8x16Rows4AVX2),
 		}
 		s.MatMulFloat = [numFormats]MatMulFloat{
-			F32:  byRows[float32](F32, matMulF32Rows1AVX2, matMulF32Rows2AVX2, matMulF32Rows4AVX2),
-			F16:  byRows[float32](F16, matMulF16Rows1AVX2, matMulF16Rows2AVX2, matMulF16Rows4AVX2),
-			BF16: byRows[float32](BF16, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
+			F32:  byRows[float32](F32, []int{1, 2, 4}, matMulF32Rows1AVX2, matMulF32Rows2AVX2, matMulF32Rows4AVX2),
+			F16:  byRows[float32](F16, []int{1, 2, 4}, matMulF16Rows1AVX2, matMulF16Rows2AVX2, matMulF16Rows4AVX2),
+			BF16: byRows[float32](BF16, []int{1, 2, 4}, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
 		}
 	case cpu.AVX512:
 		s.MatMul = [numFormats]MatMul{
-			Q4:    byRows[byte](Q4, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512),
-			Q8:    byRows[byte](Q8, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AVX512),
-			Q8x16: byRows[byte](Q8x16, matMulQ8x16Rows1AVX512, matMulQ8x16Rows2AVX512, matMulQ8x16Rows4AVX512, matMulQ8x16Rows8AVX512),
+			Q4:    byRows[byte](Q4, []int{1, 2, 4, 8}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512),
+			Q8:    byRows[byte](Q8, []int{1, 2, 4, 8}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AVX512),
+			Q8x16: byRows[byte](Q8x16, []int{1, 2, 4, 8}, matMulQ8x16Rows1AVX512, matMulQ8x16Rows2AVX512, matMulQ8x16Rows4AVX512, matMulQ8x16Rows8AVX512),
 		}
 		s.MatMulFloat = [numFormats]MatMulFloat{
-			F32:  byRows[float32](F32, matMulF32Rows1AVX512, matMulF32Rows2AVX512, matMulF32Rows4AVX512, matMulF32Rows8AVX512),
-			F16:  byRows[float32](F16, matMulF16Rows1AVX512, matMulF16Rows2AVX512, matMulF16Rows4AVX512, matMulF16Rows8AVX512),
-			BF16: byRows[float32](BF16, matMulBF16Rows1AVX512, matMulBF16Rows2AVX512, matMulBF16Rows4AVX512, matMulBF16Rows8AVX512),
+			F32:  byRows[float32](F32, []int{1, 2, 4, 8}, matMulF32Rows1AVX512, matMulF32Rows2AVX512, matMulF32Rows4AVX512, matMulF32Rows8AVX512),
+			F16:  byRows[float32](F16, []int{1, 2, 4, 8}, matMulF16Rows1AVX512, matMulF16Rows2AVX512, matMulF16Rows4AVX512, matMulF16Rows8AVX512),
+			BF16: byRows[float32](BF16, []int{1, 2, 4, 8}, matMulBF16Rows1AVX512, matMulBF16Rows2AVX512, matMulBF16Rows4AVX512, matMulBF16Rows8AVX512),
 		}
 	}
 }
@@ -51,8 +51,9 @@ type product[X byte | float32] func(dst *float32, ldd int, w *byte, panels int, 
 // of a kernel stay in the first.
 const groupBytes = 256 << 10
 
-// byRows cuts rows into those of kernels for 1, 2, 4, … rows.
-func byRows[X byte | float32](f Format, kernels ...product[X]) func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
+// byRows cuts rows into those of kernels, each for a number of rows in sizes,
+// which ascend.
+func byRows[X byte | float32](f Format, sizes []int, kernels ...product[X]) func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
 	return func(dst []float32, ldd int, w []byte, panels int, x []X, ldx, rows, n int) {
 		size, length := f.PanelBytes(n), n
 		if !f.Float() {
@@ -62,7 +63,7 @@ func byRows[X byte | float32](f Format, kernels ...product[X]) func(dst []float3
 		for p := 0; p < panels; p += group {
 			r := 0
 			for i := len(kernels) - 1; i >= 0; i-- {
-				for ; rows-r >= 1<<i; r += 1 << i {
+				for n := sizes[i]; rows-r >= n; r += n {
 					kernels[i](&dst[r*ldd+p*Panel], ldd, &w[p*size], min(group, panels-p), &x[r*ldx], ldx, length)
 				}
 			}

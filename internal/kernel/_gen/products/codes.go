@@ -82,20 +82,24 @@ func (f codeFormat) mask() Mem {
 // together to load and widen, in vectors of 64 (32) bytes:
 //
 //	         AVX-512             AVX2                    together
-//	Q4       16 + 3 for scales   3·32 + 8 for scales     4·(1+6) + 2   (8·(1+6) + 4)
-//	Q8       16 + 2              3·32 + 6                8·(1+2) + 1   (16·(1+2) + 2)
-//	Q8x16    16 + 6              3·32 + 16               8·(1+2) + 4   (16·(1+2) + 8)
+//	Q4       16 + 3 for scales   2.5·32 + 13             4·(1+6) + 2   (8·(1+6) + 4)
+//	Q8       16 + 2              2.5·32 + 8              8·(1+2) + 1   (16·(1+2) + 2)
+//	Q8x16    16 + 6              2.5·32 + 18             8·(1+2) + 4   (16·(1+2) + 8)
 //
 // A Zen 4 core starts one VPDPWSSD or FMA of 64 bytes a cycle, and so takes at
 // least 18 cycles for a row of Q4 (17 Q8, 20 Q8x16): 28 products a cycle. A
-// Zen 3 core starts four AVX2 operations a cycle and two loads beside them: 17
-// cycles, and 20 with the share of widening that each of 4 rows has. One row
-// takes some 22 cycles for the 320 bytes of a block of Q4 on Zen 4, 52 GB/s:
-// memory delivers less.
+// Zen 3 core could start two VPMADDWD and two VPADDD a cycle, 32 products, but
+// a bare loop of them gets to 26: additions land on the multipliers' pipes.
+// Broadcasts cost no such pipe, but a place among the six instructions that
+// enter a cycle; so both halves of a panel share one, and the four instructions
+// stand in the order multiply, multiply, add, add, which is 5% faster than
+// multiply, add, multiply, add. One row takes some 22 cycles for the 320 bytes
+// of a block of Q4 on Zen 4, 52 GB/s: memory delivers less.
 //
-// Measured from cache on one core of a Zen 4 EPYC, in 10⁹ products a second:
-// AVX-512 Q4 101, Q8 105, Q8x16 91, which are the bounds above at 3.6 GHz;
-// AVX2 70, 72, 60.
+// Measured from cache on one core, in 10⁹ products a second of Q4, Q8, Q8x16:
+// AVX-512 on a Zen 4 EPYC 101, 105, 91, which are the bounds above at 3.6 GHz;
+// AVX2 on a Zen 3 EPYC, where a bare loop reaches 84, with 4 rows 68, 70, 58
+// and with one 44, 49, 40.
 func (f codeFormat) product(t tier, n int) {
 	TEXT(fmt.Sprintf("matMul%sRows%d%s", f.name, n, t.name), NOSPLIT,
 		"func(dst *float32, ldd int, w *byte, panels int, x *byte, ldx, blocks int)")
@@ -108,60 +112,47 @@ func (f codeFormat) product(t tier, n int) {
 	mask := t.vec()
 	VPBROADCASTD(f.mask(), mask)
 
-	// Sixteen AVX2 registers hold the sums of 2 rows of a panel, or of more
-	// rows of half a panel.
-	passes := [][]int{{0}} // the outputs that registers begin with
-	if t == avx2 && n <= 2 {
-		passes = [][]int{{0, 8}}
-	} else if t == avx2 {
-		passes = [][]int{{0}, {8}}
+	// Sixteen AVX2 registers hold the sums of 2 rows of a panel over all blocks;
+	// of more rows, those over one block, and memory the rest.
+	outputs := []int{0, 8}
+	if t == avx512 {
+		outputs = outputs[:1]
+	}
+	sums := sums{t: t, outputs: outputs, rows: n}
+	if len(outputs)*n > 4 && t == avx2 {
+		sums.memory = AllocLocal(n*64 + 64)
+		sums.at = GP64()
 	}
 	Label("panel")
-	for i, outputs := range passes {
-		acc := make([][]reg.VecVirtual, len(outputs))
-		for o := range outputs {
-			acc[o] = t.vecs(n)
-			for _, a := range acc[o] {
-				t.zero(a)
-			}
+	sums.clear()
+	blocks := GP64()
+	Load(Param("blocks"), blocks)
+	loop("block", blocks, func() {
+		for line := 0; line < f.size; line += 64 {
+			PREFETCHT0(Mem{Base: w, Disp: prefetchAhead + line})
 		}
-		blocks := GP64()
-		if i > 0 { // the same panel again
-			Load(Param("blocks"), blocks)
-			IMUL3Q(U32(f.size), blocks, blocks)
-			SUBQ(blocks, w)
+		for _, s := range f.segments {
+			s.add(t, w, x, mask, sums)
 		}
-		Load(Param("blocks"), blocks)
-		loop(fmt.Sprintf("pass%d", i), blocks, func() {
-			if i == 0 {
-				for line := 0; line < f.size; line += 64 {
-					PREFETCHT0(Mem{Base: w, Disp: prefetchAhead + line})
-				}
-			}
-			for _, s := range f.segments {
-				for o, j := range outputs {
-					s.add(t, w, x, mask, acc[o], j)
-				}
-			}
-			ADDQ(U32(f.size), w)
-			x.advance(actBlock)
-		})
-		row, d := GP64(), t.vec()
-		MOVQ(dst, row)
-		for r := range n {
-			VBROADCASTSS(x.at(r, 0), d)
-			for o, j := range outputs {
-				VMULPS(d, acc[o][r], acc[o][r])
-				VMOVUPS(acc[o][r], Mem{Base: row, Disp: 4 * j})
-			}
-			if r < n-1 {
-				ADDQ(ldd, row)
-			}
+		ADDQ(U32(f.size), w)
+		x.advance(actBlock)
+	})
+	row, d := GP64(), t.vec()
+	MOVQ(dst, row)
+	for r := range n {
+		VBROADCASTSS(x.at(r, 0), d)
+		for o, j := range outputs {
+			v := sums.load(r, o)
+			VMULPS(d, v, v)
+			VMOVUPS(v, Mem{Base: row, Disp: 4 * j})
 		}
-		Load(Param("blocks"), row)
-		IMUL3Q(U32(actBlock), row, row)
-		x.rewind(row)
+		if r < n-1 {
+			ADDQ(ldd, row)
+		}
 	}
+	Load(Param("blocks"), row)
+	IMUL3Q(U32(actBlock), row, row)
+	x.rewind(row)
 	ADDQ(Imm(64), dst)
 	DECQ(panels)
 	JNZ(LabelRef("panel"))
@@ -174,68 +165,152 @@ func (f codeFormat) product(t tier, n int) {
 // memory, 8 rows of 1536 inputs gain a quarter.
 const prefetchAhead = 4096
 
-// add adds the segment's products of the outputs from j on to acc.
-func (s segment) add(t tier, w reg.GPVirtual, x rows, mask reg.VecVirtual, acc []reg.VecVirtual, j int) {
-	dots := t.vecs(len(acc))
-	if s.bias != none {
-		for r, dot := range dots {
-			VPBROADCASTD(x.at(r, s.bias), dot)
+// sums are those of rows by outputs, a vector each, over the blocks so far: in
+// registers, or in memory if that is not the zero value.
+type sums struct {
+	t       tier
+	outputs []int // those of a panel that vectors begin with
+	rows    int
+	acc     []reg.VecVirtual // (rows, outputs)
+	memory  Mem
+	at      reg.GPVirtual // memory, aligned
+}
+
+func (s *sums) clear() {
+	if s.at == nil {
+		s.acc = s.t.vecs(s.rows * len(s.outputs))
+		for _, a := range s.acc {
+			s.t.zero(a)
 		}
+		return
 	}
-	for g := range s.groups {
-		group := t.vec()
-		t.load(Mem{Base: w, Disp: s.codes + g*64 + j*4}, group)
-		for i, p := range s.planes {
-			c := t.vec()
-			switch {
-			case p.shift == 0:
-				t.and(mask, group, c)
-			case p.mask:
-				VPSRLW(Imm(p.shift), group, c)
-				t.and(mask, c, c)
-			default:
-				VPSRLW(Imm(p.shift), group, c)
-			}
-			for r, dot := range dots {
-				t.dot(x.at(r, p.q+g*8), c, dot, g+i == 0 && s.bias == none)
-			}
-		}
-	}
-	d, m, sum := t.vec(), t.vec(), t.vec()
-	VCVTPH2PS(Mem{Base: w, Disp: s.d + 2*j}, d)
-	if s.m != none {
-		VCVTPH2PS(Mem{Base: w, Disp: s.m + 2*j}, m)
-	}
-	for r, dot := range dots {
-		VCVTDQ2PS(dot, dot)
-		VFMADD231PS(d, dot, acc[r])
-		switch {
-		case s.m == none:
-		case t == avx512:
-			VFMADD231PS_BCST(x.at(r, s.sum), m, acc[r])
-		default:
-			VBROADCASTSS(x.at(r, s.sum), sum)
-			VFMADD231PS(sum, m, acc[r])
+	LEAQ(s.memory, s.at)
+	ADDQ(Imm(63), s.at)
+	ANDQ(I8(-64), s.at)
+	zero := s.t.vec()
+	s.t.zero(zero)
+	for r := range s.rows {
+		for o := range s.outputs {
+			VMOVAPS(zero, s.place(r, o))
 		}
 	}
 }
 
-// dot adds products of two codes and two activations to every lane of dst, or
-// sets dst to them if it is the first.
-func (t tier) dot(q Mem, codes, dst reg.VecVirtual, first bool) {
-	if t == avx512 {
-		if first {
-			t.zero(dst)
+func (s *sums) place(r, o int) Mem { return Mem{Base: s.at, Disp: 64*r + 32*o} }
+
+func (s *sums) load(r, o int) reg.VecVirtual {
+	if s.at == nil {
+		return s.acc[r*len(s.outputs)+o]
+	}
+	v := s.t.vec()
+	VMOVAPS(s.place(r, o), v)
+	return v
+}
+
+// addProduct adds x·y for the given row and outputs; it overwrites x.
+func (s *sums) addProduct(x, y reg.VecVirtual, r, o int, then func(v reg.VecVirtual)) {
+	if s.at == nil {
+		v := s.acc[r*len(s.outputs)+o]
+		VFMADD231PS(y, x, v)
+		then(v)
+		return
+	}
+	VFMADD213PS(s.place(r, o), y, x)
+	then(x)
+	VMOVAPS(x, s.place(r, o))
+}
+
+// add adds the segment's products to the sums.
+func (s segment) add(t tier, w reg.GPVirtual, x rows, mask reg.VecVirtual, sums sums) {
+	width := len(sums.outputs)
+	dots := t.vecs(sums.rows * width)
+	bias := t.vecs(sums.rows)
+	if width == 1 {
+		bias = dots
+	}
+	if s.bias != none {
+		for r, b := range bias {
+			VPBROADCASTD(x.at(r, s.bias), b)
 		}
-		VPDPWSSD_BCST(q, codes, dst)
+	}
+	for g := range s.groups {
+		group := t.vecs(width)
+		for o, j := range sums.outputs {
+			t.load(Mem{Base: w, Disp: s.codes + g*64 + j*4}, group[o])
+		}
+		for i, p := range s.planes {
+			c := t.vecs(width)
+			for o := range c {
+				switch {
+				case p.shift == 0:
+					t.and(mask, group[o], c[o])
+				case p.mask:
+					VPSRLW(Imm(p.shift), group[o], c[o])
+					t.and(mask, c[o], c[o])
+				default:
+					VPSRLW(Imm(p.shift), group[o], c[o])
+				}
+			}
+			for r := range sums.rows {
+				var from reg.VecVirtual
+				if g+i == 0 && s.bias != none {
+					from = bias[r]
+				}
+				t.dot(x.at(r, p.q+g*8), c, dots[r*width:(r+1)*width], g+i == 0, from)
+			}
+		}
+	}
+	d, m, sum := t.vecs(width), t.vecs(width), t.vec()
+	for o, j := range sums.outputs {
+		VCVTPH2PS(Mem{Base: w, Disp: s.d + 2*j}, d[o])
+		if s.m != none {
+			VCVTPH2PS(Mem{Base: w, Disp: s.m + 2*j}, m[o])
+		}
+	}
+	for r := range sums.rows {
+		if s.m != none && t == avx2 {
+			VBROADCASTSS(x.at(r, s.sum), sum)
+		}
+		for o := range width {
+			dot := dots[r*width+o]
+			VCVTDQ2PS(dot, dot)
+			sums.addProduct(dot, d[o], r, o, func(v reg.VecVirtual) {
+				switch {
+				case s.m == none:
+				case t == avx512:
+					VFMADD231PS_BCST(x.at(r, s.sum), m[o], v)
+				default:
+					VFMADD231PS(sum, m[o], v)
+				}
+			})
+		}
+	}
+}
+
+// dot adds products of two codes and two activations to every lane of dst; if
+// they are the first, to from, which may be nil.
+func (t tier) dot(q Mem, codes, dst []reg.VecVirtual, first bool, from reg.VecVirtual) {
+	if t == avx512 {
+		if first && from == nil {
+			t.zero(dst[0])
+		}
+		VPDPWSSD_BCST(q, codes[0], dst[0])
 		return
 	}
-	pair := t.vec()
+	pair, products := t.vec(), t.vecs(len(dst))
 	VPBROADCASTD(q, pair)
-	if first {
-		VPMADDWD(pair, codes, dst)
-		return
+	for o, c := range codes {
+		if first && from == nil {
+			products[o] = dst[o]
+		}
+		VPMADDWD(pair, c, products[o])
 	}
-	VPMADDWD(pair, codes, pair)
-	VPADDD(pair, dst, dst)
+	for o, product := range products {
+		switch {
+		case !first:
+			VPADDD(product, dst[o], dst[o])
+		case from != nil:
+			VPADDD(product, from, dst[o])
+		}
+	}
 }

@@ -127,7 +127,7 @@ func main() {
 	ConstraintExpr("!purego")
 	constants()
 	for _, f := range codeFormats {
-		for _, n := range []int{1, 2, 4} {
+		for _, n := range []int{1, 2, 3, 4} {
 			f.product(avx2, n)
 		}
 		for _, n := range []int{1, 2, 4, 8} {
