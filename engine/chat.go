@@ -55,6 +55,26 @@ func (f *File) encodeChat(dst []int32, text string, marks tokenizer.Marks) []int
 	return f.tokenizer.Encode(dst, text, tokenizer.Options{Marks: marks, Special: true})
 }
 
+// ChatOpening returns the tokens of a conversation up to where the user's first
+// message begins: what the model goes on with is such a message.
+func (f *File) ChatOpening(now time.Time) ([]int32, error) {
+	const mark = "\u27e6message\u27e7"
+	vocab := f.tokenizer.Vocab()
+	text, err := renderChat(vocab, []Message{{Role: "user", Content: mark}}, now)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", f.Name(), ErrTemplate, err)
+	}
+	before, _, ok := strings.Cut(text, mark)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w: it leaves out the user's message", f.Name(), ErrTemplate)
+	}
+	o := tokenizer.Options{Marks: tokenizer.MarksNone, Special: true}
+	if vocab.AddsBOS() && !strings.HasPrefix(before, vocab.Token(vocab.BOS())) {
+		o.Marks = tokenizer.MarksBOS
+	}
+	return f.tokenizer.Encode(nil, before, o), nil
+}
+
 // renderChat executes the template of v, which comes with the model and is not
 // trusted: it sees the conversation and no files, and what goes wrong in it is
 // an error.

@@ -132,6 +132,16 @@ func (f *File) Context() (int, error) {
 	return c.Context, err
 }
 
+// HeadTokens is the number of tokens that have logits: all of the vocabulary, but
+// for a model with a trimmed head.
+func (f *File) HeadTokens() int {
+	n := f.tokenizer.Vocab().Size()
+	if c, err := f.config(); err == nil && c.Head != nil {
+		n = len(c.Head)
+	}
+	return n
+}
+
 // CheckLength reports, before anything is loaded, a text that is longer than
 // the context; the error wraps ErrContext.
 func (f *File) CheckLength(what string, tokens int, o Options) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"triforce/internal/par"
 	"triforce/kvcache"
 	"triforce/model"
 	"triforce/sample"
@@ -338,39 +337,24 @@ func contextError(what string, tokens, context int) error {
 	return fmt.Errorf("%w: the %s has %d tokens, the context %d; raise --ctx-size (-c)", ErrContext, what, tokens, context)
 }
 
-// scoreRows is how many rows want logits in a pass of Score.
-const scoreRows = 64
-
 // Score returns the negative log-likelihood, in nats, of each token but the
 // first given all before it. progress, if not nil, is told how many tokens are
 // scored.
 func (e *Engine) Score(ctx context.Context, tokens []int32, progress func(done, total int)) ([]float64, error) {
-	if len(tokens) > e.opt.Context {
-		return nil, contextError("text", len(tokens), e.opt.Context)
-	}
-	if err := e.checkTokens(tokens); err != nil {
-		return nil, err
-	}
-	team := par.NewTeam(e.opt.Threads)
-	defer team.Close()
-	run := e.model.NewSession(team, e.kv, scoreRows, scoreRows)
-	cache := e.newCache()
-	defer cache.Close()
-	nll := make([]float64, 0, max(len(tokens)-1, 0))
-	for at := 0; at < len(tokens)-1; {
-		end := min(at+scoreRows, len(tokens)-1)
-		if err := run.Forward(ctx, cache, model.Batch{Tokens: tokens[at:end], Logits: end - at}); err != nil {
-			return nll, err
+	r := e.NewReader()
+	defer r.Close()
+	last := max(len(tokens)-1, 0)
+	nll := make([]float64, 0, last)
+	err := r.Read(ctx, tokens[:last], func(logits [][]float32) error {
+		for _, row := range logits {
+			nll = append(nll, -sample.LogProbOf(row, tokens[len(nll)+1]))
 		}
-		for i := range end - at {
-			nll = append(nll, -sample.LogProbOf(run.Logits(i), tokens[at+i+1]))
-		}
-		at = end
 		if progress != nil {
-			progress(at, len(tokens)-1)
+			progress(len(nll), last)
 		}
-	}
-	return nll, nil
+		return nil
+	})
+	return nll, err
 }
 
 // Encode turns a prompt into tokens as the model wants them, special tokens in

@@ -25,11 +25,13 @@ type inspectOptions struct {
 }
 
 type inspectReport struct {
-	Model      string         `json:"model"`
-	Parameters int64          `json:"parameters"`
-	Vocabulary int            `json:"vocabulary"`
-	Metadata   map[string]any `json:"metadata"`
-	Tensors    []tensorReport `json:"tensors"`
+	Model      string `json:"model"`
+	Parameters int64  `json:"parameters"`
+	Vocabulary int    `json:"vocabulary"`
+	// Head is the number of tokens that have logits, if not all of them do.
+	Head     int            `json:"head,omitempty"`
+	Metadata map[string]any `json:"metadata"`
+	Tensors  []tensorReport `json:"tensors"`
 	// Memory is what the model would take, by stored form of keys and values;
 	// Unsupported says why there is none.
 	Memory      []forecastReport `json:"memory,omitempty"`
@@ -103,6 +105,9 @@ func newInspectReport(f *engine.File, o engine.Options) (*inspectReport, error) 
 		r.Parameters += int64(t.Rows) * int64(t.Cols)
 		r.Tensors = append(r.Tensors, tensorReport{name, t.DType.String(), t.Rows, t.Cols, t.Bytes()})
 	}
+	if n := f.HeadTokens(); n < r.Vocabulary {
+		r.Head = n
+	}
 	for _, kv := range engine.KVTypes() {
 		o.KVType = kv
 		c, err := f.Forecast(o)
@@ -154,7 +159,11 @@ func notFinite(x float64) bool { return math.IsNaN(x) || math.IsInf(x, 0) }
 
 // print writes the report as tables.
 func (r *inspectReport) print(out io.Writer) {
-	fmt.Fprintf(out, "%s: %s parameters, %s tensors, %s tokens\n\n", r.Model, grouped(r.Parameters), grouped(len(r.Tensors)), grouped(r.Vocabulary))
+	head := ""
+	if r.Head > 0 {
+		head = fmt.Sprintf(", %s of which have logits", grouped(r.Head))
+	}
+	fmt.Fprintf(out, "%s: %s parameters, %s tensors, %s tokens%s\n\n", r.Model, grouped(r.Parameters), grouped(len(r.Tensors)), grouped(r.Vocabulary), head)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, key := range slices.Sorted(maps.Keys(r.Metadata)) {
 		fmt.Fprintf(w, "%s\t%s\n", strconv.Quote(key)[1:len(strconv.Quote(key))-1], short(r.Metadata[key]))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"triforce/bench"
+	"triforce/distill"
 	"triforce/engine"
 	"triforce/hub"
 	"triforce/tokenizer"
@@ -76,7 +77,7 @@ func exitCode(err error) int {
 	case is(engine.ErrMemory, engine.ErrContext):
 		return exitMemory
 	case is(weights.ErrCorrupt, weights.ErrUnsupported, hub.ErrCorrupt, tokenizer.ErrCorrupt, tokenizer.ErrUnsupported, engine.ErrTemplate, engine.ErrSnapshot,
-		bench.ErrRows, bench.ErrDataset):
+		bench.ErrRows, bench.ErrDataset, distill.ErrWork):
 		return exitFile
 	}
 	return exitFailed

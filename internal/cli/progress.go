@@ -48,6 +48,9 @@ func (p *progress) move(done, total int64, bytes bool) {
 	if !p.sys.ErrTerminal {
 		return
 	}
+	if p.bar != nil && p.bar.GetMax64() != total {
+		p.bar.ChangeMax64(total)
+	}
 	if p.bar == nil {
 		p.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.sys.Err),
@@ -60,6 +63,14 @@ func (p *progress) move(done, total int64, bytes bool) {
 		)
 	}
 	_ = p.bar.Set64(done)
+}
+
+// describe changes the label.
+func (p *progress) describe(label string) {
+	p.label = label
+	if p.bar != nil {
+		p.bar.Describe(label)
+	}
 }
 
 // done takes the bar away.

@@ -17,7 +17,7 @@ var ladder = []string{
 	2: "model",
 	3: "speculate model/llama",
 	4: "engine",
-	5: "server bench",
+	5: "server bench distill",
 	6: "internal/cli",
 	7: "cmd",
 }

@@ -1,0 +1,110 @@
+package distill
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"triforce/model/llama"
+	"triforce/tensor"
+	"triforce/weights"
+	"triforce/weights/gguf"
+)
+
+// export writes the student as a model file that replaces what is at path at
+// once or not at all. vocabulary is metadata of which the tokenizer's keys are
+// taken.
+func export(path, name string, s Shape, params []param, tokens []int32, vocabulary weights.Meta, format tensor.DType) error {
+	meta := []gguf.KV{
+		{Key: "general.architecture", Value: "llama"},
+		{Key: "general.name", Value: name},
+		{Key: "llama.context_length", Value: s.Length},
+		{Key: "llama.embedding_length", Value: s.Dim},
+		{Key: "llama.block_count", Value: s.Layers},
+		{Key: "llama.feed_forward_length", Value: s.FFN},
+		{Key: "llama.attention.head_count", Value: s.Heads},
+		{Key: "llama.attention.head_count_kv", Value: s.KVHeads},
+		{Key: "llama.attention.key_length", Value: s.HeadDim},
+		{Key: "llama.attention.value_length", Value: s.HeadDim},
+		{Key: "llama.attention.layer_norm_rms_epsilon", Value: epsilon},
+		{Key: "llama.rope.dimension_count", Value: s.HeadDim},
+		{Key: "llama.rope.freq_base", Value: s.RopeBase},
+	}
+	if s.Head < s.Vocab {
+		meta = append(meta, gguf.KV{Key: llama.HeadKey, Value: widen(tokens)})
+	}
+	for _, key := range slices.Sorted(maps.Keys(vocabulary)) {
+		if strings.HasPrefix(key, "tokenizer.") {
+			meta = append(meta, gguf.KV{Key: key, Value: vocabulary[key]})
+		}
+	}
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("distill: %w", err)
+	}
+	defer f.Cleanup()
+	if err := gguf.Write(f, meta, fileTensors(s, params, format)); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+func widen(tokens []int32) []int64 {
+	all := make([]int64, len(tokens))
+	for i, t := range tokens {
+		all[i] = int64(t)
+	}
+	return all
+}
+
+// fileTensors are the student's matrices as files store them, in a model's row
+// order: transposed, and cut where several stand side by side.
+func fileTensors(s Shape, params []param, format tensor.DType) []tensor.Tensor {
+	byName := map[string]param{}
+	for _, p := range params {
+		byName[p.name] = p
+	}
+	var all []tensor.Tensor
+	put := func(name string, t tensor.DType, rows, cols int, x []float32) {
+		if cols%t.BlockSize() != 0 {
+			t = tensor.F32
+		}
+		data := make([]byte, rows*t.RowBytes(cols))
+		tensor.Quantize(data, t, x)
+		all = append(all, tensor.Tensor{Name: name, DType: t, Rows: rows, Cols: cols, Data: data})
+	}
+	columns := func(name string, p param, lo, n int) {
+		x := make([]float32, n*p.rows)
+		for i := range p.rows {
+			for j := range n {
+				x[j*p.rows+i] = p.data[i*p.cols+lo+j]
+			}
+		}
+		put(name, format, n, p.rows, x)
+	}
+	ones := make([]float32, s.Dim)
+	for i := range ones {
+		ones[i] = 1
+	}
+	put("token_embd.weight", format, s.Vocab, s.Dim, byName[embedName].data)
+	for i := range s.Layers {
+		name := func(what string) string { return fmt.Sprintf("blk.%d.%s.weight", i, what) }
+		get := func(what string) param { return byName[layerName(i, what)] }
+		q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
+		put(name("attn_norm"), tensor.F32, 1, s.Dim, ones)
+		columns(name("attn_q"), get("qkv"), 0, q)
+		columns(name("attn_k"), get("qkv"), q, kv)
+		columns(name("attn_v"), get("qkv"), q+kv, kv)
+		columns(name("attn_output"), get("out"), 0, s.Dim)
+		put(name("ffn_norm"), tensor.F32, 1, s.Dim, ones)
+		columns(name("ffn_gate"), get("gate_up"), 0, s.FFN)
+		columns(name("ffn_up"), get("gate_up"), s.FFN, s.FFN)
+		columns(name("ffn_down"), get("down"), 0, s.Dim)
+	}
+	put("output_norm.weight", tensor.F32, 1, s.Dim, ones)
+	columns("output.weight", byName[headName], 0, s.Head)
+	return all
+}

@@ -1,0 +1,171 @@
+package distill
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+)
+
+// exact is the loss with less rounding than the graph's number has.
+func (r *rig) exact(t testing.TB) float64 {
+	t.Helper()
+	if _, err := r.run(); err != nil {
+		t.Fatal(err)
+	}
+	total, n := 0.0, 0
+	for i, l := range r.head.labels {
+		if len(l.index) > 0 {
+			n++
+			total += r.head.losses[i]
+		}
+	}
+	return total / float64(n)
+}
+
+func (r *rig) clear(t testing.TB) {
+	t.Helper()
+	for _, n := range append([]*gorgonia.Node{r.input}, r.nodes...) {
+		g, err := grad(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(g)
+	}
+}
+
+// The graph's loss is that of the judge's logits.
+func TestLoss(t *testing.T) {
+	for _, l := range layouts {
+		s := tinyShape(l.heads, l.kvHeads)
+		r := newRig(t, s, 3, 2, 5)
+		got := r.exact(t)
+		want, n := 0.0, 0
+		for e := range 3 {
+			for i, z := range judge(t, s, r.params, r.tokens[e*s.Length:(e+1)*s.Length]) {
+				lab := r.head.labels[e*s.Length+i]
+				if len(lab.index) == 0 {
+					continue
+				}
+				n++
+				sum, rest := 0.0, 1.0
+				for _, v := range z {
+					sum += math.Exp(float64(v))
+				}
+				for j, at := range lab.index {
+					q := math.Exp(float64(z[at])) / sum
+					want -= float64(lab.probs[j]) * math.Log(q)
+					rest -= q
+				}
+				if lab.tail > 0 {
+					want -= float64(lab.tail) * math.Log(rest)
+				}
+			}
+		}
+		if want /= float64(n); math.Abs(got-want) > 1e-4 {
+			t.Errorf("%s: loss %v, expected %v", l.name, got, want)
+		}
+	}
+}
+
+// Gradients are those of finite differences, in directions that a gradient's own
+// size makes easy to tell from rounding: along itself, and along one part of it.
+func TestGradients(t *testing.T) {
+	for _, l := range layouts {
+		t.Run(l.name, func(t *testing.T) {
+			s := tinyShape(l.heads, l.kvHeads)
+			r := newRig(t, s, 2, 2, 7)
+			random := rand.New(rand.NewPCG(1, 0))
+			r.exact(t) // gradients exist after a run
+			for _, node := range append([]*gorgonia.Node{r.input}, r.nodes...) {
+				x := node.Value().Data().([]float32)
+				r.clear(t)
+				r.exact(t)
+				g, err := grad(node)
+				if err != nil {
+					t.Fatal(err)
+				}
+				g = slices.Clone(g)
+				before := slices.Clone(x)
+				for part := range 3 {
+					// A direction: the gradient where the coin says so.
+					along, size := make([]float32, len(g)), 0.0
+					for i, v := range g {
+						if part == 0 || random.IntN(4) == 0 {
+							along[i] = v
+							size += float64(v) * float64(v)
+						}
+					}
+					size = math.Sqrt(size)
+					if size < 1e-6 {
+						t.Fatalf("%s: no gradient", node.Name())
+					}
+					const step = 0.01
+					at := func(sign float64) float64 {
+						for i := range x {
+							x[i] = before[i] + float32(sign*step/size)*along[i]
+						}
+						defer copy(x, before)
+						return r.exact(t)
+					}
+					got := (at(1) - at(-1)) / (2 * step)
+					if math.Abs(got-size) > 2e-3*size+1e-4 {
+						t.Errorf("%s: the loss changes by %v, expected %v", node.Name(), got, size)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Results do not depend on the number of threads, nor on what ran before.
+func TestThreads(t *testing.T) {
+	s := tinyShape(4, 2)
+	var first [][]float32
+	for _, threads := range []int{1, 3} {
+		r := newRig(t, s, 3, threads, 9)
+		for range 3 {
+			r.exact(t)
+			var all [][]float32
+			for _, n := range append([]*gorgonia.Node{r.input}, r.nodes...) {
+				g, err := grad(n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, slices.Clone(g))
+			}
+			r.clear(t)
+			if first == nil {
+				first = all
+			}
+			for i := range all {
+				if !slices.Equal(all[i], first[i]) {
+					t.Fatalf("%d threads: gradient %d differs", threads, i)
+				}
+			}
+		}
+	}
+}
+
+func TestExp2(t *testing.T) {
+	for x := -126.0; x <= 126; x += 0.0137 {
+		got, want := float64(exp2(float32(x))), math.Exp2(float64(float32(x)))
+		if math.Abs(got-want) > 1e-6*want {
+			t.Fatalf("2^%v is %v, expected %v", x, got, want)
+		}
+	}
+}
+
+// BenchmarkStep is a step of the usual student, without the optimizer.
+func BenchmarkStep(b *testing.B) {
+	o := Options{Layers: 2, Dim: 128, Head: 8192, Sinks: 16, Window: 256, Length: 512}
+	r := newRig(b, newShape(&o, 8192), 8, 2, 1)
+	for b.Loop() {
+		if _, err := r.run(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(r.rows()*b.N)/b.Elapsed().Seconds(), "tokens/s")
+}

@@ -1,0 +1,79 @@
+package distill
+
+import (
+	"fmt"
+
+	"triforce/model"
+)
+
+// Shape is the form of a student: a Llama model with a trimmed head. Its norms
+// have no weights of their own, which the matrices behind them take up.
+type Shape struct {
+	Layers, Dim, FFN        int
+	Heads, KVHeads, HeadDim int
+	Vocab                   int // rows of the embedding
+	Head                    int // rows of the output head
+	RopeBase                float64
+	// Sinks and Window are what its streaming cache shows, and Length the tokens
+	// of an excerpt.
+	Sinks, Window, Length int
+}
+
+// Every student has these.
+const (
+	epsilon = 1e-5
+	headDim = 32
+)
+
+// newShape is the student that the options ask for.
+func newShape(o *Options, vocab int) Shape {
+	return Shape{
+		Layers: o.Layers, Dim: o.Dim, FFN: (o.Dim*8/3 + 31) / 32 * 32,
+		Heads: o.Dim / headDim, KVHeads: o.Dim / headDim, HeadDim: headDim,
+		Vocab: vocab, Head: min(o.Head, vocab), RopeBase: 10000,
+		Sinks: o.Sinks, Window: o.Window, Length: o.Length,
+	}
+}
+
+// qkv is the width of queries, keys and values side by side.
+func (s *Shape) qkv() int { return (s.Heads + 2*s.KVHeads) * s.HeadDim }
+
+// param is a matrix of the student, (rows, cols): a product takes rows inputs
+// and gives cols outputs, so that it is the transpose of what a file stores.
+type param struct {
+	name       string
+	rows, cols int
+	data       []float32
+}
+
+// Names of the matrices outside of layers.
+const (
+	embedName = "embed"
+	headName  = "head"
+)
+
+func layerName(i int, what string) string { return fmt.Sprintf("layer.%d.%s", i, what) }
+
+// params lists the student's matrices, all zero: for each layer queries, keys
+// and values side by side, the output of attention, gate and up side by side,
+// and down; then the head and the embedding (Vocab, Dim).
+func (s *Shape) params() []param {
+	var all []param
+	add := func(name string, rows, cols int) {
+		all = append(all, param{name, rows, cols, make([]float32, rows*cols)})
+	}
+	for i := range s.Layers {
+		add(layerName(i, "qkv"), s.Dim, s.qkv())
+		add(layerName(i, "out"), s.Heads*s.HeadDim, s.Dim)
+		add(layerName(i, "gate_up"), s.Dim, 2*s.FFN)
+		add(layerName(i, "down"), s.FFN, s.Dim)
+	}
+	add(headName, s.Dim, s.Head)
+	add(embedName, s.Vocab, s.Dim)
+	return all
+}
+
+// rope is the student's rotary embedding.
+func (s *Shape) rope() *model.Rope {
+	return model.NewRope(s.HeadDim, s.RopeBase, model.RopeScaling{}, nil)
+}

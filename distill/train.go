@@ -1,0 +1,461 @@
+package distill
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"gorgonia.org/gorgonia"
+
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
+	"triforce/tensor"
+)
+
+// How the learning rate goes: up for some steps, level, then down from a share
+// of the steps on. A training whose score no longer improves goes down earlier.
+const (
+	warmSteps  = 60
+	levelShare = 0.5
+	lastRate   = 0.05
+	patience   = 5
+	leastGain  = 0.001
+	// timedSteps are measured to say how many fit into the time.
+	timedSteps = 12
+)
+
+// scoreEvery is how many steps lie between scores, with a checkpoint each.
+const scoreEvery = 150
+
+// rawShare is the share of a batch that learns from the text itself, for which
+// there is no label: all at the start, less later.
+func rawShare(step, total int) float64 {
+	switch {
+	case total == 0 || 10*step < total:
+		return 1
+	case 2*step < total:
+		return 0.5
+	}
+	return 0.25
+}
+
+// trainer is a training under way.
+type trainer struct {
+	*run
+	progress
+	net    *network
+	opt    *adamW
+	grads  []gorgonia.ValueGrad
+	tokens []int32 // of the head
+	index  []int32 // of each token in the head, or -1
+	batch  []int32 // the tokens of all rows, -1 for none
+	rows   rowGrads
+	moved  time.Duration // spent in steps
+	start  int           // the step that this run began with
+}
+
+// train makes the student and writes the draft.
+func (r *run) train(ctx context.Context) (Result, error) {
+	result := Result{Out: r.Out, Labels: 0}
+	set := kernel.For(cpu.Best())
+	if tier, err := cpu.Parse(r.engine.Tier()); err == nil {
+		set = kernel.For(tier)
+	}
+	params := r.shape.params()
+	t := &trainer{run: r, opt: newAdamW(params, r.team)}
+	var resumed bool
+	var err error
+	t.progress, t.tokens, resumed, err = loadCheckpoint(r.checkpointPath(), t.opt)
+	if err != nil {
+		return result, err
+	}
+	mass, err := r.usefulness()
+	if err != nil {
+		return result, err
+	}
+	if !resumed {
+		t.tokens = chooseHead(mass, r.engine.File().Tokenizer().Vocab().EOG(), r.shape.Head)
+		initialize(params, r.engine.File().Source(), t.tokens, mass, &r.Options, set, r.team)
+	}
+	result.Head, result.Covered = len(t.tokens), covered(mass, t.tokens)
+	t.index = make([]int32, r.shape.Vocab)
+	for i := range t.index {
+		t.index[i] = -1
+	}
+	for i, token := range t.tokens {
+		t.index[token] = int32(i)
+	}
+	if t.net, err = newNetwork(r.shape, params, r.Batch, set, r.team); err != nil {
+		return result, err
+	}
+	defer t.net.close()
+	t.batch = make([]int32, t.net.rows())
+	t.grads = gorgonia.NodesToValueGrads(t.net.nodes)
+	if t.total == 0 && r.Steps > 0 {
+		t.plan(r.Steps)
+	}
+	t.start = t.step
+	if err := t.loop(ctx); err != nil {
+		return result, err
+	}
+	if result.Text, err = t.score(r.text.held); err == nil {
+		result.Self, err = t.score(r.self.held)
+	}
+	if err != nil {
+		return result, err
+	}
+	for _, p := range []*pool{&r.text, &r.self} {
+		for _, x := range p.train[:p.labelled] {
+			result.Labels += len(x)
+		}
+	}
+	result.Steps, result.Loss = t.step, t.loss
+	result.Tokens = int64(t.step) * int64(t.net.rows())
+	if t.moved > 0 {
+		result.TokensPerSecond = float64((t.step-t.start)*t.net.rows()) / t.moved.Seconds()
+	}
+	name := "draft for " + cmp.Or(r.engine.File().Source().Meta().String("general.name", ""), r.engine.File().Name())
+	if err := export(r.Out, name, r.shape, params, t.tokens, r.engine.File().Source().Meta(), tensor.Q8_0); err != nil {
+		return result, err
+	}
+	// A next run trains anew, with the labels that are there.
+	for _, path := range []string{r.checkpointPath(), r.statePath()} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return result, fmt.Errorf("distill: %w", err)
+		}
+	}
+	return result, nil
+}
+
+// plan says how many steps there will be.
+func (t *trainer) plan(total int) {
+	t.total = max(total, t.step+1)
+	t.fall = int(levelShare * float64(t.total))
+}
+
+// rate is the learning rate of a step.
+func (t *trainer) rate() float32 {
+	up := min(1, float64(t.step+1)/warmSteps)
+	down := 1.0
+	if t.total > 0 && t.step >= t.fall {
+		down = lastRate + (1-lastRate)*float64(t.total-t.step)/float64(t.total-t.fall)
+	}
+	return float32(t.Rate * up * down)
+}
+
+// loop trains until the steps are done. If ctx ends, or anything fails between
+// two steps, the steps so far are kept.
+func (t *trainer) loop(ctx context.Context) error {
+	var last Score
+	for t.total == 0 || t.step < t.total {
+		if err := ctx.Err(); err != nil {
+			if saveErr := t.checkpoint(); saveErr != nil {
+				return saveErr
+			}
+			return err
+		}
+		began := t.Clock()
+		if err := t.one(); err != nil {
+			return err
+		}
+		t.moved += t.Clock() - began
+		if t.Steps == 0 && (t.step-t.start == timedSteps || t.step%scoreEvery == 0) && (t.total == 0 || t.step < t.fall) {
+			t.fit()
+		}
+		if t.step%scoreEvery == 0 {
+			var err error
+			if last, err = t.judge(); err != nil {
+				return err
+			}
+		}
+		t.Report(Status{Phase: Training, Done: t.step, Total: t.total, Loss: t.loss, Score: last})
+	}
+	return nil
+}
+
+// fit plans as many steps as the time that is left takes at the speed so far.
+func (t *trainer) fit() {
+	if t.step == t.start {
+		return
+	}
+	each := max(t.moved/time.Duration(t.step-t.start), 1)
+	left := time.Duration(t.Minutes*float64(time.Minute)) - (t.Clock() - t.began)
+	t.plan(t.step + int(0.97*float64(left)/float64(each)))
+}
+
+// judge scores the student, keeps a checkpoint, and lets the learning rate fall
+// if the score no longer improves.
+func (t *trainer) judge() (Score, error) {
+	held := append(append([]excerpt(nil), t.text.held...), t.self.held...)
+	score, err := t.score(held)
+	if err != nil {
+		return score, err
+	}
+	if score.Overlap > t.best+leastGain {
+		t.best, t.stale = score.Overlap, 0
+	} else if t.stale++; t.stale >= patience && t.step < t.fall {
+		t.fall = t.step
+		t.total = min(t.total, t.step+t.step/2)
+	}
+	return score, t.checkpoint()
+}
+
+func (t *trainer) checkpoint() error {
+	if err := saveCheckpoint(t.checkpointPath(), t.opt, t.progress, t.tokens); err != nil {
+		return err
+	}
+	return t.save()
+}
+
+// one is a step.
+func (t *trainer) one() error {
+	r := t.random(t.step)
+	raw := t.text.train[t.text.labelled:]
+	for e := range t.Batch {
+		switch {
+		case len(raw) > 0 && r.Float64() < rawShare(t.step, t.total):
+			t.fillRaw(e, raw[r.IntN(len(raw))])
+		default:
+			p := &t.text
+			if p.labelled == 0 || t.self.labelled > 0 && r.IntN(2) == 0 {
+				p = &t.self
+			}
+			if err := t.fillLabelled(e, p.train[r.IntN(p.labelled)]); err != nil {
+				return err
+			}
+		}
+	}
+	loss, err := t.net.run()
+	if err != nil {
+		return err
+	}
+	if loss != loss {
+		return fmt.Errorf("distill: the loss of step %d is not a number; lower --rate", t.step)
+	}
+	if t.loss == 0 {
+		t.loss = float64(loss)
+	}
+	t.loss += 0.02 * (float64(loss) - t.loss)
+	g, err := grad(t.net.input)
+	if err != nil {
+		return err
+	}
+	t.sum(g)
+	clear(g)
+	t.opt.rate = t.rate()
+	if err := t.opt.update(t.grads, t.rows); err != nil {
+		return fmt.Errorf("distill: %w", err)
+	}
+	t.step++
+	return nil
+}
+
+// sum adds up the gradients of rows with the same token, in the order of rows.
+func (t *trainer) sum(g []float32) {
+	d := t.shape.Dim
+	order := make([]int32, 0, len(t.batch))
+	for i, token := range t.batch {
+		if token >= 0 {
+			order = append(order, int32(i))
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(t.batch[a], t.batch[b]) })
+	t.rows.tokens, t.rows.grads = t.rows.tokens[:0], t.rows.grads[:0]
+	for _, i := range order {
+		n := len(t.rows.tokens)
+		from := g[int(i)*d : int(i+1)*d]
+		if n == 0 || t.rows.tokens[n-1] != t.batch[i] {
+			t.rows.tokens = append(t.rows.tokens, t.batch[i])
+			t.rows.grads = append(t.rows.grads, from...)
+			continue
+		}
+		to := t.rows.grads[(n-1)*d:]
+		for j, v := range from {
+			to[j] += v
+		}
+	}
+}
+
+// fill puts the tokens of an excerpt into the graph's input, without labels.
+func (t *trainer) fill(e int, x excerpt) []label {
+	d, n := t.shape.Dim, t.Length
+	embed := t.opt.params[len(t.opt.params)-1].data
+	input := t.net.input.Value().Data().([]float32)[e*n*d : (e+1)*n*d]
+	labels := t.net.head.labels[e*n : (e+1)*n]
+	for i := range n {
+		l := &labels[i]
+		l.index, l.probs, l.tail = l.index[:0], l.probs[:0], 0
+		if i >= len(x) {
+			t.batch[e*n+i] = -1
+			clear(input[i*d : (i+1)*d])
+			continue
+		}
+		t.batch[e*n+i] = x[i]
+		copy(input[i*d:(i+1)*d], embed[int(x[i])*d:])
+	}
+	return labels
+}
+
+// fillRaw lets a text's next token be the label.
+func (t *trainer) fillRaw(e int, x excerpt) {
+	labels := t.fill(e, x)
+	for i := range len(x) - 1 {
+		if at := t.index[x[i+1]]; at >= 0 {
+			labels[i].index, labels[i].probs = append(labels[i].index, at), append(labels[i].probs, 1)
+		}
+	}
+}
+
+// fillLabelled takes the target's answers for labels: what they say about tokens
+// that the head lacks counts nothing.
+func (t *trainer) fillLabelled(e int, x excerpt) error {
+	a, err := t.store.get(x, t.shape.Vocab)
+	if err != nil {
+		return err
+	}
+	labels := t.fill(e, x)
+	for i := range x {
+		l := &labels[i]
+		known, all := float32(0), float32(0)
+		for k, token := range a.tokens[i*topK : (i+1)*topK] {
+			p := a.probs[i*topK+k]
+			all += p
+			if at := t.index[token]; at >= 0 {
+				l.index, l.probs = append(l.index, at), append(l.probs, p)
+				known += p
+			}
+		}
+		if len(l.index) == 0 {
+			continue
+		}
+		l.tail = max(0, 1-all)
+		sum := known + l.tail
+		for k := range l.probs {
+			l.probs[k] /= sum
+		}
+		l.tail /= sum
+	}
+	return nil
+}
+
+// score compares the student with the target on excerpts that it never learnt
+// from.
+func (t *trainer) score(held []excerpt) (Score, error) {
+	var total Score
+	rows := t.net.rows()
+	overlap, agree := make([]float64, rows), make([]float64, rows)
+	given := make([]*answers, t.Batch)
+	t.net.head.scores = func(row int, q []float32) {
+		a, i := given[row/t.Length], row%t.Length
+		for k, token := range a.tokens[i*topK : (i+1)*topK] {
+			if at := t.index[token]; at >= 0 {
+				overlap[row] += float64(min(a.probs[i*topK+k], q[at]))
+			}
+		}
+		best := 0
+		for j, v := range q {
+			if v > q[best] {
+				best = j
+			}
+		}
+		if t.tokens[best] == a.tokens[i*topK] {
+			agree[row] = 1
+		}
+	}
+	defer func() { t.net.head.scores = nil }()
+	for len(held) > 0 {
+		n := min(len(held), t.Batch)
+		clear(overlap)
+		clear(agree)
+		for e := range t.Batch {
+			if e >= n {
+				t.fill(e, nil)
+				continue
+			}
+			if err := t.fillLabelled(e, held[e]); err != nil {
+				return total, err
+			}
+			var err error
+			if given[e], err = t.store.get(held[e], t.shape.Vocab); err != nil {
+				return total, err
+			}
+			total.Places += len(held[e])
+		}
+		if _, err := t.net.run(); err != nil {
+			return total, err
+		}
+		for i := range rows {
+			total.Overlap += overlap[i]
+			total.Agreement += agree[i]
+		}
+		held = held[n:]
+	}
+	if total.Places > 0 {
+		total.Overlap /= float64(total.Places)
+		total.Agreement /= float64(total.Places)
+	}
+	// The gradients are zero but for rounding's sign: nothing to clear.
+	return total, nil
+}
+
+// usefulness is how probable the target thought each token on the labelled
+// texts, summed up.
+func (r *run) usefulness() ([]float64, error) {
+	mass := make([]float64, r.shape.Vocab)
+	for _, p := range []*pool{&r.text, &r.self} {
+		for _, x := range p.train[:p.labelled] {
+			a, err := r.store.get(x, r.shape.Vocab)
+			if err != nil {
+				return nil, err
+			}
+			for i, t := range a.tokens {
+				mass[t] += float64(a.probs[i])
+			}
+		}
+	}
+	// Where labels are few, text says more about rare tokens.
+	for _, x := range r.text.train {
+		for _, t := range x {
+			mass[t] += 0.01
+		}
+	}
+	return mass, nil
+}
+
+// chooseHead returns the n most useful tokens, and those that end a text,
+// ascending.
+func chooseHead(mass []float64, must []int32, n int) []int32 {
+	order := make([]int32, len(mass))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int {
+		if x, y := slices.Contains(must, a), slices.Contains(must, b); x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(mass[b], mass[a])
+	})
+	order = order[:n]
+	slices.Sort(order)
+	return order
+}
+
+// covered is the share of the mass that tokens hold.
+func covered(mass []float64, tokens []int32) float64 {
+	all, held := 0.0, 0.0
+	for _, m := range mass {
+		all += m
+	}
+	for _, t := range tokens {
+		held += mass[t]
+	}
+	return held / all
+}

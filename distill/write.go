@@ -1,0 +1,152 @@
+package distill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"triforce/engine"
+)
+
+// write lets the target write texts, as many tokens as Self says if there is
+// time. A model with a chat template writes conversations: it is given what
+// comes before a user's message and makes that message up itself (Magpie: Xu et
+// al. 2024), then it answers. Any other continues its begin-of-text token. Each
+// text is one excerpt.
+func (r *run) write(ctx context.Context) error {
+	if r.Self == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Join(r.Work, "texts-"+r.state.Settings.Target), 0o755); err != nil {
+		return fmt.Errorf("distill: %w", err)
+	}
+	s := r.engine.NewSession()
+	defer s.Close()
+	for tokens := 0; tokens < r.Self; {
+		if r.state.Settled && len(r.own) == r.state.SelfTexts {
+			return nil
+		}
+		r.Report(Status{Phase: Writing, Done: tokens, Total: r.Self})
+		text, err := r.kept(len(r.own))
+		if errors.Is(err, fs.ErrNotExist) {
+			if !r.state.Settled && r.Steps == 0 && r.late(writeShare) {
+				break
+			}
+			if text, err = r.compose(ctx, s, uint64(len(r.own))); err == nil {
+				err = r.keep(len(r.own), text)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		r.own = append(r.own, text)
+		tokens += len(text)
+	}
+	r.state.SelfTexts = len(r.own)
+	return nil
+}
+
+func (r *run) textPath(i int) string {
+	return filepath.Join(r.Work, "texts-"+r.state.Settings.Target, fmt.Sprintf("%d-%d-%06d.json", r.Seed, r.Length, i))
+}
+
+// kept reads a text that was written before.
+func (r *run) kept(i int) ([]int32, error) {
+	data, err := os.ReadFile(r.textPath(i))
+	if err != nil {
+		return nil, err
+	}
+	var tokens []int32
+	if err := json.Unmarshal(data, &tokens); err != nil || len(tokens) == 0 {
+		return nil, fmt.Errorf("%s: %w; remove the file, it will be made again", r.textPath(i), ErrWork)
+	}
+	for _, t := range tokens {
+		if t < 0 || int(t) >= r.shape.Vocab {
+			return nil, fmt.Errorf("%s: token %d, expected one below %d: %w; remove the file, it will be made again", r.textPath(i), t, r.shape.Vocab, ErrWork)
+		}
+	}
+	return tokens, nil
+}
+
+func (r *run) keep(i int, tokens []int32) error {
+	data, err := json.Marshal(tokens)
+	if err == nil {
+		err = renameio.WriteFile(r.textPath(i), data, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("distill: %w", err)
+	}
+	return nil
+}
+
+// Lengths and temperatures of what the target writes. Answers take turns at the
+// temperatures that people use.
+const (
+	messageTokens = 120
+	leastText     = 24
+)
+
+func answerTemp(i uint64) float64 {
+	if i%2 == 0 {
+		return 0
+	}
+	return 0.7
+}
+
+// compose makes text number i.
+func (r *run) compose(ctx context.Context, s *engine.Session, i uint64) ([]int32, error) {
+	file := r.engine.File()
+	if !file.HasChat() {
+		return r.more(ctx, s, nil, r.Length, 1, i)
+	}
+	opening, err := file.ChatOpening(r.Now())
+	if err != nil {
+		return nil, err
+	}
+	for try := uint64(0); ; try++ {
+		tokens, err := r.more(ctx, s, opening, messageTokens, 1, i+try<<32)
+		if err != nil {
+			return nil, err
+		}
+		vocab := file.Tokenizer().Vocab()
+		var message strings.Builder
+		for _, t := range tokens[len(opening):] {
+			if !vocab.IsEOG(t) {
+				message.WriteString(vocab.Piece(t))
+			}
+		}
+		content := strings.TrimSpace(message.String())
+		if content == "" && try < 8 {
+			continue // it had nothing to say
+		}
+		prompt, err := file.Chat(nil, []engine.Message{{Role: "user", Content: content}}, r.Now())
+		if err != nil {
+			return nil, err
+		}
+		if len(prompt)+leastText > r.Length {
+			prompt = prompt[:r.Length-leastText]
+		}
+		return r.more(ctx, s, prompt, r.Length-len(prompt), answerTemp(i), i)
+	}
+}
+
+// more is the prompt with up to n tokens that the target goes on with.
+func (r *run) more(ctx context.Context, s *engine.Session, prompt []int32, n int, temp float64, seed uint64) ([]int32, error) {
+	g := engine.GenDefaults()
+	g.Predict, g.Sample.Temp, g.Sample.Seed = n, temp, r.Seed+seed
+	text := append([]int32(nil), prompt...)
+	_, err := s.Generate(ctx, prompt, g, func(t engine.Token) error {
+		if t.ID >= 0 {
+			text = append(text, t.ID)
+		}
+		return nil
+	})
+	return text, err
+}
