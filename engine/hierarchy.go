@@ -67,20 +67,32 @@ func (v *verifier) Commit(int) {}
 
 // viewVerifier is a verifier over a retrieved view, which takes over from the
 // full cache what is final: when it is next used, since another drafter may be.
+// While it is not in use, passes need not record what matters to it.
 type viewVerifier struct {
 	verifier
 	view  *kvcache.View
 	full  *kvcache.Full
+	mass  *kvcache.Mass
 	stale bool
+	final int   // tokens of the history that are, if stale
+	idle  int   // rounds in which it was not used
 	err   error // of a refresh that the next pass reports
 }
 
-func (v *viewVerifier) Commit(int) { v.stale = true }
+// idleRounds is how many rounds without use a view expects to be used again.
+const idleRounds = 3
+
+func (v *viewVerifier) Commit(n int) {
+	v.stale, v.final = true, n
+	if v.idle++; v.idle == idleRounds {
+		v.full.Record(nil)
+	}
+}
 
 // Len is that of the refreshed view.
 func (v *viewVerifier) Len() int {
 	if v.stale {
-		return v.full.Len()
+		return min(v.full.Len(), v.final)
 	}
 	return v.view.Len()
 }
@@ -97,17 +109,67 @@ func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, wan
 }
 
 func (v *viewVerifier) Truncate(n int) {
-	if n < v.Len() {
-		v.refresh()
-		v.view.Rewind(min(n, v.view.Len()))
+	if v.stale {
+		v.final = min(v.final, n)
+	} else {
+		v.verifier.Truncate(n)
 	}
 }
 
 func (v *viewVerifier) refresh() {
-	if v.stale {
-		v.run.alone(func() { v.err = v.view.Refresh() })
-		v.stale = v.err != nil
+	if !v.stale {
+		return
 	}
+	v.run.alone(func() { v.err = v.view.Refresh() })
+	if v.err != nil {
+		return
+	}
+	v.stale, v.idle = false, 0
+	v.verifier.Truncate(v.final)
+	v.full.Record(v.mass)
+}
+
+// draftVerifier is a verifier over a streaming cache. Of a long history it feeds
+// only what the cache shows: the sinks and the window.
+type draftVerifier struct {
+	verifier
+	stream *kvcache.Stream
+	sinks  int
+	final  int // tokens of the history that are
+}
+
+func (v *draftVerifier) Commit(n int) { v.final = n }
+
+// skips is the token with which the window begins, if nothing of it is there.
+func (v *draftVerifier) skips() (int, bool) {
+	to := v.stream.Wants(v.final)
+	return to, to > v.stream.Len()
+}
+
+func (v *draftVerifier) Len() int {
+	if to, skips := v.skips(); skips && v.stream.Len() >= v.sinks {
+		return to
+	}
+	return v.stream.Len()
+}
+
+func (v *draftVerifier) MaxRows() int {
+	if _, skips := v.skips(); skips && v.stream.Len() < v.sinks {
+		return v.sinks - v.stream.Len()
+	}
+	return v.verifier.MaxRows()
+}
+
+func (v *draftVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
+	if to, skips := v.skips(); skips && v.stream.Len() >= v.sinks {
+		v.stream.Skip(to)
+	}
+	return v.verifier.Forward(ctx, tokens, parents, want)
+}
+
+func (v *draftVerifier) Truncate(n int) {
+	v.final = min(v.final, n)
+	v.verifier.Truncate(n)
 }
 
 // hierarchy is the levels of a session: the part of it that depends on Spec.
@@ -115,12 +177,21 @@ type hierarchy struct {
 	spec   Spec
 	top    *speculate.Level
 	levels []*speculate.Level // the topmost last
+	mass   *kvcache.Mass      // or nil
 	view   *kvcache.View      // or nil
 	run    *seat              // of the target
 
-	draft  *seat           // or nil
-	stream *kvcache.Stream // or nil
+	small  *speculate.Level // over the draft, or nil
+	draft  *seat            // or nil
+	stream *kvcache.Stream  // or nil
 }
+
+// Chances that a token of a level is accepted, as long as that is not known:
+// what was measured on novels.
+const (
+	viewPrior  = 0.88
+	draftPrior = 0.6
+)
 
 // build makes the levels that spec asks for over the session's full cache.
 func (s *Session) build(spec Spec) *hierarchy {
@@ -134,32 +205,35 @@ func (s *Session) build(spec Spec) *hierarchy {
 		h.levels = append(h.levels, l)
 		return l
 	}
-	var draft *speculate.Level
-	var mass *kvcache.Mass
 	newDraft := func() speculate.Drafter {
-		if draft == nil {
+		if h.small == nil {
 			d := s.e.draft
 			window := max(draftWindow, spec.Window)
 			h.draft = s.b.newSeat(s.b.lane(d), s, draftRows)
 			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRows)
-			c := speculate.Config{Name: "draft", Origin: originDraft,
-				Verifier: &verifier{run: h.draft, cache: h.stream, vocab: vocab, limit: maxContext}}
+			c := speculate.Config{Name: "draft", Origin: originDraft, Prior: draftPrior,
+				Expect: s.expect(d, func() int { return min(s.cache.Len(), spec.Sinks+window) }),
+				Verifier: &draftVerifier{stream: h.stream, sinks: spec.Sinks,
+					verifier: verifier{run: h.draft, cache: h.stream, vocab: vocab, limit: maxContext}}}
 			if spec.Tree {
 				c.Branches = treeBranches
 			}
-			draft = level(c)
+			h.small = level(c)
 		}
-		return draft
+		return h.small
 	}
 	newView := func(below ...speculate.Drafter) speculate.Drafter {
-		mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
-		h.view = kvcache.NewView(s.e.set, s.cache, s.b.team, spec.view(s.e.file.standIn()))
+		h.mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
+		view := spec.view(s.e.file.standIn())
+		h.view = kvcache.NewView(s.e.set, s.cache, s.b.team, view)
 		name := "retrieved"
 		if spec.Mode == SpecStream {
 			name = "stream"
 		}
-		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Verifier: &viewVerifier{
-			verifier: verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext}, view: h.view, full: s.cache}})
+		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior,
+			Expect: s.expect(s.e, func() int { return view.Slots(s.cache.Len()) }),
+			Verifier: &viewVerifier{verifier: verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext},
+				view: h.view, full: s.cache, mass: h.mass}})
 	}
 	var below []speculate.Drafter
 	switch spec.Mode {
@@ -174,14 +248,15 @@ func (s *Session) build(spec Spec) *hierarchy {
 	case SpecAuto:
 		ngram := speculate.NewNGram(originNGram)
 		if s.e.draft != nil {
-			below = append(below, ngram, newDraft(), newView(speculate.FirstOf{ngram, newDraft()}))
+			below = append(below, ngram, newDraft(), newView(ngram, newDraft()))
 		} else {
 			below = append(below, ngram, newView(ngram))
 		}
 	}
 	h.top = level(speculate.Config{Name: "target", Origin: originTarget, Below: below, Depth: spec.Outer,
+		Expect:   s.expect(s.e, s.cache.Len),
 		Verifier: &verifier{run: s.run, cache: s.cache, vocab: vocab, limit: s.e.opt.Context}})
-	s.cache.Record(mass)
+	s.cache.Record(h.mass)
 	return h
 }
 
@@ -212,44 +287,28 @@ func (h *hierarchy) rewind(n int) {
 	}
 }
 
-// prime brings the caches below the target's to the history, of which the
-// draft's needs the sinks and the window only, and hands it to the levels.
+// prime hands the history to the levels, and brings the caches below the
+// target's to it: in SpecAuto those only whose levels may pay, as far as can be
+// told beforehand.
 func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.Options) error {
-	if h.stream != nil {
-		if err := h.primeDraft(ctx, history[:len(history)-1]); err != nil {
-			return err
-		}
-	}
-	if h.view != nil {
-		var err error
-		h.run.alone(func() { err = h.view.Refresh() })
-		if err != nil {
-			return err
-		}
-	}
 	h.top.Reset(speculate.Request{History: history, Sampling: sampling, Rule: h.spec.rule()})
-	return nil
-}
-
-func (h *hierarchy) primeDraft(ctx context.Context, tokens []int32) error {
-	n := len(tokens)
-	c := h.stream
-	feed := func(end int) error {
-		for at := c.Len(); at < end; at = c.Len() {
-			batch := model.Batch{Tokens: tokens[at:min(at+draftRows, end)]}
-			if err := h.draft.Forward(ctx, c, batch); err != nil {
+	for i, d := range h.top.Below {
+		l, ok := d.(*speculate.Level)
+		if !ok || h.spec.Mode == SpecAuto && !h.top.Promising(i) {
+			continue
+		}
+		if l != h.small {
+			var err error
+			h.run.alone(func() { err = h.view.Refresh() })
+			if err != nil {
 				return err
 			}
 		}
-		return nil
-	}
-	if want := c.Wants(n); want > c.Len() {
-		if err := feed(min(h.spec.Sinks, n)); err != nil {
-			return err
-		}
-		if want > c.Len() {
-			c.Skip(want)
+		if h.small != nil {
+			if err := h.small.Prepare(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	return feed(n)
+	return nil
 }

@@ -108,6 +108,7 @@ type Session struct {
 	cache  *kvcache.Full
 	tokens []int32 // the history, of which every cache holds a prefix
 	levels *hierarchy
+	rates  rates
 }
 
 // NewSession makes an empty session with workers of its own. Close it to end
@@ -258,9 +259,15 @@ func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(don
 			rows = min(rows, crowdedRows) // others wait for the pass
 		}
 		batch := model.Batch{Tokens: prompt[at:min(at+rows, last)]}
+		s.cache.Record(nil)
+		if at+len(batch.Tokens) == last { // what matters to the newest tokens
+			s.cache.Record(s.levels.mass)
+		}
+		start := time.Now()
 		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
 			return cached, err
 		}
+		s.rates.observe(s.e, at, len(batch.Tokens), time.Since(start).Seconds())
 	}
 	if progress != nil {
 		progress(last-cached, last-cached)

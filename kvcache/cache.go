@@ -141,6 +141,12 @@ func (s *Store) Bytes() int64 {
 	return int64(len(s.pages)) * int64(s.pageBytes())
 }
 
+// expect sets how many slots' memory the store takes at a time: what is soon
+// needed of a small cache, so that making one costs little.
+func (s *Store) expect(slots int) {
+	s.arena.Block = (slots + kernel.Tile - 1) / kernel.Tile * s.pageBytes()
+}
+
 // reserve takes pages until there are the given number of slots.
 func (s *Store) reserve(slots int) {
 	for len(s.pages)*kernel.Tile < slots {

@@ -40,6 +40,7 @@ type View struct {
 	opt  ViewOptions
 	team *par.Team
 	pass Pass
+	mass *Mass // of the newest pass over full that recorded it, or nil
 
 	means   *Store   // slot c holds the means of chunk c of the full cache
 	meant   int      // chunks that have them
@@ -98,10 +99,24 @@ type choice struct {
 // lack is a chunk that must be read, and where it goes.
 type lack struct{ dst, chunk int }
 
-// NewView makes a view of full, whose passes must record mass.
+// Slots is about how many slots the view of n tokens has.
+func (o ViewOptions) Slots(n int) int {
+	if n+spare <= o.Budget {
+		return n
+	}
+	if o.StandIn > 0 {
+		return o.Budget + n/o.StandIn
+	}
+	return o.Budget
+}
+
+// NewView makes a view of full. It goes by the mass of the newest pass over full
+// that recorded any.
 func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
 	store := NewStore(full.shape, set)
 	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}, means: NewStore(full.shape, set)}
+	v.expect(opt.Budget + kernel.Tile)
+	v.means.expect(kernel.Tile)
 	v.choices = make([]choice, store.shape.Layers*store.shape.Heads)
 	for i := range v.choices {
 		c := &v.choices[i]
@@ -187,6 +202,9 @@ func (v *View) Keep(base int, path []int32) {
 // disk, and then the view is empty.
 func (v *View) Refresh() error {
 	n := v.full.Len()
+	if m := v.full.pass.Mass; m != nil {
+		v.mass = m
+	}
 	v.meant = min(v.meant, n/kernel.Chunk)
 	if n < v.start*kernel.Chunk || n+spare <= v.opt.Budget && v.chosen > 0 {
 		v.clear()
@@ -380,9 +398,13 @@ func (v *View) scores(layer, head int, c *choice, per, groups int) []float32 {
 	}
 	scores := c.scores[:groups]
 	clear(scores)
-	of := v.full.pass.Mass.Chunks(layer, head)
-	if v.opt.Rule == ByMean {
+	var of []float32 // none: the newest chunks
+	switch {
+	case v.mass == nil:
+	case v.opt.Rule == ByMean:
 		of = v.meanScores(layer, head, c)
+	default:
+		of = v.mass.Chunks(layer, head)
 	}
 	for i := range min(groups*per, len(of)) {
 		scores[i/per] += of[i]
@@ -430,7 +452,7 @@ func nth(x []float32, n int) float32 {
 func (v *View) meanScores(layer, head int, c *choice) []float32 {
 	out := make([]float32, v.start)
 	one := make([]float64, v.start)
-	for _, q := range v.full.pass.Mass.queriesOf(layer, head) {
+	for _, q := range v.mass.queriesOf(layer, head) {
 		sum, largest := 0.0, math.Inf(-1)
 		for i := range one {
 			dot := float32(0)

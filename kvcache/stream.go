@@ -39,6 +39,7 @@ func NewStream(store *Store, sinks, window, maxRows int) *Stream {
 	room := window + spare + maxRows + kernel.Tile
 	c := &Stream{Store: store, sinks: sinks, window: window, pass: Pass{Store: store}}
 	c.capacity = (room + kernel.Tile - 1) / kernel.Tile * kernel.Tile
+	c.expect(kernel.Tile + c.capacity)
 	c.reserve(kernel.Tile + c.capacity)
 	c.Rewind(0)
 	return c

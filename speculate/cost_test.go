@@ -59,23 +59,23 @@ func TestCurveDrift(t *testing.T) {
 
 func TestTally(t *testing.T) {
 	var a tally
-	if !near(a.at(0), tallyPrior, 1e-12) || !near(a.at(63), tallyPrior, 1e-12) {
-		t.Errorf("assumed %v, %v", a.at(0), a.at(63))
+	if !near(a.at(0, tallyPrior), tallyPrior, 1e-12) || !near(a.at(63, tallyPrior), tallyPrior, 1e-12) {
+		t.Errorf("assumed %v, %v", a.at(0, tallyPrior), a.at(63, tallyPrior))
 	}
 	for i := range 400 { // always past the first, past the second every other time
 		a.observe(1+i%2, 2)
 	}
-	if a.at(0) < 0.97 || !near(a.at(1), 0.5, 0.1) {
-		t.Errorf("positions %v %v, want 1 and 0.5", a.at(0), a.at(1))
+	if a.at(0, tallyPrior) < 0.97 || !near(a.at(1, tallyPrior), 0.5, 0.1) {
+		t.Errorf("positions %v %v, want 1 and 0.5", a.at(0, tallyPrior), a.at(1, tallyPrior))
 	}
-	if !near(a.at(2), 0.75, 0.1) {
-		t.Errorf("a position never tried %v, want the mean 0.75", a.at(2))
+	if !near(a.at(2, tallyPrior), 0.75, 0.1) {
+		t.Errorf("a position never tried %v, want the mean 0.75", a.at(2, tallyPrior))
 	}
 	a.fade()
-	before := a.at(0)
+	before := a.at(0, tallyPrior)
 	a.observe(0, 2)
-	if a.at(0) > before-0.05 || !near(before, 0.97, 0.05) {
-		t.Errorf("after fading %v, after a failure %v", before, a.at(0))
+	if a.at(0, tallyPrior) > before-0.05 || !near(before, 0.97, 0.05) {
+		t.Errorf("after fading %v, after a failure %v", before, a.at(0, tallyPrior))
 	}
 }
 

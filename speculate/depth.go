@@ -1,45 +1,71 @@
 package speculate
 
+import "math"
+
 // controller chooses, before each round of a level, which drafter to ask and for
-// how many tokens, so that the expected number of tokens per second is largest:
+// how many tokens. Costs are counted in passes over one row, the cost of a token
+// by plain decoding, and what counts is the pace: the tokens expected for one of
+// them.
 //
 //	       1 + sum over i<=depth of P(positions 1..i offered and accepted)
-//	rate = ---------------------------------------------------------------
-//	             cost of the draft + cost of the pass over its rows
+//	pace = ---------------------------------------------------------------
+//	       (cost of the draft + cost of the pass over its rows) / plain pass
 //
-// Depth 0, plain decoding, is one of the choices. It is arithmetic on what it is
-// told, without a clock and without chance. Levels choose one by one: the tokens
-// of a level have the same distribution however they were drafted, so the best a
-// lower level can do for the ones above is to be fast.
+// Depth 0, plain decoding, is one of the choices, with pace 1. The controller is
+// arithmetic on what it is told, without a clock and without chance. Levels
+// choose one by one: the tokens of a level have the same distribution however
+// they were drafted, so the best a lower level can do for the ones above is to be
+// fast.
 //
-// What it has not tried lately it probes now and then, and pays for it from an
-// account that receives a fiftieth of the time: so probing can never cost much
-// more than that, and what failed a probe dearly waits longer for the next.
+// It starts from what is expected of passes and drafters (see Config), and then
+// believes what it observes. So that learning is never dear, there is a bank:
+// what drafting saves is paid in, what it loses is taken out, and no round may
+// risk more than there is. It begins with the cost of one plain pass and receives
+// a small share of the time. A drafter that does not look worth while is tried
+// again if it could be, after a wait that doubles with each try.
 type controller struct {
-	fixed   int  // depth asked for in every round, 0 = choose
-	timed   bool // costs are observed
-	pass    curve
-	arms    []arm
-	rate    float64 // tokens per second expected of the best choice
-	plain   bool    // a plain round was observed
-	account float64 // seconds that may be lost to probing
-	probe   choice
-	probing int  // rounds of the probe still to come
-	paying  bool // the coming round is a probe
-	turn    int  // which probe is next
+	fixed  int  // depth asked for in every round, 0 = choose
+	timed  bool // costs are observed
+	pass   curve
+	arms   []arm
+	pace   float64 // of the best choice, and at least 1
+	yield  float64 // tokens expected of it
+	bank   float64 // plain passes that may be lost
+	plain  int     // plain rounds observed
+	since  int     // rounds since the last of them
+	wait   int     // rounds from one plain round to the next
+	probe  choice
+	again  int     // rounds of the probe still to come
+	turn   int     // the arm whose turn to be probed comes first
+	spent  float64 // plain passes in recent rounds
+	gained float64 // tokens of those rounds
 }
 
 // choice is a drafter and the number of tokens to ask of it; 0 is plain decoding.
 type choice struct{ arm, depth int }
 
+// plan is a choice and what is expected of it.
+type plan struct {
+	choice
+	tokens, cost float64
+}
+
 // arm is what is known of one drafter.
 type arm struct {
-	draft    curve   // cost of asking, by tokens asked for
-	offers   tally   // positions it had tokens for
-	accepts  tally   // positions accepted of those
-	extra    float64 // proposed tokens beyond one a position: a tree's
-	frontier int     // largest depth that may be asked for next: it grows by doubling
-	idle     int     // rounds since it was asked
+	draft   curve                // cost of asking, by tokens asked for
+	offers  tally                // positions it had tokens for
+	accepts [Confidences]tally   // positions accepted of those, by confidence
+	prior   [Confidences]float64 // chance of acceptance assumed at first
+	varying bool                 // its confidence is not always the same
+	extra   float64              // proposed tokens beyond one a position: a tree's
+	idle    int                  // rounds since it was asked
+	wait    int                  // rounds from one try to the next
+
+	// Of the coming round:
+	sure   int     // its confidence, 0 = it has nothing to say
+	most   int     // tokens that it can offer
+	unit   float64 // seconds a token that it expects to take, 0 = not known
+	behind float64 // seconds to catch up with the history
 }
 
 // outcome is what a round came to.
@@ -54,140 +80,220 @@ type outcome struct {
 }
 
 const (
-	passFixed   = 0.9  // assumed share of a pass that does not grow with its rows
-	draftShare  = 0.1  // assumed cost of a drafted token in passes
-	probeShare  = 0.02 // of the time, for probing
-	probeRounds = 2    // rounds of a probe of another drafter: the first catches up
-	idleRounds  = 4    // a drafter left out for longer has to catch up
+	passFixed    = 0.9   // assumed share of a pass that does not grow with its rows
+	draftShare   = 0.1   // assumed cost of a drafted token in passes
+	bankStart    = 1.0   // plain passes that a request may lose at first
+	bankShare    = 0.015 // of the time, that it may lose later
+	bankMost     = 6.0   // what is saved beyond is not there to be lost
+	bankBelief   = 4.0   // observations that make the worst less likely than what is expected
+	margin       = 1.02  // pace that a choice needs for not being plain decoding
+	probeRounds  = 2     // rounds of a probe: in the first the drafter may catch up
+	firstWait    = 16    // rounds before a drafter that looks hopeless is tried
+	lossWait     = 250   // rounds between such tries at most, for each plain pass that one may lose
+	firstPlain   = 2     // rounds before plain decoding is timed again
+	longestPlain = 128   // rounds between such rounds
+	idleRounds   = 4     // a drafter left out for longer has to catch up
+	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
+	patience     = 3     // depths that may look worse before deeper ones are not looked at
 )
 
 func newController(drafters, fixed int, timed bool) controller {
 	c := controller{fixed: fixed, timed: timed, arms: make([]arm, drafters)}
 	c.pass.fixed = passFixed
 	for i := range c.arms {
-		c.arms[i] = arm{frontier: 2, idle: idleRounds + 1}
+		a := &c.arms[i]
+		a.sure, a.most = 1, MaxDepth
+		for j := range a.prior {
+			a.prior[j] = tallyPrior
+		}
 	}
+	c.reset()
 	return c
 }
 
 // reset begins a new request. Costs stay, acceptance counts for less.
 func (c *controller) reset() {
-	c.probing = 0
+	c.again, c.bank, c.pace, c.yield, c.since, c.wait = 0, bankStart, 1, 1, 0, firstPlain
+	c.spent, c.gained = 4, 4
 	for i := range c.arms {
-		c.arms[i].offers.fade()
-		c.arms[i].accepts.fade()
-		c.arms[i].idle = idleRounds + 1
+		a := &c.arms[i]
+		a.offers.fade()
+		for j := range a.accepts {
+			a.accepts[j].fade()
+		}
+		a.idle, a.wait = idleRounds+1, firstWait
 	}
 }
 
 // next is the choice for the coming round, which has room for most tokens.
 func (c *controller) next(most int) choice {
-	c.paying = false
-	if len(c.arms) == 0 || most <= 0 || c.fixed == 0 && c.timed && !c.plain {
+	if len(c.arms) == 0 || most <= 0 || c.fixed == 0 && c.timed && c.plain == 0 {
 		return choice{}
 	}
 	best := c.best(most)
-	if c.probing > 0 {
-		c.probing--
-		c.paying = true
-		return choice{c.probe.arm, min(c.probe.depth, most)}
-	}
-	if probe, rounds, ok := c.candidate(best, most); ok && c.account > float64(rounds)*c.loss(probe) {
-		c.turn++
-		c.probe, c.probing, c.paying = probe, rounds-1, true
-		return probe
-	}
-	return best
-}
-
-// best is the choice with the largest rate, which it notes.
-func (c *controller) best(most int) choice {
-	var best choice
-	c.rate = 0
-	if c.fixed == 0 {
-		c.rate = 1 / c.pass.at(1)
-	}
-	for i := range c.arms {
-		if depth, rate := c.depth(i, most); rate > c.rate {
-			best, c.rate = choice{i, depth}, rate
+	c.yield = best.tokens
+	if c.again > 0 {
+		c.again--
+		if c.arms[c.probe.arm].sure > 0 {
+			return choice{c.probe.arm, min(c.probe.depth, most)}
 		}
 	}
+	if best.depth > 0 {
+		c.arms[best.arm].wait = firstWait
+		if c.fixed == 0 && c.since > c.wait && c.bank > 1 {
+			c.wait = min(2*c.wait, longestPlain)
+			return choice{}
+		}
+	}
+	if probe, ok := c.candidate(best.choice, most); ok {
+		a := &c.arms[probe.arm]
+		a.wait = min(2*a.wait, firstWait+int(lossWait*max(0, probe.cost-1)))
+		c.probe, c.again = probe.choice, probeRounds-1
+		return c.probe
+	}
+	return best.choice
+}
+
+// best is the choice that saves most, compared with the present pace, of those
+// that the bank allows. It brings the pace up to date.
+func (c *controller) best(most int) plan {
+	best := plan{tokens: 1, cost: 1}
+	saves := math.Inf(-1)
+	if c.fixed == 0 {
+		saves = margin - c.pace
+	}
+	pace, varying := 1.0, false
+	for i := range c.arms {
+		a := &c.arms[i]
+		if a.sure == 0 && c.fixed == 0 {
+			continue
+		}
+		p := c.plan(i, most, 0)
+		if p.depth == 0 {
+			continue
+		}
+		varying = varying || a.varying
+		if !a.varying {
+			pace = max(pace, p.tokens/p.cost)
+		}
+		if s := p.tokens - c.pace*p.cost; s > saves {
+			best, saves = p, s
+		}
+	}
+	if varying {
+		pace = max(pace, c.gained/c.spent)
+	}
+	c.pace = pace
 	return best
 }
 
-// depth is the best number of tokens to ask of a drafter, and the rate.
-func (c *controller) depth(i, most int) (best int, rate float64) {
+// plan is the best number of tokens to ask of a drafter, 0 if the bank allows
+// none. With hope, a share of the doubt about each position is left out.
+func (c *controller) plan(i, most int, hope float64) plan {
 	a := &c.arms[i]
-	from, to := 1, min(a.frontier, most)
+	from, to := 1, min(most, a.most)
 	if c.fixed > 0 {
 		from, to = min(c.fixed, most), min(c.fixed, most)
 	}
-	offered, accepted := 1.0, 1.0
-	tokens, width := 1.0, 1+a.extra
-	for d := 1; d <= to; d++ {
-		offered *= a.offers.at(d - 1)
-		accepted *= a.accepts.at(d - 1)
-		tokens += offered * accepted
+	one := c.pass.at(1)
+	accepts, prior := &a.accepts[a.sure], a.prior[a.sure]
+	// The worst that can happen counts for less the more is known.
+	doubt := bankBelief / (bankBelief + accepts.seen())
+	lag := 0.0
+	if c.timed {
+		lag = a.behind / one
+	}
+	best, saves, worse := plan{tokens: 1, cost: 1}, math.Inf(-1), 0
+	reached, tokens, width := 1.0, 1.0, 1+a.extra
+	short := 0.0 // chance of ending before a position, times the tokens until there
+	for d := 1; d <= to && worse < patience; d++ {
+		p := accepts.at(d-1, prior)
+		p += hope * (1 - p)
+		offered := 1.0
+		if !a.varying {
+			offered = a.offers.alone(d - 1)
+		}
+		next := reached * offered * p
+		short += (reached - next) * float64(d)
+		reached = next
+		tokens += reached
 		width += offered
 		if d < from {
 			continue
 		}
-		if r := tokens / (c.pass.at(width) + c.drafting(a, d)); r > rate {
-			best, rate = d, r
+		cost := (c.pass.at(width) + c.drafting(a, d)) / one
+		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > c.bank {
+			break
+		}
+		if s := tokens - c.pace*cost; s > saves {
+			best, saves, worse = plan{choice{i, d}, tokens, cost}, s, 0
+		} else {
+			worse++
 		}
 	}
-	return best, rate
+	return best
 }
 
-// drafting is the expected cost of asking for depth tokens.
+// drafting is the expected cost of asking for depth tokens, in seconds.
 func (c *controller) drafting(a *arm, depth int) float64 {
-	if !a.draft.known() {
-		return draftShare * float64(depth) * c.pass.at(1)
-	}
-	return a.draft.at(float64(depth))
-}
-
-// candidate is what to probe next, and for how many rounds: by turns each other
-// drafter, plain decoding, and a greater depth of the drafter in use.
-func (c *controller) candidate(best choice, most int) (choice, int, bool) {
-	turn := c.turn % (len(c.arms) + 1)
 	switch {
-	case turn < len(c.arms) && (best.depth == 0 || turn != best.arm):
-		depth, _ := c.depth(turn, most)
-		return choice{turn, depth}, probeRounds, true
-	case c.fixed > 0 || best.depth == 0: // nothing to try: pass the turn on
-		c.turn++
-		return choice{}, 0, false
-	case turn == len(c.arms):
-		return choice{}, 1, true
+	case a.draft.known():
+		return a.draft.at(float64(depth))
+	case a.unit > 0:
+		return a.unit * c.pass.scale() * float64(depth)
 	}
-	return choice{turn, min(best.depth+1+best.depth/2, c.arms[turn].frontier, most)}, 1, true
+	return draftShare * float64(depth) * c.pass.at(1)
 }
 
-// loss is what a round by choice costs beyond the best at worst, in seconds.
-func (c *controller) loss(ch choice) float64 {
-	cost := c.pass.at(float64(1 + ch.depth))
-	if ch.depth > 0 {
-		cost += c.drafting(&c.arms[ch.arm], ch.depth)
+// candidate is another drafter to try: one that has waited long enough and
+// would pay if its proposals were accepted rather more often than is known.
+func (c *controller) candidate(best choice, most int) (plan, bool) {
+	for range c.arms {
+		c.turn = (c.turn + 1) % len(c.arms)
+		a := &c.arms[c.turn]
+		if best.depth > 0 && c.turn == best.arm || a.sure == 0 || a.idle < a.wait {
+			continue
+		}
+		if p := c.plan(c.turn, most, probeHope); p.depth > 0 && (c.fixed > 0 || p.tokens > margin*c.pace*p.cost) {
+			return p, true
+		}
 	}
-	return max(0, cost-1/c.rate)
+	return plan{}, false
+}
+
+// promising reports whether a drafter may pay, going by what is expected of it.
+func (c *controller) promising(i int) bool {
+	bank := c.bank
+	c.bank = math.Inf(1)
+	p := c.plan(i, MaxDepth, probeHope)
+	c.bank = bank
+	return p.depth > 0 && p.tokens > margin*p.cost
 }
 
 // observe records a round. Without a clock it is taken to cost what is assumed.
 func (c *controller) observe(o outcome) {
-	if c.timed {
-		c.pass.observe(o.width, o.total-o.drafting)
+	expected := c.pass.at(float64(o.width))
+	if o.depth > 0 {
+		a := &c.arms[o.arm]
+		expected += c.drafting(a, o.depth) + a.behind
+	}
+	if !c.timed {
+		o.total = expected
 	} else {
-		o.total = c.pass.at(float64(o.width))
-		if o.depth > 0 {
-			o.total += c.drafting(&c.arms[o.arm], o.depth)
-		}
+		c.pass.observe(o.width, o.total-o.drafting)
 	}
-	c.plain = c.plain || o.depth == 0
-	if c.paying {
-		c.account -= max(0, o.total-float64(1+o.accepted)/c.rate)
+	cost := min(o.total, curveMaxRatio*expected) / c.pass.at(1)
+	c.bank += bankShare * cost
+	c.since++
+	if o.depth == 0 {
+		c.plain++
+		c.since = 0
+	} else {
+		c.bank += float64(1+o.accepted) - cost
 	}
-	c.account += probeShare * o.total
+	c.bank = min(c.bank, bankMost)
+	c.spent = paceDecay*c.spent + cost
+	c.gained = paceDecay*c.gained + float64(1+o.accepted)
 	for i := range c.arms {
 		c.arms[i].idle++
 	}
@@ -198,12 +304,9 @@ func (c *controller) observe(o outcome) {
 		}
 		a.idle = 0
 		a.offers.observe(o.offered, o.depth)
-		a.accepts.observe(o.accepted, o.offered)
+		a.accepts[a.sure].observe(o.accepted, o.offered)
 		if o.offered > 0 {
 			a.extra += curveGain * (float64(o.nodes-o.offered) - a.extra)
-		}
-		if o.offered >= a.frontier {
-			a.frontier = min(2*a.frontier, MaxDepth)
 		}
 	}
 }

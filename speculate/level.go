@@ -29,6 +29,15 @@ type Config struct {
 
 	// Clock measures costs; without one they are taken as first assumed.
 	Clock func() time.Duration
+
+	// Expect, if not nil, is the seconds that a pass over a number of rows is
+	// expected to take, given what is in the cache. What counts most is how the
+	// costs of the passes of one hierarchy compare.
+	Expect func(rows float64) float64
+
+	// Prior is the chance that one of this level's tokens is accepted by a level
+	// above, as long as that is not known; 0 is a hopeful one.
+	Prior float64
 }
 
 // Level verifies the proposals of the drafters below it. The zero value is not
@@ -65,6 +74,18 @@ func New(c Config) *Level {
 	}
 	l := &Level{Config: c}
 	l.control = newController(len(c.Below), c.Depth, c.Clock != nil)
+	l.control.pass.expect = c.Expect
+	for i, d := range c.Below {
+		a := &l.control.arms[i]
+		switch d := d.(type) {
+		case Confident:
+			a.varying, a.prior = true, d.Priors()
+		case *Level:
+			if d.Prior > 0 {
+				a.prior[1] = d.Prior
+			}
+		}
+	}
 	l.stats.Name = c.Name
 	return l
 }
@@ -141,7 +162,7 @@ func (l *Level) Round(ctx context.Context, limit int) ([]Token, error) {
 func (l *Level) Draft(ctx context.Context, n int) (Proposal, error) {
 	base := len(l.history)
 	l.begin()
-	for len(l.steps) < n {
+	for len(l.steps) < n && !l.enough(n-len(l.steps)) {
 		rows, err := l.round(ctx, n-len(l.steps))
 		if errors.Is(err, ErrFull) {
 			break
@@ -169,6 +190,71 @@ func (l *Level) Draft(ctx context.Context, n int) (Proposal, error) {
 	}
 	return p, nil
 }
+
+// Prepare feeds what the verifier's cache lacks of the history, so that the first
+// round need not. All but the last token of the history is final then.
+func (l *Level) Prepare(ctx context.Context) error {
+	last := len(l.history) - 1
+	l.truncate(last)
+	l.Verifier.Commit(last)
+	for at := l.Verifier.Len(); at < last; at = l.Verifier.Len() {
+		rows := min(l.Verifier.MaxRows(), last-at)
+		if rows <= 0 {
+			return ErrFull
+		}
+		if _, err := l.Verifier.Forward(ctx, l.history[at:at+rows], nil, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enough reports whether another round for the tokens left would bring too few
+// for its cost.
+func (l *Level) enough(left int) bool {
+	return len(l.steps) > 0 && l.Depth == 0 && float64(left) < l.control.yield/2
+}
+
+// Promising reports whether a drafter below may pay, going by what is known or
+// expected of costs.
+func (l *Level) Promising(below int) bool {
+	l.look()
+	return l.control.promising(below)
+}
+
+// look tells the controller what the drafters say of the coming round.
+func (l *Level) look() {
+	for i, d := range l.Below {
+		a := &l.control.arms[i]
+		switch d := d.(type) {
+		case Confident:
+			a.sure, a.most = d.Confidence()
+		case *Level:
+			a.unit, a.behind = d.forecast(!a.draft.known())
+		}
+	}
+}
+
+// forecast is the seconds that a token of a draft takes, if that is asked for
+// and can be told, and those it takes to catch up with the history first.
+func (l *Level) forecast(unit bool) (token, behind float64) {
+	if l.Expect == nil {
+		return 0, 0
+	}
+	one := l.control.pass.at(1)
+	if lacks := len(l.history) - 1 - l.Verifier.Len(); lacks > 0 {
+		behind = l.control.pass.at(float64(1+lacks)) - one
+	}
+	if unit {
+		l.look()
+		p := l.control.best(forecastDepth)
+		token = one * p.cost / p.tokens
+	}
+	return token, behind
+}
+
+// forecastDepth is the length of draft that a forecast goes by.
+const forecastDepth = 8
 
 // Accept makes the history its first base tokens, then kept. What the cache holds
 // beyond their common prefix with the old history goes.
@@ -221,6 +307,7 @@ func (l *Level) round(ctx context.Context, limit int) ([][]float32, error) {
 		return nil, err
 	}
 	start := l.now()
+	l.look()
 	choice := l.control.next(min(limit-1, room))
 	base := len(l.history)
 	var p Proposal

@@ -93,7 +93,7 @@ func TestNGramIsBounded(t *testing.T) {
 	copy(history[len(history)-10:], history[len(history)-1000:])
 	g.Reset(Request{History: history})
 	g.Commit(len(history))
-	if len(g.slots) != gramSlots {
+	if len(g.slots) != mostSlots {
 		t.Fatalf("index of %d slots", len(g.slots))
 	}
 	if got, want := draft(t, g, 4), history[len(history)-990:][:4]; !slices.Equal(got, want) {

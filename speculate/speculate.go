@@ -106,6 +106,23 @@ type Drafter interface {
 	Commit(n int)
 }
 
+// Confident is a Drafter that says, at next to no cost, how sure it is of what it
+// would propose, so that it is asked when that pays.
+type Confident interface {
+	Drafter
+
+	// Confidence is below Confidences, and 0 if there is nothing to propose;
+	// tokens is how many there are.
+	Confidence() (confidence, tokens int)
+
+	// Priors are the chances of acceptance assumed at first, by confidence.
+	Priors() [Confidences]float64
+}
+
+// Confidences is how many degrees of confidence are told apart, that of having
+// nothing to say included.
+const Confidences = 8
+
 // Rule says which proposed tokens a level accepts.
 type Rule uint8
 

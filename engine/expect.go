@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"math"
+
+	"triforce/internal/kernel"
+)
+
+// rates is what a session's passes have come to: by it, speculation judges what
+// passes will cost that nobody has timed yet. How the costs of passes compare
+// counts, not what they are: that is soon measured.
+type rates struct {
+	work    float64 // multiply-accumulates of passes over prompts, the older counting less
+	seconds float64 // of those passes
+}
+
+const (
+	// readRate is the bytes a second that memory is taken to give: what servers
+	// and desktops give to a few cores.
+	readRate = 16e9
+	// multiplyRate is the multiply-accumulates a second that a worker is taken to
+	// do before it has read a prompt.
+	multiplyRate = 20e9
+	// layerSeconds is what a layer costs however little there is to do.
+	layerSeconds = 5e-6
+	// ratesRows is the fewest rows of a pass that measures multiplying.
+	ratesRows = 24
+	// ratesDecay is the weight of a pass after the next one.
+	ratesDecay = 0.8
+)
+
+// observe records a pass over rows of a prompt after depth tokens.
+func (r *rates) observe(e *Engine, depth, rows int, seconds float64) {
+	if rows < ratesRows || seconds <= 0 {
+		return
+	}
+	w := e.Work(depth, rows)
+	head := int64(e.model.HeadRows()) * int64(e.model.Dim) // only the last row's is computed, if any
+	r.work = ratesDecay*r.work + float64(w.Products-int64(rows)*head+w.Attention)
+	r.seconds = ratesDecay*r.seconds + seconds
+}
+
+// multiply is the multiply-accumulates a second of all workers.
+func (r *rates) multiply(e *Engine) float64 {
+	if r.seconds == 0 {
+		return multiplyRate * float64(e.opt.Threads)
+	}
+	return r.work / r.seconds
+}
+
+// expect returns the seconds expected of a pass of e's model over rows, each of
+// which sees the given number of slots.
+func (s *Session) expect(e *Engine, slots func() int) func(rows float64) float64 {
+	m := e.model
+	one := e.Work(0, 1)
+	slot := e.Work(1, 1).Attention - one.Attention
+	slotBytes := float64(m.KVShape(e.kv).PageBytes(e.set)) / kernel.Tile
+	return func(rows float64) float64 {
+		n := float64(slots())
+		if m.Window > 0 {
+			n = min(n, float64(m.Window))
+		}
+		read := (float64(one.Weights) + slotBytes*n) / readRate
+		multiply := rows * (float64(one.Products) + float64(slot)*n) / s.rates.multiply(e)
+		return math.Hypot(read, multiply) + layerSeconds*float64(m.Layers)
+	}
+}
