@@ -52,6 +52,7 @@ HF_HUB_OFFLINE (look into the cache only).`,
 			}
 			return nil
 		},
+		ValidArgsFunction: pullNames(sys),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Name = args[0]
 			return run(cmd.Context(), o)
@@ -72,7 +73,7 @@ func catalogueTable() string {
 		if p.Draft != (hub.Name{}) {
 			draft = "; with a draft"
 		}
-		fmt.Fprintf(w, "  %s\t%s%s\n", p.Name, p.About, draft)
+		fmt.Fprintf(w, "    %s\t%s%s\n", p.Name, p.About, draft)
 	}
 	_ = w.Flush()
 	return out.String()

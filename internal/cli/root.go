@@ -15,7 +15,9 @@ func newRoot(sys *System) *cobra.Command {
 small one that is part of the program.`,
 		Example: `  triforce generate
   triforce generate -m model.gguf "Why is the sky blue?"
-  triforce inspect -m model.gguf -c 32768`,
+  triforce chat
+  triforce pull smollm2
+  triforce doctor`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -48,7 +50,9 @@ small one that is part of the program.`,
 		newList(sys, runList),
 		newDoctor(sys, runDoctor),
 		newVersion(sys, runVersion),
+		newMan(sys, runMan),
 	)
+	completeFlags(sys, root)
 	return root
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -50,6 +51,7 @@ lets running requests finish.`,
   curl localhost:8080/v1/completions -d '{"prompt": "Once upon a time", "max_tokens": 50}'`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Draft = cmp.Or(o.Draft, sys.recordedDraft(o.Model.Path))
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
@@ -62,7 +64,7 @@ lets running requests finish.`,
 	f.IntVarP(&o.Port, "port", "p", 8080, "`port` to listen on, 0 = any free one")
 	o.Model.bindRun(f)
 	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes of a request")
-	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file`, or none (default: the one that belongs to the model)")
+	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	s := &o.Server
 	f.StringVar(&s.Name, "name", "", "`name` of the model in the API (default: its file's)")
 	f.StringSliceVar(&s.Aliases, "alias", nil, "more `names` of the model")
