@@ -59,7 +59,8 @@ type Axis struct {
 // AxisNames are the options that a sweep can vary, by their flags.
 func AxisNames() []string { return []string{"budget", "chunk", "window", "outer-depth", "inner-depth"} }
 
-func setAxis(s *engine.Spec, name string, value int) {
+// SetAxis sets the option of that name.
+func SetAxis(s *engine.Spec, name string, value int) {
 	switch name {
 	case "budget":
 		s.Budget = value
@@ -239,7 +240,7 @@ func (s *Sweep) specs(base engine.Spec) []engine.Spec {
 		var next []engine.Spec
 		for _, value := range axis.Values {
 			for _, spec := range grid {
-				setAxis(&spec, axis.Name, value)
+				SetAxis(&spec, axis.Name, value)
 				next = append(next, spec)
 			}
 		}

@@ -39,6 +39,6 @@ func writeHTML(w io.Writer, rows []Row) error {
 	}
 	t := rowsTable(rows)
 	return page.Execute(w, map[string]any{
-		"Lines": headLines(rows), "Findings": crossovers(rows), "Pictures": pictures, "Head": t.head, "Rows": t.rows, "Legend": legend(),
+		"Lines": headLines(rows), "Findings": findings(rows), "Pictures": pictures, "Head": t.head, "Rows": t.rows, "Legend": legend(),
 	})
 }

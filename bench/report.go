@@ -22,7 +22,7 @@ func Formats() []string { return []string{"md", "csv", "json", "jsonl", "html", 
 func Write(w io.Writer, format string, rows []Row) error {
 	switch format {
 	case "md":
-		return writeMarkdown(w, headLines(rows), rowsTable(rows), crossovers(rows))
+		return writeMarkdown(w, headLines(rows), rowsTable(rows), findings(rows))
 	case "csv":
 		return writeCSV(w, rows)
 	case "html":
@@ -72,9 +72,13 @@ func columns() []column {
 		}
 		return fmt.Sprint(n)
 	}
-	levels := func(of func(l *Level) string) func(*Row) string {
+	// A prediction has no levels, only what was assumed.
+	levels := func(of func(*Level) string, assumed func(*Row) string) func(*Row) string {
 		return func(r *Row) string {
 			var parts []string
+			if len(r.Levels) == 0 && r.Accepted > 0 {
+				return assumed(r)
+			}
 			for i := range r.Levels {
 				if r.Levels[i].Proposed > 0 {
 					parts = append(parts, of(&r.Levels[i]))
@@ -101,7 +105,7 @@ func columns() []column {
 		{"window", 2, func(r *Row) string { return number(r.Window) }},
 		{"outer", 2, func(r *Row) string { return number(r.Outer) }},
 		{"inner", 2, func(r *Row) string { return number(r.Inner) }},
-		{"tokens/s (min–max)", 0, func(r *Row) string {
+		{"tokens/s (min–max)", 1, func(r *Row) string {
 			switch {
 			case r.MedianTS == 0:
 				return ""
@@ -127,8 +131,10 @@ func columns() []column {
 			}
 			return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Ratio, r.RatioMin, r.RatioMax)
 		}},
-		{"accepted", 1, levels(func(l *Level) string { return fmt.Sprintf("%.0f%%", 100*l.OfJudged()) })},
-		{"a round", 1, levels(func(l *Level) string { return fmt.Sprintf("%.1f", l.MeanLength) })},
+		{"accepted", 1, levels(func(l *Level) string { return fmt.Sprintf("%.0f%%", 100*l.OfJudged()) },
+			func(r *Row) string { return fmt.Sprintf("%.0f%%", 100*r.Accepted) })},
+		{"a round", 1, levels(func(l *Level) string { return fmt.Sprintf("%.1f", l.MeanLength) },
+			func(r *Row) string { return fmt.Sprintf("%.1f", r.MeanLength) })},
 		{"of limit", 1, func(r *Row) string {
 			if r.OfLimit == 0 {
 				return ""
@@ -184,6 +190,9 @@ func rowsTable(all []Row) *table {
 	}
 	return t
 }
+
+// findings is what follows from the rows, for a person.
+func findings(rows []Row) []string { return append(crossovers(rows), accuracy(rows)...) }
 
 // crossovers says from which depth on each mode pays, if there are several
 // depths to tell that from.
@@ -281,7 +290,7 @@ func writeMarkdown(w io.Writer, lines []string, t *table, findings []string) err
 		b.WriteString("|\n")
 	}
 	if len(findings) > 0 {
-		b.WriteString("\nCompared with plain decoding:\n- " + strings.Join(findings, "\n- ") + "\n")
+		b.WriteString("\nCompared with plain decoding:\n\n- " + strings.Join(findings, "\n- ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -28,6 +28,14 @@ func NewWhere(e *engine.Engine) Where {
 	return w
 }
 
+// in is a row's setting at that place.
+func (w *Where) in(s Setting) Setting {
+	s.CPU, s.Tier, s.Threads, s.Batch, s.TypeK, s.TypeV = w.CPU, w.Tier, w.Threads, w.Batch, w.TypeK, w.TypeV
+	s.Model, s.Draft, s.Sent, s.Seed = w.Model, w.Draft, w.Sent, w.Seed
+	s.Test = s.name()
+	return s
+}
+
 // Run measures, calling emit with every row as it is finished: for each depth
 // the reading, then the modes by temperature. If it fails or ctx ends, rows of
 // which some samples are there are emitted too.
@@ -76,11 +84,7 @@ type runner struct {
 
 // row is the one of a setting, from before or new.
 func (r *runner) row(s Setting) *Row {
-	w := r.where.Setting
-	w.Test, w.Prompt, w.Gen, w.Depth, w.Mode, w.Temp = s.Test, s.Prompt, s.Gen, s.Depth, s.Mode, s.Temp
-	w.Accept, w.Outer, w.Inner, w.Budget, w.Chunk, w.Sinks = s.Accept, s.Outer, s.Inner, s.Budget, s.Chunk, s.Sinks
-	w.Window, w.Ranking, w.StandIn, w.Tree = s.Window, s.Ranking, s.StandIn, s.Tree
-	w.Test = w.name()
+	w := r.where.in(s)
 	row := r.have[w]
 	if row == nil {
 		row = &Row{Setting: w, Size: r.where.Size, Bandwidth: r.where.Bandwidth, Command: r.where.Command}

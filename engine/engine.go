@@ -98,10 +98,6 @@ func (o Options) Validate() error {
 
 // String is the line printed at the head of a run.
 func (o Options) String() string {
-	tier := o.Tier
-	if tier == "" {
-		tier = cpu.Best().String()
-	}
 	ram := ""
 	switch {
 	case o.KVRAM == AutoRAM:
@@ -109,7 +105,15 @@ func (o Options) String() string {
 	case o.KVRAM > 0:
 		ram = fmt.Sprintf(", %v of it in memory", Bytes(o.KVRAM))
 	}
-	return fmt.Sprintf("tier %s, %d threads, batch %d, %s cache%s", tier, o.Threads, o.Batch, o.KVType, ram)
+	return fmt.Sprintf("tier %s, %d threads, batch %d, %s cache%s", o.TierName(), o.Threads, o.Batch, o.KVType, ram)
+}
+
+// TierName is the tier that o names, or else the best of this processor.
+func (o Options) TierName() string {
+	if o.Tier == "" {
+		return cpu.Best().String()
+	}
+	return o.Tier
 }
 
 // tier returns the tier that o names, which this processor has.

@@ -80,8 +80,11 @@ func (e *Engine) Roofline() Roofline {
 }
 
 // ReadBandwidth is Roofline.Read alone.
-func (e *Engine) ReadBandwidth() float64 {
-	team := par.NewTeam(e.opt.Threads)
+func (e *Engine) ReadBandwidth() float64 { return ReadBandwidth(e.opt.Threads) }
+
+// ReadBandwidth is the bytes a second that so many workers read from memory.
+func ReadBandwidth(threads int) float64 {
+	team := par.NewTeam(threads)
 	defer team.Close()
 	memory := mem.Alloc(readBytes)
 	touch(team, memory)

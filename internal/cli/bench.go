@@ -38,6 +38,7 @@ type benchOptions struct {
 	Compare  string
 	Resume   string
 	Save     string
+	Plan     planOptions
 	// DepthsGiven says that the depths are the user's.
 	DepthsGiven bool
 	// Command does the same again.
@@ -62,6 +63,12 @@ or NarrativeQA in JSON lines.
 Lists make a sweep: each mode with each temperature, budget, chunk and so on, as
 far as it heeds them.
 
+With --plan, nothing of the model but its metadata is needed: a GGUF header or a
+config.json. Passes of a model of that shape are timed on this machine, and the
+speed of plain decoding and of speculation predicted by depth, for a given
+acceptance. So one sees at which context it pays before loading 8 GB. If the
+model is there, --measure shows what is measured beside the prediction.
+
 An interrupt ends the run and prints the rows that are finished; with --resume
 it goes on. With --roofline, measure what the machine can do, and how close to
 that passes of several tokens come.`,
@@ -71,6 +78,7 @@ that passes of several tokens come.`,
   triforce bench -m model.gguf -f hotpotqa.jsonl --budget 256,512,1k
   triforce bench -m model.gguf -f book.txt --preset paper --save results
   triforce bench -m model.gguf -f book.txt --compare llama-bench.json
+  triforce bench --plan -m config.json -d draft/config.json --acceptance 0.9,0.6
   triforce bench --roofline -m model.gguf --depths 0,8k --rows 1,8,32`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -113,6 +121,7 @@ that passes of several tokens come.`,
 		flag.Hidden = flag.Name == "spec" // --modes says it
 		f.AddFlag(flag)
 	})
+	o.Plan.bind(f)
 	f.BoolVar(&o.Roofline, "roofline", false, "compare passes with what the machine can do")
 	f.IntSliceVar(&o.Rows, "rows", o.Rows, "`tokens` of a pass, with --roofline")
 	f.StringVar(&o.Compare, "compare", "", "`file` with the output of llama-bench or llama-sweep-bench, to be shown beside")
@@ -157,6 +166,12 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		}
 		r := o.roofline()
 		return r.Validate()
+	}
+	if o.Plan.On {
+		return o.checkPlan(f)
+	}
+	if given := changed(f, planFlags...); given != "" {
+		return usagef("%s: no effect without --plan", given)
 	}
 	if f.Changed("rows") {
 		return usagef("--rows needs --roofline")
@@ -261,6 +276,9 @@ func (o *benchOptions) roofline() *bench.RooflineOptions {
 }
 
 func runBench(ctx context.Context, o *benchOptions) error {
+	if o.Plan.On {
+		return o.runPlan(ctx)
+	}
 	file, err := o.Model.open(o.Sys)
 	if err != nil {
 		return err
@@ -297,6 +315,9 @@ func runBench(ctx context.Context, o *benchOptions) error {
 	}
 	rows := slices.Clone(o.Bench.Done)
 	err = o.measure(ctx, file, work, func(r bench.Row) {
+		if o.Plan.planner != nil {
+			o.Plan.planner.Beside(&r)
+		}
 		if i := slices.IndexFunc(rows, func(have bench.Row) bool { return have.Setting == r.Setting }); i >= 0 {
 			rows[i] = r
 		} else {

@@ -55,6 +55,18 @@ func TestBenchFlags(t *testing.T) {
 			o.Command = "triforce bench --roofline --rows=1,8 --depths=1k --reps=4"
 		}},
 
+		{args: "--plan -d none --acceptance 0.8,0.5 --budget 1k", want: func(o *benchOptions) {
+			o.Draft, o.Plan.On, o.Plan.Acceptance = "none", true, []float64{0.8, 0.5}
+			*o.Axes["budget"] = []int{1024}
+			o.Bench.Sweeps[0].Axes = []bench.Axis{{Name: "budget", Values: []int{1024}}}
+			o.Command = "triforce bench --plan --draft=none --acceptance=0.8,0.5 --budget=1k"
+		}},
+
+		{args: "--plan --modes plain", fails: "without --measure: --modes"},
+		{args: "--plan --acceptance 1", fails: "--acceptance: expected two"},
+		{args: "--plan --budget 512,1k", fails: "--budget: expected one"},
+		{args: "--plan --measure --preset paper", fails: "no use for --preset"},
+		{args: "--weight-type q4_0", fails: "--weight-type: no effect without --plan"},
 		{args: "--depths 2k,1k", fails: "--depths 1024"},
 		{args: "--depths deep", fails: `"deep": expected numbers of tokens`},
 		{args: "--depths 999999999999k", fails: "expected numbers of tokens"},
@@ -85,7 +97,7 @@ func TestBenchFlags(t *testing.T) {
 	} {
 		w := newWorld("", nil)
 		o := bench.Defaults()
-		want := &benchOptions{Sys: w.System, Model: modelDefaults(w.System), Bench: o, Rows: bench.RooflineRows(), Item: -1, Output: "md", Command: "triforce bench", Axes: map[string]*[]int{}}
+		want := &benchOptions{Sys: w.System, Model: modelDefaults(w.System), Bench: o, Rows: bench.RooflineRows(), Item: -1, Output: "md", Command: "triforce bench", Axes: map[string]*[]int{}, Plan: planOptions{Acceptance: []float64{0.9, 0.6}}}
 		want.Threads, want.KVTypes = []int{want.Model.Threads}, []string{want.Model.KVType}
 		for _, name := range bench.AxisNames() {
 			want.Axes[name] = &[]int{}
@@ -190,6 +202,18 @@ func TestBench(t *testing.T) {
 			t.Errorf("no %q in\n%s", part, w.out.String())
 		}
 	}
+	plan := []string{"bench", "--plan", "-t", "1", "-n", "4"}
+	w = (&run{name: "a plan", args: append(plan, "--depths", "0,300"), any: true}).test(t)
+	for _, part := range []string{"90% acceptance of the middle level and 60% of the draft", "| tg4 @ d300 | triforce", "predicted"} {
+		if !strings.Contains(w.out.String(), part) {
+			t.Errorf("no %q in\n%s", part, w.out.String())
+		}
+	}
+	w = (&run{name: "a plan and what is measured", args: append(plan, "--measure", "--depths", "64", "-r", "1", "--modes", "plain"), any: true}).test(t)
+	if !strings.Contains(w.out.String(), "predictions are off") {
+		t.Errorf("%s", w.out.String())
+	}
+	(&run{name: "a plan beyond the context", args: append(plan, "--depths", "64k"), code: exitUsage, err: []string{"--depths 65536", "--ctx-size"}}).test(t)
 	w = (&run{name: "limits", args: []string{"bench", "--roofline", "-t", "1", "--depths", "64", "--rows", "1,2", "-r", "1", "-o", "csv"}, any: true}).test(t)
 	if lines := strings.Split(strings.TrimSpace(w.out.String()), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[2], "64,2,") {
 		t.Errorf("limits\n%s", w.out.String())

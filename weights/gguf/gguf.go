@@ -47,17 +47,27 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gguf: %w", err)
 	}
-	return load(path, f)
+	return load(path, f, false)
+}
+
+// OpenHeader is Open for a file that may end after its header, as the beginning
+// of a large one does: its tensors have no data.
+func OpenHeader(path string) (*File, error) {
+	f, err := mmap.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("gguf: %w", err)
+	}
+	return load(path, f, true)
 }
 
 // Parse is Open for a whole model in memory, which the File reads until Close.
 // name stands for its path.
-func Parse(name string, data []byte) (*File, error) { return load(name, mmap.Memory(data)) }
+func Parse(name string, data []byte) (*File, error) { return load(name, mmap.Memory(data), false) }
 
 // load makes a model of the file and the parts beside it.
-func load(path string, f *mmap.File) (*File, error) {
+func load(path string, f *mmap.File, header bool) (*File, error) {
 	m := mapped.New(path)
-	opened, err := newPart(m, path, f)
+	opened, err := newPart(m, path, f, header)
 	if err == nil {
 		err = addTensors(m, opened)
 	}
@@ -74,6 +84,7 @@ type part struct {
 	file    *mmap.File
 	meta    weights.Meta
 	tensors []info
+	header  bool // no more is read than that
 }
 
 func addTensors(m *mapped.Model, opened *part) error {
@@ -88,10 +99,12 @@ func addTensors(m *mapped.Model, opened *part) error {
 	orders := orders{meta: m.Meta()}
 	for _, p := range parts {
 		for _, i := range p.tensors {
-			t := tensor.Tensor{Name: i.name, DType: i.dtype, Rows: i.rows, Cols: i.cols,
-				Data: p.file.Data[i.offset : i.offset+i.bytes : i.offset+i.bytes]}
-			if err := orders.apply(&t); err != nil {
-				return fmt.Errorf("gguf: %s: offset %d: tensor %.64q: %w", p.path, i.header, i.name, err)
+			t := tensor.Tensor{Name: i.name, DType: i.dtype, Rows: i.rows, Cols: i.cols}
+			if !p.header {
+				t.Data = p.file.Data[i.offset : i.offset+i.bytes : i.offset+i.bytes]
+				if err := orders.apply(&t); err != nil {
+					return fmt.Errorf("gguf: %s: offset %d: tensor %.64q: %w", p.path, i.header, i.name, err)
+				}
 			}
 			if !m.Add(t, p.file, i.offset) {
 				return corrupt(p.path, i.header, "tensor %.64q: its name is in use", i.name)
@@ -101,11 +114,11 @@ func addTensors(m *mapped.Model, opened *part) error {
 	return nil
 }
 
-func newPart(m *mapped.Model, path string, f *mmap.File) (*part, error) {
+func newPart(m *mapped.Model, path string, f *mmap.File, header bool) (*part, error) {
 	m.Own(f)
-	p := &part{path: path, file: f}
+	p := &part{path: path, file: f, header: header}
 	var err error
-	p.meta, p.tensors, err = parse(path, f.Data)
+	p.meta, p.tensors, err = parse(path, f.Data, header)
 	f.Release(0, len(f.Data)) // parse has copied what it needs
 	return p, err
 }
@@ -132,7 +145,7 @@ func openSplit(m *mapped.Model, opened *part) ([]*part, error) {
 			} else if err != nil {
 				return nil, fmt.Errorf("gguf: %w", err)
 			}
-			if p, err = newPart(m, prefix+name(n), f); err != nil {
+			if p, err = newPart(m, prefix+name(n), f, opened.header); err != nil {
 				return nil, err
 			}
 		}

@@ -358,6 +358,34 @@ func TestEveryTruncation(t *testing.T) {
 	}
 }
 
+// A header is enough for OpenHeader, wherever the file ends after it.
+func TestOpenHeader(t *testing.T) {
+	data := valid(t)
+	whole := open(t, write(t, "whole.gguf", data))
+	opened := 0
+	for n := len(data); n > 0; n-- {
+		f, err := OpenHeader(write(t, "head.gguf", data[:n]))
+		if err != nil {
+			if !errors.Is(err, weights.ErrCorrupt) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		opened++
+		for _, name := range whole.Names() {
+			a, _ := f.Tensor(name)
+			b, _ := whole.Tensor(name)
+			if a.Rows != b.Rows || a.Cols != b.Cols || a.DType != b.DType || a.Data != nil {
+				t.Errorf("%s: %d×%d", name, a.Rows, a.Cols)
+			}
+		}
+		f.Close()
+	}
+	if opened < 2 || opened == len(data) {
+		t.Errorf("opened %d of %d truncations", opened, len(data))
+	}
+}
+
 func TestHostile(t *testing.T) {
 	u32, u64 := binary.LittleEndian.AppendUint32, binary.LittleEndian.AppendUint64
 	header := func(version uint32, tensors, entries uint64) []byte {

@@ -22,7 +22,8 @@ const (
 	maxName      = 1<<16 - 1
 	maxAlignment = 1 << 20
 	maxDims      = 4
-	maxListed    = 5 // tensors named in one error
+	maxListed    = 5       // tensors named in one error
+	maxData      = 1 << 50 // bytes that a header without data may speak of
 )
 
 // The least that an entry and a tensor take in the header.
@@ -42,8 +43,8 @@ type info struct {
 }
 
 // parse reads a whole header.
-func parse(path string, data []byte) (weights.Meta, []info, error) {
-	c := &cursor{path: path, data: data, what: "header"}
+func parse(path string, data []byte, header bool) (weights.Meta, []info, error) {
+	c := &cursor{path: path, data: data, what: "header", header: header}
 	entries, tensors := c.preamble()
 	meta := c.metadata(entries)
 	align, ok := alignment(meta)
@@ -67,6 +68,7 @@ type cursor struct {
 	off      int
 	what     string // what is being read, for messages
 	elements uint64 // array elements so far
+	header   bool   // the data of tensors may be missing
 	err      error
 }
 
@@ -352,6 +354,9 @@ func (c *cursor) place(t *info, dims []uint64, offset uint64) {
 		return
 	}
 	block, size := uint64(t.dtype.BlockSize()), uint64(len(c.data))
+	if c.header {
+		size = maxData
+	}
 	if dims[0]%block != 0 {
 		c.fail(t.header, "expected rows of a multiple of %d elements, as %v has it, found %d", block, t.dtype, dims[0])
 		return
@@ -381,7 +386,7 @@ func (c *cursor) layout(list []info, align uint64) {
 	start := c.off + int(-uint64(c.off)%align)
 	for i := range list {
 		t := &list[i]
-		if end := int64(start) + int64(t.offset) + int64(t.bytes); end > int64(len(c.data)) {
+		if end := int64(start) + int64(t.offset) + int64(t.bytes); end > int64(len(c.data)) && !c.header {
 			c.what = fmt.Sprintf("tensor %.64q", t.name)
 			c.fail(t.header, "expected data up to offset %d, found the end of the file at %d", end, len(c.data))
 			return

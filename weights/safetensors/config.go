@@ -76,7 +76,13 @@ func (o *oneOrMany) UnmarshalJSON(data []byte) error {
 // readConfig reads the metadata of the model in folder, and whether its output
 // matrix is its embedding.
 func readConfig(folder string) (meta weights.Meta, tied bool, err error) {
-	path := filepath.Join(folder, "config.json")
+	return Config(filepath.Join(folder, "config.json"))
+}
+
+// Config is the metadata in a model's config.json, which may stand alone, and
+// whether its output matrix is its embedding.
+func Config(path string) (meta weights.Meta, tied bool, err error) {
+	folder := filepath.Dir(path)
 	var c config
 	if err := readJSON(path, &c); err != nil {
 		return nil, false, err

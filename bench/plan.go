@@ -1,0 +1,210 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"triforce/engine"
+)
+
+// PlanOptions say for what to predict speeds.
+type PlanOptions struct {
+	Target  *engine.Shape
+	Draft   *engine.Shape // or nil
+	Engine  engine.Options
+	Depths  []int // ascending
+	Predict int
+	Spec    engine.Spec
+	// View and Drafted are the assumed shares of accepted tokens: of the middle
+	// level's by the model, and of the draft's by whoever judges them.
+	View, Drafted float64
+	Command       string
+	Progress      func(done, total int)
+}
+
+// Planner predicts speeds from the costs of passes, which it measures on this
+// machine with a model of the same shape and no weights:
+//
+//	        1 + a + a² + … + a^n
+//	rate = -----------------------------------
+//	        n·cost of a draft + cost of a pass over n + 1 rows
+//
+// for the n with the largest rate, where each proposed token is accepted with
+// probability a if those before it were. The middle level's rate is that of the
+// same formula one level below.
+type Planner struct {
+	o             PlanOptions
+	target, draft *engine.Costs
+	bandwidth     float64
+}
+
+// planRows are the widths of passes that are measured, and the widest one is
+// what a round may verify.
+func planRows() []int { return []int{1, 2, 3, 5, 9, 17, 33} }
+
+// draftSees is how many tokens a draft's cache holds.
+const draftSees = 256
+
+// NewPlanner measures the passes.
+func NewPlanner(ctx context.Context, o PlanOptions) (*Planner, error) {
+	if err := checkDepths(o.Depths); err != nil {
+		return nil, err
+	}
+	if !(o.View > 0 && o.View <= 1 && o.Drafted > 0 && o.Drafted <= 1) {
+		return nil, fmt.Errorf("%w: --acceptance %v,%v: expected shares above 0 and at most 1", engine.ErrUsage, o.View, o.Drafted)
+	}
+	p := &Planner{o: o, bandwidth: engine.ReadBandwidth(o.Engine.Threads)}
+	depths := []int{0, o.Spec.Budget}
+	for _, d := range o.Depths {
+		depths = append(depths, d+o.Predict/2)
+	}
+	slices.Sort(depths)
+	var err error
+	if p.target, err = o.Target.Time(ctx, o.Engine, slices.Compact(depths), planRows(), o.Progress); err != nil {
+		return nil, err
+	}
+	if o.Draft != nil {
+		p.draft, err = o.Draft.Time(ctx, o.Engine, []int{0, draftSees}, planRows()[:2], nil)
+	}
+	return p, err
+}
+
+// tokens is how many a round yields that proposes n.
+func tokens(n int, accept float64) float64 {
+	sum, p := 1.0, 1.0
+	for range n {
+		p *= accept
+		sum += p
+	}
+	return sum
+}
+
+// best is the largest rate, over the number of tokens proposed; fixed, if not
+// 0, is that number.
+func best(accept float64, fixed int, cost func(n int) float64) (rate float64, depth int) {
+	widest := planRows()[len(planRows())-1] - 1
+	for n := 1; n <= widest; n++ {
+		if fixed > 0 && n != min(fixed, widest) {
+			continue
+		}
+		if r := tokens(n, accept) / cost(n); r > rate {
+			rate, depth = r, n
+		}
+	}
+	return rate, depth
+}
+
+// speed predicts the tokens a second of a mode at a depth, the most that a
+// round proposes, and whether it can tell.
+func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted float64) (rate float64, proposed int, ok bool) {
+	at := depth + p.o.Predict/2
+	pass := func(rows int) float64 { return p.target.At(at, rows) }
+	seen := min(spec.Budget, at)
+	switch mode {
+	case engine.SpecPlain:
+		return 1 / pass(1), 0, true
+	case engine.SpecDraft:
+		if p.draft == nil {
+			return 0, 0, false
+		}
+		rate, proposed = best(drafted, spec.Outer, func(n int) float64 { return float64(n)*p.draft.At(draftSees, 1) + pass(n+1) })
+	case engine.SpecRetrieval, engine.SpecStream:
+		rate, proposed = best(view, spec.Outer, func(n int) float64 { return float64(n)*p.target.At(seen, 1) + pass(n+1) })
+	case engine.SpecTriForce:
+		if p.draft == nil {
+			return 0, 0, false
+		}
+		middle, _ := best(drafted, spec.Inner, func(n int) float64 { return float64(n)*p.draft.At(draftSees, 1) + p.target.At(seen, n+1) })
+		rate, proposed = best(view, spec.Outer, func(n int) float64 { return float64(n)/middle + pass(n+1) })
+	default:
+		return 0, 0, false
+	}
+	return rate, proposed, true
+}
+
+// Rows are the predictions for all depths.
+func (p *Planner) Rows() []Row {
+	o := &p.o
+	where := Where{Setting: Setting{CPU: cpuName(), Tier: o.Engine.TierName(), Threads: o.Engine.Threads, TypeK: o.Engine.KVType, TypeV: o.Engine.KVType, Model: o.Target.Name(),
+		Sent: fmt.Sprintf("none; predicted for %.0f%% acceptance of the middle level", 100*o.View)}}
+	if o.Draft != nil {
+		where.Draft = o.Draft.Name()
+		where.Sent += fmt.Sprintf(" and %.0f%% of the draft", 100*o.Drafted)
+	}
+	var rows []Row
+	for _, depth := range o.Depths {
+		plain, _, _ := p.speed(engine.SpecPlain, &o.Spec, depth, 1, 1)
+		for _, mode := range []string{engine.SpecPlain, engine.SpecDraft, engine.SpecRetrieval, engine.SpecTriForce} {
+			rate, proposed, ok := p.speed(mode, &o.Spec, depth, o.View, o.Drafted)
+			if !ok {
+				continue
+			}
+			spec := o.Spec
+			spec.Mode = mode
+			s := (&aCase{spec: heeded(spec)}).setting()
+			s.Depth, s.Gen = depth, o.Predict
+			r := Row{Setting: where.in(s), Size: o.Target.WeightBytes(o.Engine), Command: o.Command, Bandwidth: p.bandwidth, PredictedTS: rate,
+				KVBytes: o.Target.KVBytes(o.Engine, depth), Levels: Levels{}, NS: Samples{}, TS: Speeds{}, PlainNS: Samples{}}
+			r.LimitTS = p.bandwidth / float64(r.Size+o.Target.KVBytes(o.Engine, depth+o.Predict/2))
+			r.OfLimit, r.Ratio = rate/r.LimitTS, rate/plain
+			r.RatioMin, r.RatioMax = r.Ratio, r.Ratio
+			if proposed > 0 {
+				r.Accepted = o.View
+				if mode == engine.SpecDraft {
+					r.Accepted = o.Drafted
+				}
+				r.MeanLength = tokens(proposed, r.Accepted)
+			}
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+// Beside puts the prediction for a measured row beside its measurement: for the
+// acceptance and the mean length of proposals that were measured. Runs choose
+// that length as they learn, so that short ones are below the best.
+func (p *Planner) Beside(r *Row) {
+	if r.Gen == 0 || r.Foreign() {
+		return
+	}
+	view, drafted := r.Accepted, r.Accepted
+	spec := p.o.Spec
+	if r.Budget > 0 {
+		spec.Budget = r.Budget
+	}
+	length := func(l *Level) int { return max(int(math.Round(share(l.Proposed, l.Rounds))), 1) }
+	if len(r.Levels) > 0 {
+		spec.Outer = length(&r.Levels[0])
+	}
+	if len(r.Levels) > 1 && r.Mode == engine.SpecTriForce {
+		drafted, spec.Inner = r.Levels[1].OfJudged(), length(&r.Levels[1])
+	}
+	if rate, _, ok := p.speed(r.Mode, &spec, r.Depth, view, drafted); ok {
+		r.PredictedTS = rate
+	}
+}
+
+// accuracy says how far predictions are from measurements, if there are any.
+func accuracy(rows []Row) []string {
+	var off []float64
+	worst := ""
+	for i := range rows {
+		r := &rows[i]
+		if r.PredictedTS == 0 || r.MedianTS == 0 {
+			continue
+		}
+		x := math.Abs(r.PredictedTS/r.MedianTS - 1)
+		if len(off) == 0 || x > slices.Max(off) {
+			worst = r.Test + " " + series(r, rows)
+		}
+		off = append(off, x)
+	}
+	if len(off) == 0 {
+		return nil
+	}
+	median, _, most := spread(off)
+	return []string{fmt.Sprintf("predictions are off the measured speeds by %.0f%% in the median, at most %.0f%% (%s)", 100*median, 100*most, worst)}
+}

@@ -1,0 +1,347 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"triforce/demo"
+	"triforce/internal/kernel"
+	"triforce/internal/par"
+	"triforce/model"
+	"triforce/model/llama"
+	"triforce/tensor"
+	"triforce/weights"
+	"triforce/weights/gguf"
+	"triforce/weights/safetensors"
+)
+
+// Shape is what metadata says of a model: enough to time its passes on this
+// machine without its weights.
+type Shape struct{ source *outline }
+
+// OpenShape reads the header of a GGUF file, which may end after it, or a
+// config.json, or the one in a folder; "" is the embedded model, EmbeddedDraft
+// its draft. For a config.json, weightType names the format that the matrices
+// will have; otherwise it must be "".
+func OpenShape(path, weightType string) (*Shape, error) {
+	config := path
+	if _, folder, err := safetensorsFolder(path); err != nil {
+		return nil, err
+	} else if folder && !strings.HasSuffix(path, ".json") {
+		config = filepath.Join(path, "config.json")
+	}
+	o := &outline{path: path}
+	var err error
+	if strings.HasSuffix(config, ".json") {
+		err = o.config(config, weightType)
+	} else if weightType != "" {
+		err = fmt.Errorf("%w: --weight-type is for a config.json; %s has weights of its own", ErrUsage, path)
+	} else {
+		err = o.header(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Shape{o}
+	_, err = llama.ParseConfig(o)
+	return s, err
+}
+
+// Name is the path of the model, or Embedded.
+func (s *Shape) Name() string { return s.source.path }
+
+// Context is the number of tokens that the model was made for.
+func (s *Shape) Context() int { return s.config().Context }
+
+func (s *Shape) config() llama.Config {
+	c, _ := llama.ParseConfig(s.source) // OpenShape has looked at it
+	return c
+}
+
+// WeightBytes is the memory that the packed weights take.
+func (s *Shape) WeightBytes(o Options) int64 {
+	tier, _ := o.tier()
+	return llama.PackedBytes(s.source, tier)
+}
+
+// KVBytes is the memory of the keys and values of a context.
+func (s *Shape) KVBytes(o Options, context int) int64 {
+	tier, _ := o.tier()
+	kv, _ := kernel.ParseKVType(o.KVType)
+	c := s.config()
+	if c.Window > 0 {
+		context = min(context, c.Window)
+	}
+	shape := c.KVShape(kv)
+	return shape.PageBytes(kernel.For(tier)) * int64(context) / kernel.Tile
+}
+
+// outline is a model's metadata and its tensors without their data: a
+// weights.Source whose weights are all 0.
+type outline struct {
+	path    string
+	meta    weights.Meta
+	names   []string
+	tensors map[string]tensor.Tensor
+	zeros   []byte
+}
+
+func (o *outline) Path() string       { return o.path }
+func (o *outline) Meta() weights.Meta { return o.meta }
+func (o *outline) Names() []string    { return o.names }
+func (o *outline) Release(string)     {}
+func (o *outline) Close() error       { return nil }
+
+func (o *outline) Tensor(name string) (tensor.Tensor, bool) {
+	t, ok := o.tensors[name]
+	if ok && o.zeros != nil {
+		t.Data = o.zeros[:t.Rows*t.DType.RowBytes(t.Cols)]
+	}
+	return t, ok
+}
+
+func (o *outline) add(name string, d tensor.DType, rows, cols int) {
+	if o.tensors == nil {
+		o.tensors = map[string]tensor.Tensor{}
+	}
+	o.names = append(o.names, name)
+	o.tensors[name] = tensor.Tensor{Name: name, DType: d, Rows: rows, Cols: cols}
+}
+
+// header takes over what a GGUF file says.
+func (o *outline) header(path string) error {
+	var f *gguf.File
+	var err error
+	switch path {
+	case "", Embedded:
+		f, err = gguf.Parse(Embedded, demo.Target())
+	case EmbeddedDraft:
+		f, err = gguf.Parse(EmbeddedDraft, demo.Draft())
+	default:
+		f, err = gguf.OpenHeader(path)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	o.path, o.meta = f.Path(), f.Meta()
+	for _, name := range f.Names() {
+		t, _ := f.Tensor(name)
+		o.add(name, t.DType, t.Rows, t.Cols)
+	}
+	return nil
+}
+
+// config makes up the tensors of a model of this configuration.
+func (o *outline) config(path, weightType string) error {
+	meta, tied, err := safetensors.Config(path)
+	if err != nil {
+		return err
+	}
+	dtype := tensor.Q8_0
+	if weightType != "" {
+		i := slices.IndexFunc(tensor.DTypes(), func(d tensor.DType) bool { return strings.EqualFold(d.String(), weightType) })
+		if i < 0 {
+			return fmt.Errorf("%w: --weight-type %s: expected one of %v", ErrUsage, weightType, tensor.DTypes())
+		}
+		dtype = tensor.DTypes()[i]
+	}
+	o.path, o.meta = path, meta
+	vocab := meta.Int("llama.vocab_size", 0)
+	if vocab < 1 || vocab > maxContext {
+		return fmt.Errorf("%s: vocab_size is %d, expected a positive number: %w", path, vocab, weights.ErrCorrupt)
+	}
+	// The configuration is complete but for the embedding, whose width is in it.
+	o.add("token_embd.weight", dtype, int(vocab), int(meta.Int("llama.embedding_length", 0)))
+	c, err := llama.ParseConfig(o)
+	if err != nil {
+		return err
+	}
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	if c.Dim%dtype.BlockSize() != 0 || c.FFN%dtype.BlockSize() != 0 || q%dtype.BlockSize() != 0 {
+		return fmt.Errorf("%w: --weight-type %v: its blocks of %d do not fit rows of %d, %d and %d", ErrUsage, dtype, dtype.BlockSize(), c.Dim, q, c.FFN)
+	}
+	if !tied {
+		o.add("output.weight", dtype, c.Vocab, c.Dim)
+	}
+	o.add("output_norm.weight", tensor.F32, 1, c.Dim)
+	for i := range c.Layers {
+		for _, t := range []struct {
+			name       string
+			rows, cols int
+		}{
+			{"attn_norm", 1, c.Dim}, {"attn_q", q, c.Dim}, {"attn_k", kv, c.Dim}, {"attn_v", kv, c.Dim}, {"attn_output", c.Dim, q},
+			{"ffn_norm", 1, c.Dim}, {"ffn_gate", c.FFN, c.Dim}, {"ffn_up", c.FFN, c.Dim}, {"ffn_down", c.Dim, c.FFN},
+		} {
+			d := dtype
+			if t.rows == 1 {
+				d = tensor.F32
+			}
+			o.add(fmt.Sprintf("blk.%d.%s.weight", i, t.name), d, t.rows, t.cols)
+		}
+	}
+	return nil
+}
+
+// first is the outline with the first layers only, and weights of 0.
+func (o *outline) first(layers int) *outline {
+	part := &outline{path: o.path, meta: maps.Clone(o.meta)}
+	part.meta["llama.block_count"] = int64(layers)
+	size := 0
+	for _, name := range o.names {
+		var layer int
+		if n, _ := fmt.Sscanf(name, "blk.%d.", &layer); n == 1 && layer >= layers {
+			continue
+		}
+		t := o.tensors[name]
+		part.add(name, t.DType, t.Rows, t.Cols)
+		if n := t.Rows * t.DType.RowBytes(t.Cols); name != "rope_freqs.weight" {
+			size = max(size, n)
+		}
+	}
+	// Factors of 0 would be refused; they cost nothing.
+	delete(part.tensors, "rope_freqs.weight")
+	part.names = slices.DeleteFunc(part.names, func(name string) bool { return name == "rope_freqs.weight" })
+	part.zeros = make([]byte, size) // never written, so it takes hardly any memory
+	return part
+}
+
+// How much of a model is run: as many layers as no cache holds, or all of them
+// if they are not much more; and keys and values up to about as much.
+const (
+	timedWeights = 256 << 20
+	wholeWeights = 512 << 20
+	timedKV      = 512 << 20
+	timedSamples = 5
+)
+
+// Costs are the seconds of passes by tokens in the cache and number of rows.
+type Costs struct {
+	depths, rows []int // ascending
+	seconds      [][]float64
+	window       int
+}
+
+// At is the cost of a pass, between and beyond what was measured by straight
+// lines.
+func (c *Costs) At(depth, rows int) float64 {
+	if c.window > 0 {
+		depth = min(depth, c.window)
+	}
+	column := func(r int) float64 {
+		return along(c.depths, depth, func(d int) float64 { return c.seconds[d][r] })
+	}
+	return along(c.rows, rows, column)
+}
+
+// along draws straight lines through the values at ascending places.
+func along(places []int, x int, value func(i int) float64) float64 {
+	if len(places) == 1 {
+		return value(0)
+	}
+	i := 1
+	for i < len(places)-1 && places[i] < x {
+		i++
+	}
+	lo, hi := value(i-1), value(i)
+	return max(lo+(hi-lo)*float64(x-places[i-1])/float64(places[i]-places[i-1]), 0)
+}
+
+// Time measures passes of a model of this shape with weights of 0 over a cache
+// of noise, which cost what those of the model cost. Of a large model it runs
+// some layers, up to some depth, and scales. progress, if not nil, is told how
+// far it is.
+func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progress func(done, total int)) (*Costs, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	c := s.config()
+	whole := s.WeightBytes(o)
+	layers := c.Layers
+	one := &Shape{s.source.first(1)}
+	if two := (&Shape{s.source.first(min(2, c.Layers))}).WeightBytes(o); whole > wholeWeights && c.Layers > 1 {
+		layers = min(c.Layers, int(timedWeights/max(two-one.WeightBytes(o), 1))+1)
+	}
+	part := &Shape{s.source.first(layers)}
+	costs := &Costs{rows: rows, window: c.Window}
+	costs.depths = part.timedDepths(o, depths, c.Window)
+	o.Context = slices.Max(costs.depths) + slices.Max(rows)
+	tier, _ := o.tier()
+	kv, _ := kernel.ParseKVType(o.KVType)
+	e := &Engine{file: &File{source: part.source}, opt: o, set: kernel.For(tier), kv: kv}
+	team := par.NewTeam(o.Threads)
+	var err error
+	e.model, err = llama.Load(ctx, part.source, llama.Options{Set: e.set, Team: team})
+	team.Close()
+	if err != nil {
+		return nil, err
+	}
+	total := 2 * len(costs.depths) * len(rows)
+	done := 0
+	session := e.NewSession()
+	defer session.Close()
+	for _, depth := range costs.depths {
+		if err := session.fill(ctx, depth); err != nil {
+			return nil, err
+		}
+		var line []float64
+		for _, n := range rows {
+			var seconds [2]float64 // without logits, and with them
+			for logits := range seconds {
+				if seconds[logits], err = session.timePass(ctx, depth, n, n*logits); err != nil {
+					return nil, err
+				}
+				if done++; progress != nil {
+					progress(done, total)
+				}
+			}
+			more := float64(c.Layers-layers) / float64(layers)
+			line = append(line, seconds[1]+more*min(seconds[0], seconds[1]))
+		}
+		costs.seconds = append(costs.seconds, line)
+	}
+	return costs, nil
+}
+
+// timedDepths are those of the depths that are measured: as deep as there is
+// memory for, and there two of them, so that a line can be drawn.
+func (s *Shape) timedDepths(o Options, depths []int, window int) []int {
+	token := max(s.KVBytes(o, kernel.Tile)/kernel.Tile, 1)
+	most := max(int(timedKV/token)/kernel.Tile*kernel.Tile, 2*kernel.Tile)
+	if window > 0 {
+		most = min(most, window)
+	}
+	var timed []int
+	for _, d := range depths {
+		if d > most {
+			timed = append(timed, most/2, most)
+			break
+		}
+		timed = append(timed, d)
+	}
+	slices.Sort(timed)
+	return slices.Compact(timed)
+}
+
+// timePass is the median of some passes over the cache, in seconds.
+func (s *Session) timePass(ctx context.Context, depth, rows, logits int) (float64, error) {
+	batch := model.Batch{Tokens: make([]int32, rows), Logits: logits}
+	var times []float64
+	for i := range timedSamples + 1 { // the first warms up
+		start := time.Now()
+		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
+			return 0, err
+		}
+		if i > 0 {
+			times = append(times, time.Since(start).Seconds())
+		}
+		s.cache.Rewind(depth)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
