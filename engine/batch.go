@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"triforce/internal/kernel"
 	"triforce/internal/par"
 	"triforce/kvcache"
 	"triforce/model"
@@ -29,6 +30,7 @@ type Batcher struct {
 	turn chan struct{} // holds one element while nobody uses the team
 	room int           // rows of a pass beyond what one session may want
 	main *lane         // of the target
+	kept *prefixes     // what sessions share of their caches, or nil
 
 	// Whoever took the turn has these.
 	parts  []llama.Part
@@ -71,7 +73,44 @@ const (
 )
 
 // NewBatcher makes a team of workers and scratch for any number of sessions.
-func (e *Engine) NewBatcher() *Batcher { return e.newBatcher(othersRows) }
+// Their caches, and what they leave behind for others to begin with, take up to
+// cacheBytes; if that is 0, each has memory of its own and shares nothing.
+func (e *Engine) NewBatcher(cacheBytes int64) *Batcher {
+	b := e.newBatcher(othersRows)
+	if cacheBytes > 0 {
+		b.kept = newPrefixes(e, cacheBytes)
+	}
+	return b
+}
+
+// CacheUse is the memory of caches, in pages.
+type CacheUse struct {
+	PageTokens       int // tokens of a page
+	Limit            int // pages that there may be
+	Running, Holding int // pages of sessions; pages of sessions or remembered
+}
+
+// CacheUse says how much of the shared memory is in use.
+func (b *Batcher) CacheUse() CacheUse {
+	u := CacheUse{PageTokens: kernel.Tile}
+	if b.kept != nil {
+		u.Limit, u.Running, u.Holding = b.kept.pool.Limit(), b.kept.pool.InUse(), b.kept.pool.Held()
+	}
+	return u
+}
+
+// SaveCache writes what is remembered of texts to files in the folder, and
+// LoadCache reads it. They are of this model and form of keys and values; what
+// others have there stays. Files that cannot be used are left out and told of in
+// the error, which wraps ErrSnapshot.
+func (b *Batcher) SaveCache(dir string, progress func(done, total int)) error {
+	return b.kept.save(dir, progress)
+}
+
+// LoadCache reads what SaveCache wrote.
+func (b *Batcher) LoadCache(dir string, progress func(done, total int)) error {
+	return b.kept.load(dir, progress)
+}
 
 func (e *Engine) newBatcher(room int) *Batcher {
 	b := &Batcher{e: e, team: par.NewTeam(e.opt.Threads), turn: make(chan struct{}, 1), room: room, came: make(chan struct{}, 1),

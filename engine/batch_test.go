@@ -24,7 +24,7 @@ func TestTogetherAsAlone(t *testing.T) {
 		seed := *seed + uint64(round)
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 77))
-			b := e.NewBatcher()
+			b := e.NewBatcher(0)
 			defer b.Close()
 			type request struct {
 				task
@@ -101,7 +101,7 @@ func TestTogetherAsAlone(t *testing.T) {
 // A session that does not come back is not waited for: the others go on.
 func TestAbsentSession(t *testing.T) {
 	e, text := embeddedPair(t)
-	b := e.NewBatcher()
+	b := e.NewBatcher(0)
 	defer b.Close()
 	text = text[:200]
 	hang, away := make(chan struct{}), make(chan struct{})
@@ -132,12 +132,15 @@ func TestAbsentSession(t *testing.T) {
 	wait.Wait()
 }
 
-var batchModel = flag.String("batch-model", "", "the model of BenchmarkTogether, the embedded one if empty")
+var (
+	batchModel = flag.String("batch-model", "", "the model of BenchmarkTogether, the embedded one if empty")
+	again      = flag.Int("again", 0, "tokens of the text of TestAskAgain")
+)
 
 // BenchmarkTogether is tokens a second of n sessions at once, plain decoding.
 func BenchmarkTogether(b *testing.B) {
 	e := open(b, *batchModel, func(o *Options) { o.Context = 1024 })
-	batcher := e.NewBatcher()
+	batcher := e.NewBatcher(0)
 	defer batcher.Close()
 	prompt := e.file.Encode("Once upon a time there was a little girl who lived at the edge of a forest.")
 	o := greedy(48)

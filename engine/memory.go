@@ -74,6 +74,18 @@ func (c *Forecast) String() string {
 	return s
 }
 
+// CacheMemory is a memory of caches for n sessions at once that leaves room for
+// others on this machine: twice what they need with full contexts, but at most
+// half of what is available, and at least what one needs with a full context.
+func (e *Engine) CacheMemory(n int) int64 {
+	one := int64((e.opt.Context+kernel.Tile-1)/kernel.Tile+1) * e.pageBytes()
+	most := 2 * int64(n) * one
+	if available := availableBytes(); available > 0 {
+		most = min(most, available/2)
+	}
+	return max(most, one)
+}
+
 // fit returns the context to use: what was asked for, or as much of the model's
 // own as there is memory for.
 func (c *Forecast) fit(asked int) (int, error) {

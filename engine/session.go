@@ -121,7 +121,12 @@ func (e *Engine) NewSession() *Session {
 
 // NewSession makes an empty session whose passes are run with those of others.
 func (b *Batcher) NewSession() *Session {
-	s := &Session{e: b.e, b: b, cache: b.e.newCache()}
+	s := &Session{e: b.e, b: b}
+	if b.kept != nil {
+		s.cache = b.kept.newCache()
+	} else {
+		s.cache = b.e.newCache()
+	}
 	s.run = b.newSeat(b.main, s, b.e.passRows())
 	return s
 }
@@ -130,9 +135,26 @@ func (b *Batcher) NewSession() *Session {
 // before it.
 const maxLogits = 2*speculate.MaxDepth + 2
 
+// Forget empties the session: its history, and its memory where that is shared.
+// What it has read stays known to others.
+func (s *Session) Forget() {
+	s.tokens = s.tokens[:0]
+	if s.b.kept != nil {
+		s.cache.Clear()
+	} else {
+		s.cache.Rewind(0)
+	}
+	if s.levels != nil {
+		s.levels.rewind(0)
+	}
+}
+
 // Close ends the session's workers and gives its file back.
 func (s *Session) Close() {
 	_ = s.cache.Close() // nobody needs the file, or can do something about it
+	if s.b.kept != nil {
+		s.cache.Clear()
+	}
 	if s.owned {
 		s.b.Close()
 	}
@@ -204,6 +226,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	start := time.Now()
 	result.Cached, err = s.prefill(ctx, prompt, o.Progress)
 	result.Read = s.cache.Len() - result.Cached
+	s.remember()
 	if err == nil {
 		err = s.levels.prime(ctx, prompt, o.Sample)
 	}
@@ -213,12 +236,16 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 		err = s.decode(ctx, &o, &result, emit)
 		result.PredictTime = time.Since(start)
 		s.tokens = append(s.tokens[:0], s.levels.top.History()...)
+		s.remember()
 	}
 	if errors.Is(err, ErrDisk) && result.Predicted > 0 {
 		result.Stop = StopDisk
 	}
 	if cause := ctx.Err(); cause != nil && errors.Is(err, cause) {
 		result.Stop = StopCancelled
+	}
+	if errors.Is(err, kvcache.ErrNoPages) {
+		err = fmt.Errorf("%w: %w", ErrMemory, err)
 	}
 	return result, err
 }
@@ -242,6 +269,9 @@ const crowdedRows = 64
 // the first round begins. It returns how many tokens were there from before.
 func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(done, total int)) (cached int, err error) {
 	last := len(prompt) - 1
+	if s.b.kept != nil && s.cache.Len() == 0 {
+		s.tokens = append(s.tokens[:0], prompt[:s.b.kept.adopt(s.cache, prompt[:last])]...)
+	}
 	same := 0
 	for same < min(len(s.tokens), last) && s.tokens[same] == prompt[same] {
 		same++
@@ -273,6 +303,13 @@ func (s *Session) prefill(ctx context.Context, prompt []int32, progress func(don
 		progress(last-cached, last-cached)
 	}
 	return cached, nil
+}
+
+// remember lets others begin with what the session has read.
+func (s *Session) remember() {
+	if s.b.kept != nil {
+		s.b.kept.remember(s.cache, s.tokens[:s.cache.Len()])
+	}
 }
 
 // decode draws tokens, a round at a time, until there is a reason to stop.

@@ -85,7 +85,9 @@ type Store struct {
 	tileBytes int
 	pages     [][]byte // page t: (layers, heads, tileBytes)
 	arena     mem.Arena
-	disk      *disk // or nil: all pages are in memory
+	disk      *disk   // or nil: all pages are in memory
+	pool      *Pool   // where pages come from, or nil
+	held      []*Page // of the pool
 }
 
 // blockBytes is about the address space that a store takes at a time, in whole

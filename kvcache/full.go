@@ -27,7 +27,8 @@ func NewFull(store *Store, context, window int) *Full {
 func (c *Full) Len() int { return c.length }
 
 // Begin makes room for rows; it fails with ErrFull if they exceed the context,
-// and with ErrDisk if pages could not leave memory.
+// with ErrDisk if pages could not leave memory, and with ErrNoPages if a pool has
+// none left.
 func (c *Full) Begin(rows int, parents []int32) (*Pass, error) {
 	checkParents(rows, parents)
 	if c.length+rows > c.context {
@@ -50,6 +51,9 @@ func (c *Full) Begin(rows int, parents []int32) (*Pass, error) {
 func (c *Full) room(base, rows int) error {
 	if c.disk != nil {
 		return c.disk.begin(base, rows)
+	}
+	if c.pool != nil {
+		return c.pooled(base, rows)
 	}
 	c.reserve(base + rows)
 	return nil

@@ -29,7 +29,7 @@ func (s *Server) complete(chat bool) http.HandlerFunc {
 			s.fail(w, r, err)
 			return
 		}
-		tickets, err := s.slots.enter(wk.choices())
+		tickets, err := s.slots.enter(wk.pages)
 		if err != nil {
 			s.fail(w, r, err)
 			return

@@ -19,6 +19,7 @@ type work struct {
 	id      string
 	request *openai.Request
 	prompts [][]int32
+	pages   []int // of memory, by choice
 	gen     engine.GenOptions
 	feed    *feed
 	arrived time.Time
@@ -68,7 +69,24 @@ func (s *Server) prepare(q *openai.Request) (*work, error) {
 	if err := g.Validate(); err != nil {
 		return nil, openai.Errorf(http.StatusBadRequest, openai.InvalidRequest, "%v", err)
 	}
-	return wk, nil
+	return wk, s.reckon(wk)
+}
+
+// reckon says how much memory each choice may come to need, with a page for the
+// moment in which one is copied.
+func (s *Server) reckon(wk *work) error {
+	use := s.batcher.CacheUse()
+	for i := range wk.choices() {
+		tokens := min(len(wk.prompts[i/wk.request.N])+wk.gen.Predict, s.e.Options().Context)
+		pages := (tokens+use.PageTokens-1)/use.PageTokens + 1
+		if pages > use.Limit {
+			return openai.Errorf(http.StatusBadRequest, openai.InvalidRequest,
+				"prompt and max_tokens may need %d tokens of memory, this server has %d; ask for less, or start it with a larger --cache-ram",
+				tokens, (use.Limit-1)*use.PageTokens).WithCode("context_length_exceeded")
+		}
+		wk.pages = append(wk.pages, pages)
+	}
+	return nil
 }
 
 func set[T any](to *T, from *T) {

@@ -72,6 +72,21 @@ func newMetrics(s *Server) *metrics {
 	m.acceptedAt = vec("vllm:spec_decode_num_accepted_tokens_per_pos_total", "Accepted tokens by position in the proposal.", "level", "position")
 	gauge("vllm:num_requests_running", "Requests that have a slot.", func() float64 { return float64(s.slots.running()) })
 	gauge("vllm:num_requests_waiting", "Requests that wait for a slot.", func() float64 { return float64(s.slots.waiting()) })
+	use := func(of func(engine.CacheUse) int) func() float64 {
+		return func() float64 {
+			u := s.batcher.CacheUse()
+			return float64(of(u)) / float64(max(u.Limit, 1))
+		}
+	}
+	gauge("vllm:kv_cache_usage_perc", "Part of the cache memory that running requests hold (1 = all).",
+		use(func(u engine.CacheUse) int { return u.Running }))
+	gauge("triforce_cache_remembered_perc", "Part of the cache memory that holds texts, running or remembered (1 = all).",
+		use(func(u engine.CacheUse) int { return u.Holding }))
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "vllm:cache_config_info", Help: "The size of the cache, in its labels.",
+		ConstLabels: prometheus.Labels{"model_name": s.o.Name,
+			"block_size": strconv.Itoa(s.batcher.CacheUse().PageTokens), "num_gpu_blocks": strconv.Itoa(s.batcher.CacheUse().Limit)}})
+	info.Set(1)
+	add(info)
 	add(collectors.NewGoCollector())
 	add(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -33,6 +33,11 @@ type Options struct {
 	// Parallel is how many requests generate at a time, and Queue how many more
 	// may wait; further ones are refused.
 	Parallel, Queue int
+	// CacheBytes is the memory of caches: of requests that run, and of what they
+	// leave for later ones with the same beginning. CacheDir, if not empty, is a
+	// folder in which that is kept when the server ends.
+	CacheBytes int64
+	CacheDir   string
 	// MaxTokens bounds what a request may generate, and is what it gets if it
 	// does not say.
 	MaxTokens int
@@ -79,6 +84,7 @@ func (o *Options) Validate() error {
 	}{
 		{"--parallel", int64(o.Parallel), 1, maxParallel},
 		{"--queue", int64(o.Queue), 0, 1 << 20},
+		{"--cache-ram", o.CacheBytes, 0, 1 << 50},
 		{"--max-tokens", int64(o.MaxTokens), 1, 1 << 28},
 		{"--max-body", o.MaxBody, 1 << 10, 1 << 32},
 		{"--timeout", int64(o.Timeout), 0, int64(1000 * time.Hour)},
@@ -106,11 +112,38 @@ type Server struct {
 
 // New makes a server. The options are valid. Close it when no request runs.
 func New(e *engine.Engine, o Options) *Server {
-	s := &Server{e: e, o: o, batcher: e.NewBatcher(), started: o.Now()}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = e.CacheMemory(o.Parallel)
+	}
+	s := &Server{e: e, o: o, batcher: e.NewBatcher(o.CacheBytes), started: o.Now()}
 	s.slots = newSlots(s.batcher, o.Parallel, o.Queue)
 	s.metrics = newMetrics(s)
 	s.handler = s.routes()
 	return s
+}
+
+// Restore reads what an earlier server left in CacheDir. What cannot be used is
+// logged and left out.
+func (s *Server) Restore(progress func(done, total int)) {
+	if s.o.CacheDir == "" {
+		return
+	}
+	if err := s.batcher.LoadCache(s.o.CacheDir, progress); err != nil {
+		s.o.Log.Warn("not all of the cache could be restored", "error", err)
+	}
+	u := s.batcher.CacheUse()
+	s.o.Log.Info("restored", "tokens", u.Holding*u.PageTokens, "from", s.o.CacheDir)
+}
+
+// keep writes to CacheDir what is remembered.
+func (s *Server) keep() error {
+	if s.o.CacheDir == "" {
+		return nil
+	}
+	start := time.Now()
+	err := s.batcher.SaveCache(s.o.CacheDir, nil)
+	s.o.Log.Info("kept the cache", "in", s.o.CacheDir, "ms", time.Since(start).Milliseconds())
+	return err
 }
 
 // Close ends the slots and the workers.
@@ -154,6 +187,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		defer stop()
 		err = errors.Join(hs.Shutdown(last), hs.Close())
 	}
+	err = errors.Join(err, s.keep())
 	s.o.Log.Info("stopped")
 	return err
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,12 +13,13 @@ import (
 // errBusy is returned when the queue is full.
 var errBusy = errors.New("the queue is full")
 
-// slots are the sessions, and the queue for them.
+// slots are the sessions, the memory for them, and the queue for both.
 type slots struct {
 	mu       sync.Mutex
 	all      []*slot
 	free     []*slot
-	queue    []chan *slot // of those that wait, the oldest first
+	pages    int       // of memory that nobody has been promised
+	queue    []*ticket // the oldest first
 	maxQueue int
 }
 
@@ -25,6 +27,7 @@ type slots struct {
 type slot struct {
 	id      int
 	session *engine.Session
+	pages   int // promised to the request that has it
 
 	mu     sync.Mutex
 	status slotStatus
@@ -40,11 +43,10 @@ type slotStatus struct {
 	PromptTokens int       `json:"n_prompt_tokens"`
 	Read         int       `json:"n_prompt_tokens_processed"`
 	Decoded      int       `json:"n_decoded"`
-	CacheBytes   int64     `json:"cache_bytes"`
 }
 
 func newSlots(b *engine.Batcher, n, queue int) *slots {
-	s := &slots{maxQueue: queue}
+	s := &slots{maxQueue: queue, pages: b.CacheUse().Limit}
 	for i := range n {
 		s.all = append(s.all, &slot{id: i, session: b.NewSession()})
 	}
@@ -60,29 +62,63 @@ func (s *slots) close() {
 
 // ticket is a place in the queue, or a slot already.
 type ticket struct {
-	s    *slots
-	slot chan *slot
+	s     *slots
+	pages int
+	slot  chan *slot
 }
 
-// enter joins the queue for n slots, all or none; none returns errBusy.
-func (s *slots) enter(n int) ([]*ticket, error) {
+// enter joins the queue for slots with so many pages each, all or none; none
+// returns errBusy.
+func (s *slots) enter(pages []int) ([]*ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue)+max(0, n-len(s.free)) > s.maxQueue && n > len(s.free) {
-		return nil, errBusy
-	}
 	var list []*ticket
-	for range n {
-		t := &ticket{s: s, slot: make(chan *slot, 1)}
-		if last := len(s.free) - 1; last >= 0 && len(s.queue) == 0 {
-			t.slot <- s.free[last]
-			s.free = s.free[:last]
-		} else {
-			s.queue = append(s.queue, t.slot)
-		}
+	for _, n := range pages {
+		t := &ticket{s: s, pages: n, slot: make(chan *slot, 1)}
 		list = append(list, t)
+		s.queue = append(s.queue, t)
 	}
-	return list, nil
+	s.serve()
+	if len(s.queue) <= s.maxQueue {
+		return list, nil
+	}
+	for _, t := range list {
+		s.remove(t)
+	}
+	return nil, errBusy
+}
+
+// serve gives free slots to those who wait longest. s.mu is held.
+func (s *slots) serve() {
+	for len(s.queue) > 0 && len(s.free) > 0 && s.queue[0].pages <= s.pages {
+		t, last := s.queue[0], len(s.free)-1
+		slot := s.free[last]
+		s.queue, s.free = s.queue[1:], s.free[:last]
+		slot.pages = t.pages
+		s.pages -= t.pages
+		t.slot <- slot
+	}
+}
+
+// remove takes a ticket out of the queue, or gives its slot back if nobody has
+// taken it. s.mu is held.
+func (s *slots) remove(t *ticket) {
+	if i := slices.Index(s.queue, t); i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
+	}
+	select {
+	case slot := <-t.slot:
+		s.back(slot)
+	default:
+	}
+	s.serve()
+}
+
+// back makes a slot free. s.mu is held.
+func (s *slots) back(slot *slot) {
+	s.free = append(s.free, slot)
+	s.pages += slot.pages
+	slot.pages = 0
 }
 
 // wait returns the slot once it is there. Without one the ticket is given back.
@@ -91,40 +127,21 @@ func (t *ticket) wait(ctx context.Context) (*slot, error) {
 	case slot := <-t.slot:
 		return slot, nil
 	case <-ctx.Done():
-		t.leave()
+		t.s.mu.Lock()
+		defer t.s.mu.Unlock()
+		t.s.remove(t)
 		return nil, ctx.Err()
 	}
 }
 
-// leave gives back a ticket that nobody waits for.
-func (t *ticket) leave() {
-	t.s.mu.Lock()
-	for i, c := range t.s.queue {
-		if c == t.slot {
-			t.s.queue = append(t.s.queue[:i], t.s.queue[i+1:]...)
-			t.s.mu.Unlock()
-			return
-		}
-	}
-	t.s.mu.Unlock()
-	select {
-	case slot := <-t.slot:
-		t.s.release(slot)
-	default: // it was used
-	}
-}
-
-// release gives the slot to whoever waits longest.
+// release gives the slot and its memory to whoever waits longest.
 func (s *slots) release(slot *slot) {
-	slot.set(func(st *slotStatus) { *st = slotStatus{} })
+	slot.session.Forget()
+	slot.set(func(st *slotStatus) { *st = slotStatus{Context: st.Context} })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue) > 0 {
-		s.queue[0] <- slot
-		s.queue = s.queue[1:]
-		return
-	}
-	s.free = append(s.free, slot)
+	s.back(slot)
+	s.serve()
 }
 
 func (s *slots) running() int {

@@ -26,6 +26,7 @@ type serveOptions struct {
 	Host    string
 	Port    int
 	KeyFile string
+	CacheMB int64
 	LogJSON bool
 }
 
@@ -70,6 +71,8 @@ lets running requests finish.`,
 	f.StringSliceVar(&s.Aliases, "alias", nil, "more `names` of the model")
 	f.IntVar(&s.Parallel, "parallel", s.Parallel, "`requests` that generate at the same time")
 	f.IntVar(&s.Queue, "queue", s.Queue, "`requests` that may wait besides; further ones are refused")
+	f.Int64Var(&o.CacheMB, "cache-ram", 0, "memory of caches in `MiB`, for running requests and for texts to come back to (0 = as fits)")
+	f.StringVar(&s.CacheDir, "cache-dir", "", "`folder` in which to keep what was read over restarts")
 	f.IntVarP(&s.MaxTokens, "max-tokens", "n", s.MaxTokens, "most `tokens` that a request may generate, and its share if it does not say")
 	f.Int64Var(&s.MaxBody, "max-body", s.MaxBody, "largest request in `bytes`")
 	f.DurationVar(&s.Timeout, "timeout", s.Timeout, "longest `time` of a request, 0 = any")
@@ -89,6 +92,10 @@ lets running requests finish.`,
 
 // check finds flags that contradict each other or would do nothing.
 func (o *serveOptions) check(f *pflag.FlagSet) error {
+	if o.CacheMB < 0 || o.CacheMB > 1<<30 {
+		return usagef("--cache-ram %d: expected 0 to %d MiB", o.CacheMB, 1<<30)
+	}
+	o.Server.CacheBytes = o.CacheMB << 20
 	if err := o.Server.Validate(); err != nil {
 		return err
 	}
@@ -167,6 +174,9 @@ func runServe(ctx context.Context, o *serveOptions) error {
 	}
 	s := server.New(e, o.Server)
 	defer s.Close()
+	bar := o.Sys.progress("restoring")
+	s.Restore(bar.tokens)
+	bar.done()
 	if host, _, _ := net.SplitHostPort(listener.Addr().String()); o.Server.Key == "" && !net.ParseIP(host).IsLoopback() {
 		o.Sys.warn("whoever reaches %s may use this server: set %s or --api-key-file", listener.Addr(), keyVariable)
 	}
