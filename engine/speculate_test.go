@@ -30,6 +30,7 @@ type optionSet struct {
 	threads int
 	batch   int
 	restore int // tokens of the prompt that a restored snapshot holds, or 0
+	resume  int // tokens generated before a snapshot from which another session goes on, or 0
 	disk    int // slabs of memory that the cache has beyond the least, the rest is on disk; -1 = all in memory
 }
 
@@ -88,12 +89,10 @@ func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
 		return nil
 	}
 	s := with.NewSession()
-	if o.restore > 0 {
+	defer func() { s.Close() }()
+	restored := func() {
+		t.Helper()
 		path := filepath.Join(t.TempDir(), "snapshot")
-		g.Predict = 3
-		if _, err := s.Generate(ctx, task.prompt[:o.restore], g, func(Token) error { return nil }); err != nil {
-			t.Fatal(err)
-		}
 		if err := s.Save(path, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -102,15 +101,34 @@ func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
 		if err := s.Load(path, o.spec, nil); err != nil {
 			t.Fatal(err)
 		}
-		g.Predict = predict
 	}
-	defer s.Close()
-	r, err := s.Generate(ctx, task.prompt, g, emit)
+	if o.restore > 0 {
+		g.Predict = 3
+		if _, err := s.Generate(ctx, task.prompt[:o.restore], g, func(Token) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		restored()
+	}
+	prompt := task.prompt
+	if o.resume > 0 {
+		g.Predict = o.resume
+		if _, err := s.Generate(ctx, prompt, g, emit); err != nil {
+			t.Fatal(err)
+		}
+		prompt = slices.Concat(prompt, tokens)
+		restored()
+	}
+	g.Predict = predict - o.resume
+	r, err := s.Generate(ctx, prompt, g, emit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Cached < min(o.restore-1, len(task.prompt)-1) {
-		t.Errorf("of %d restored tokens %d were used", o.restore, r.Cached)
+	held := min(o.restore, len(task.prompt))
+	if o.resume > 0 {
+		held = len(prompt) - 1 // the last token was never fed
+	}
+	if r.Cached < held-1 {
+		t.Errorf("of %d restored tokens %d were used", held, r.Cached)
 	}
 	return tokens
 }
@@ -164,6 +182,9 @@ func TestSameTokens(t *testing.T) {
 		r := rand.New(rand.NewPCG(*seed+uint64(i), 0))
 		task := randomTask(r, text)
 		predict := 24 + r.IntN(longest)
+		if r.IntN(5) == 0 {
+			predict = 1 + r.IntN(6) // over before anything is learnt
+		}
 		plain := SpecDefaults()
 		plain.Mode = SpecPlain
 		want := run(t, e, task, optionSet{spec: plain, threads: 1, batch: 64, disk: -1}, predict)
@@ -171,6 +192,9 @@ func TestSameTokens(t *testing.T) {
 			o := optionSet{spec: randomSpec(r), threads: 1 + r.IntN(4), batch: 1 + r.IntN(300), disk: r.IntN(2)*(1+r.IntN(16)) - 1}
 			if r.IntN(3) == 0 {
 				o.restore = 1 + r.IntN(len(task.prompt))
+			}
+			if r.IntN(3) == 0 {
+				o.resume = r.IntN(predict)
 			}
 			modes[o.spec.Mode]++
 			e.draft = drafts[r.IntN(len(drafts))]
@@ -181,6 +205,35 @@ func TestSameTokens(t *testing.T) {
 		}
 	}
 	t.Logf("%d option sets gave the tokens of plain decoding: %v", n, modes)
+}
+
+// After warm-up, no mode allocates anything for a token.
+func TestNoAllocations(t *testing.T) {
+	e, text := embeddedPair(t)
+	with := *e
+	with.opt.Threads = 1 // as AllocsPerRun lets one run
+	for _, temp := range []float64{0, 0.8} {
+		for _, mode := range specModes {
+			s := with.NewSession()
+			g := GenDefaults()
+			g.Spec.Mode, g.Sample.Temp, g.Predict, g.IgnoreEOS = mode, temp, 100, true
+			if mode == SpecAuto {
+				g.Spec.Outer = 3 // by costs alone, so short a text is not worth drafting for
+			}
+			if _, err := s.Generate(context.Background(), text[:len(text)/2], g, func(Token) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			round := func() {
+				if _, err := s.levels.top.Round(context.Background(), 100); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := testing.AllocsPerRun(60, round); n != 0 {
+				t.Errorf("mode %s, temperature %v: %v allocations a round", mode, temp, n)
+			}
+			s.Close()
+		}
+	}
 }
 
 // A view that has room for the whole text is the full cache: its proposals are
