@@ -5,6 +5,7 @@ import (
 	"flag"
 	"math"
 	"os"
+	"slices"
 	"testing"
 
 	"triforce/kvcache"
@@ -15,6 +16,8 @@ var (
 	overlapText  = flag.String("overlap", "", "text on which to compare what views and the full cache predict")
 	overlapModel = flag.String("overlap-model", "", "the model to do it with, the embedded one if empty")
 	overlapDepth = flag.Int("overlap-depth", 16384, "tokens of the text before the comparison")
+	overlapRows  = flag.Int("overlap-rows", massRows, "newest rows of a pass whose attention ranks chunks")
+	overlapFar   = flag.Bool("overlap-far", false, "compare where the text quotes its first page")
 )
 
 // TestOverlap measures how well retrieved views of different kinds agree with
@@ -41,9 +44,13 @@ func TestOverlap(t *testing.T) {
 	if len(ids) < depth+rounds*width {
 		t.Fatalf("%s has %d tokens after the first %d bytes, expected %d", *overlapText, len(ids), skipped, depth+rounds*width)
 	}
+	if *overlapFar {
+		const quoted = 24 // tokens of the quotation that are read before the comparison
+		ids = slices.Concat(ids[:depth-quoted], ids[:quoted+rounds*width])
+	}
 	s := e.NewSession()
 	defer s.Close()
-	s.cache.Record(kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows))
+	s.cache.Record(kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, *overlapRows))
 	for at := 0; at < depth; at += e.opt.Batch {
 		if err := s.run.Forward(ctx, s.cache, model.Batch{Tokens: ids[at:min(at+e.opt.Batch, depth)]}); err != nil {
 			t.Fatal(err)
@@ -59,6 +66,7 @@ func TestOverlap(t *testing.T) {
 		{"mass, stand-ins of 32", kvcache.ViewOptions{Window: 64, StandIn: 32}},
 		{"mass, stand-ins of 64", kvcache.ViewOptions{Window: 64, StandIn: 64}},
 		{"mass, stand-ins of 128", kvcache.ViewOptions{Window: 64, StandIn: 128}},
+		{"mass, chunks of 32", kvcache.ViewOptions{Window: 64, Chunk: 32}},
 		{"mass, chunks of 64", kvcache.ViewOptions{Window: 64, Chunk: 64}},
 		{"mass, window of 128", kvcache.ViewOptions{Window: 128}},
 	}

@@ -194,6 +194,8 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	from, to := 1, min(most, a.most)
 	if c.fixed > 0 {
 		from, to = min(c.fixed, most), min(c.fixed, most)
+	} else if c.timed && c.pass.expect == nil {
+		to = min(to, max(1, c.pass.hi)) // nothing is known of wider passes: double the width at most
 	}
 	one := c.pass.at(1)
 	accepts, prior := &a.accepts[a.sure], a.prior[a.sure]

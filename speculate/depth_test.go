@@ -123,16 +123,58 @@ func TestDepthNearIdeal(t *testing.T) {
 	}
 }
 
-// TestDepthShortRuns: a hundred tokens are hardly slower than plain decoding,
-// however bad the drafters.
+// TestDepthShortRuns: 64 or 128 tokens are hardly slower than plain decoding,
+// however bad the drafters, and whether costs are as expected or not.
 func TestDepthShortRuns(t *testing.T) {
-	for _, pass := range []func(w, round int) float64{flat, steep, knee} {
-		c := newController(2, 0, true)
-		bad := drafting{cost: 0.004, accept: always(0.02)}
-		_, all, _ := simulate(100, &c, pass, bad, bad)
-		if plain := 1 / pass(1, 0); all < 0.85*plain {
-			t.Errorf("%.1f tokens/s, plain %.1f", all, plain)
+	passes := map[string]func(w, round int) float64{"flat": flat, "steep": steep, "knee": knee}
+	for name, pass := range passes {
+		for _, accept := range []float64{0, 0.02, 0.2, 0.4, 0.6} {
+			for _, cost := range []float64{0.00002, 0.001, 0.004} {
+				for _, tokens := range []int{64, 128} {
+					c := newController(2, 0, true)
+					if cost == 0.001 { // the expectation is right but for a factor
+						c.pass.expect = func(rows float64) float64 { return 3 * pass(int(rows+0.5), 0) }
+					}
+					enough := 0.955
+					if c.pass.expect == nil && name == "steep" {
+						enough = 0.935 // nobody said that rows would be so dear
+					}
+					d := drafting{cost: cost, accept: always(accept)}
+					_, all, depths := simulate(tokens, &c, pass, d, d)
+					if plain := 1 / pass(1, 0); all < enough*plain {
+						t.Errorf("%s, acceptance %v, draft %v: %d rounds at %.2f times plain: %v", name, accept, cost, tokens, all/plain, depths)
+					}
+				}
+			}
 		}
+	}
+}
+
+// TestDepthPaysSoon: what is known to pay is used from the second round on.
+func TestDepthPaysSoon(t *testing.T) {
+	c := newController(1, 0, true)
+	c.pass.expect = func(rows float64) float64 { return flat(int(rows), 0) }
+	_, all, depths := simulate(20, &c, flat, drafting{cost: 0.0005, accept: always(0.9)})
+	if all < 2/flat(1, 0) {
+		t.Errorf("20 rounds at %.2f times plain: %v", all*flat(1, 0), depths)
+	}
+}
+
+// TestBankBoundsLoss: a drafter that pays until it is trusted, and then never
+// again, costs no more than the bank holds and receives.
+func TestBankBoundsLoss(t *testing.T) {
+	c := newController(1, 0, true)
+	accept := func(_, round int) float64 {
+		if round < 200 {
+			return 0.95
+		}
+		return 0
+	}
+	d := drafting{cost: 0.003, accept: accept}
+	simulate(200, &c, knee, d)
+	_, all, depths := simulate(400, &c, knee, drafting{cost: 0.003, accept: always(0)})
+	if lost := 400 * (1/(all*knee(1, 0)) - 1); lost > bankMost+0.03*400 {
+		t.Errorf("400 tokens lost %.1f plain passes: %v", lost, depths)
 	}
 }
 
