@@ -101,7 +101,7 @@ func TestWrongTensors(t *testing.T) {
 		t.Fatalf("error is %v, expected ErrCorrupt", err)
 	}
 	for _, want := range []string{
-		"tiny.gguf",
+		"tiny.gguf", "block_count is 2, the tensors are of 3 blocks",
 		"blk.0.attn_k.weight is missing", "output_norm.weight is missing", "blk.1.ffn_norm.weight is missing",
 		"blk.1.ffn_up.weight is 128×16, expected 64×32", "blk.0.attn_output.weight is 64×16, expected 32×32",
 		"blk.0.attn_v.bias is not used", "blk.2.ffn_up.weight is not used", "rope_freqs.weight is 1×32, expected 1×4",

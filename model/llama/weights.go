@@ -137,6 +137,9 @@ func (m *Model) bind(src weights.Source) (tensors []tensor.Tensor, factors []flo
 		}
 		return t, true
 	}
+	if n := blocks(src); n != m.Layers {
+		problems = append(problems, fmt.Sprintf("block_count is %d, the tensors are of %d blocks", m.Layers, n))
+	}
 	embed, _ := find("token_embd.weight", m.Vocab, m.Dim)
 	m.embed.Stored = embed
 	for _, s := range m.slots() {
@@ -150,9 +153,10 @@ func (m *Model) bind(src weights.Source) (tensors []tensor.Tensor, factors []flo
 		tensors = append(tensors, t)
 	}
 	if t, ok := src.Tensor("rope_freqs.weight"); ok {
+		before := len(problems)
 		find(t.Name, 1, m.RopeDims/2)
 		factors = vector(&t)
-		if len(factors) != m.RopeDims/2 || slices.ContainsFunc(factors, func(f float32) bool { return !(f > 0) }) {
+		if len(problems) == before && slices.ContainsFunc(factors, func(f float32) bool { return !(f > 0) }) {
 			problems = append(problems, "rope_freqs.weight has a factor that is not positive")
 		}
 	}
@@ -165,6 +169,18 @@ func (m *Model) bind(src weights.Source) (tensors []tensor.Tensor, factors []flo
 		return nil, nil, fmt.Errorf("%s: %d of the tensors do not fit: %s: %w", src.Path(), len(problems), strings.Join(problems, "; "), weights.ErrCorrupt)
 	}
 	return tensors, factors, nil
+}
+
+// blocks counts the layers that the file has tensors of.
+func blocks(src weights.Source) int {
+	n := 0
+	for _, name := range src.Names() {
+		var i int
+		if _, err := fmt.Sscanf(name, "blk.%d.", &i); err == nil {
+			n = max(n, i+1)
+		}
+	}
+	return n
 }
 
 func vector(t *tensor.Tensor) []float32 {

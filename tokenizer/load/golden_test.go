@@ -12,37 +12,11 @@ import (
 	"slices"
 	"testing"
 
+	"triforce/internal/testutil/shared"
 	"triforce/tokenizer"
 	"triforce/tokenizer/load"
 	"triforce/weights/gguf"
 )
-
-// sharedDir finds the optional folder of test data beside the repository.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			tb.Fatal("no go.mod above the test")
-		}
-		dir = up
-	}
-	shared := filepath.Join(filepath.Dir(dir), "shared")
-	if _, err := os.Stat(shared); err != nil {
-		if os.Getenv("CI") == "true" || os.Getenv("TRIFORCE_REQUIRE_SHARED") == "1" {
-			tb.Fatal("../shared is required and missing")
-		}
-		tb.Skip("../shared is not there")
-	}
-	return shared
-}
 
 func fromGGUF(tb testing.TB, path string) tokenizer.Tokenizer {
 	tb.Helper()
@@ -99,8 +73,8 @@ type goldens struct {
 // TestGolden compares ids of whole books and of hard texts with those of the
 // reference implementations.
 func TestGolden(t *testing.T) {
-	shared := sharedDir(t)
-	data, err := os.ReadFile(filepath.Join(shared, "golden", "tokenizers.json"))
+	root := shared.Path(t, ".")
+	data, err := os.ReadFile(filepath.Join(root, "golden", "tokenizers.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +93,9 @@ func TestGolden(t *testing.T) {
 		files   map[string]fileGolden
 		strings func(int) []int32
 	}{
-		{"smollm2.gguf", fromGGUF(t, filepath.Join(shared, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")), want.SmolLM2, smol},
-		{"fable.gguf", fromGGUF(t, filepath.Join(shared, "models", "fable-target.gguf")), want.Fable, fable},
-		{"fable.model", fromModel(t, filepath.Join(shared, "fable", "tok.model")), want.Fable, fable},
+		{"smollm2.gguf", fromGGUF(t, filepath.Join(root, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")), want.SmolLM2, smol},
+		{"fable.gguf", fromGGUF(t, filepath.Join(root, "models", "fable-target.gguf")), want.Fable, fable},
+		{"fable.model", fromModel(t, filepath.Join(root, "fable", "tok.model")), want.Fable, fable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := tokenizer.Options{Marks: tokenizer.MarksNone}
@@ -131,7 +105,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 			for name, w := range c.files {
-				text, err := os.ReadFile(filepath.Join(shared, name))
+				text, err := os.ReadFile(filepath.Join(root, name))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -159,13 +133,13 @@ func sum(ids []int32) string {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	shared := sharedDir(b)
+	root := shared.Path(b, ".")
 	vocabs := oracles(b)
-	vocabs["smollm2"] = fromGGUF(b, filepath.Join(shared, "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))
-	vocabs["fable"] = fromModel(b, filepath.Join(shared, "fable", "tok.model"))
+	vocabs["smollm2"] = fromGGUF(b, filepath.Join(root, "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+	vocabs["fable"] = fromModel(b, filepath.Join(root, "fable", "tok.model"))
 	for _, name := range slices.Sorted(maps.Keys(vocabs)) {
 		for _, file := range []string{"books/pg155_the-moonstone.txt", "tokenizer/unicode_udhr_short.txt"} {
-			text, err := os.ReadFile(filepath.Join(shared, file))
+			text, err := os.ReadFile(filepath.Join(root, file))
 			if err != nil {
 				b.Fatal(err)
 			}
