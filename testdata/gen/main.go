@@ -3,6 +3,10 @@
 //
 //	go run ./testdata/gen [-o FOLDER]
 //
+// or, with a shape, one model of that size with random weights, to time passes:
+//
+//	go run ./testdata/gen -shape docs/shapes/llama-3.1-8b.json -type Q4_K -o llama-8b.gguf
+//
 // The repository's own tests make their models as they run.
 package main
 
@@ -33,9 +37,17 @@ var models = []struct {
 }
 
 func main() {
-	folder := flag.String("o", "tiny-models", "the `folder` to write to")
+	out := flag.String("o", "tiny-models", "the `folder` to write to, or with -shape the file")
+	shape := flag.String("shape", "", "a config.json `file` that says how large the model is to be")
+	format := flag.String("type", "Q4_K", "the `format` of matrices, with -shape")
 	flag.Parse()
-	if err := write(*folder); err != nil {
+	err := error(nil)
+	if *shape == "" {
+		err = write(*out)
+	} else {
+		err = writeShape(*out, *shape, *format)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
