@@ -212,10 +212,11 @@ func TestNoAllocations(t *testing.T) {
 	e, text := embeddedPair(t)
 	with := *e
 	with.opt.Threads = 1 // as AllocsPerRun lets one run
-	for _, temp := range []float64{0, 0.8} {
+	for i, temp := range []float64{0, 0.8} {
 		for _, mode := range specModes {
 			s := with.NewSession()
 			g := GenDefaults()
+			g.Spec.Retrieval = []string{"mass", "mean"}[i]
 			g.Spec.Mode, g.Sample.Temp, g.Predict, g.IgnoreEOS = mode, temp, 100, true
 			if mode == SpecAuto {
 				g.Spec.Outer = 3 // by costs alone, so short a text is not worth drafting for

@@ -84,9 +84,13 @@ type choice struct {
 	free   []int32
 	key    []float32 // of one slot
 	value  []float32
-	keys   []float32 // (chunks, dim): mean keys, for ByMean
-	stood  int       // runs that have a stand-in
-	dirty  []int32   // chunks that came or went since
+	// For ByMean:
+	keys    []float32 // (chunks, dim): mean keys
+	means   []float32 // the rank of each chunk
+	weights []float64 // by one query
+
+	stood int     // runs that have a stand-in
+	dirty []int32 // chunks that came or went since
 
 	// Of a full cache on disk:
 	likely  []int32 // chunks that the next choice may want, by place in stage
@@ -450,8 +454,11 @@ func nth(x []float32, n int) float32 {
 // meanScores ranks chunks by the softmax of the newest query with their mean
 // keys, summed over the heads of the group.
 func (v *View) meanScores(layer, head int, c *choice) []float32 {
-	out := make([]float32, v.start)
-	one := make([]float64, v.start)
+	if cap(c.means) < v.start {
+		c.means, c.weights = make([]float32, 2*v.start), make([]float64, 2*v.start)
+	}
+	out, one := c.means[:v.start], c.weights[:v.start]
+	clear(out)
 	for _, q := range v.mass.queriesOf(layer, head) {
 		sum, largest := 0.0, math.Inf(-1)
 		for i := range one {
