@@ -49,8 +49,13 @@ func (c *curve) observe(size int, seconds float64) {
 	switch {
 	case change > 0:
 		gain *= curveStall
-	case c.count[size] <= curveSettled: // whatever came before was a stall
+	case c.count[size] <= curveSettled: // whatever came before was a stall, and others built on it
 		gain, change = 1, seconds/expected-1
+		for i := c.lo; i <= c.hi; i++ {
+			if i != size && c.count[i] <= curveSettled {
+				c.ratio[i] *= 1 + change
+			}
+		}
 	}
 	c.ratio[size] = expected / shape * (1 + gain*change)
 	if c.count[size] > curveSettled {
@@ -86,15 +91,22 @@ func (c *curve) at(size float64) float64 {
 	return shape * (c.ratio[below] + t*(c.ratio[above]-c.ratio[below]))
 }
 
+// hoped is the cost of a size without a share of what it is above the shape.
+func (c *curve) hoped(size, share float64) float64 {
+	cost := c.at(size)
+	return cost - share*max(0, cost-c.shape(size)*c.scale())
+}
+
 // beyond is the cost of a size with the given shape, larger than all seen.
 func (c *curve) beyond(shape float64) float64 {
 	hi := c.shape(float64(c.hi))
-	steep := c.ratio[c.hi]
+	ratio := c.ratio[c.hi]
+	steep := ratio
 	if lo := c.shape(float64(c.lo)); lo < hi {
-		slope := (c.ratio[c.hi]*hi - c.ratio[c.lo]*lo) / (hi - lo)
+		slope := (ratio*hi - c.ratio[c.lo]*lo) / (hi - lo)
 		steep = min(max(slope, steep/curveSteepest), steep*curveSteepest)
 	}
-	return c.ratio[c.hi]*hi + steep*(shape-hi)
+	return ratio*hi + steep*(shape-hi)
 }
 
 // scale is how many times as dear as expected a size of 1 is, 1 before anything

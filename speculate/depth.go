@@ -26,6 +26,7 @@ import "math"
 type controller struct {
 	fixed  int  // depth asked for in every round, 0 = choose
 	timed  bool // costs are observed
+	inner  bool // of a level below another: its passes cost little beside that one's, and may be risked
 	pass   curve
 	arms   []arm
 	pace   float64 // of the best choice, and at least 1
@@ -85,6 +86,7 @@ const (
 	bankStart    = 1.0   // plain passes that a request may lose at first
 	bankShare    = 0.015 // of the time, that it may lose later
 	bankMost     = 6.0   // what is saved beyond is not there to be lost
+	bankInner    = 6.0   // times as much for a level below another
 	bankBelief   = 4.0   // observations that make the worst less likely than what is expected
 	margin       = 1.02  // pace that a choice needs for not being plain decoding
 	probeRounds  = 2     // rounds of a probe: in the first the drafter may catch up
@@ -94,7 +96,7 @@ const (
 	longestPlain = 128   // rounds between such rounds
 	idleRounds   = 4     // a drafter left out for longer has to catch up
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
-	patience     = 3     // depths that may look worse before deeper ones are not looked at
+	patience     = 8     // depths that may look worse before deeper ones are not looked at
 )
 
 func newController(drafters, fixed int, timed bool) controller {
@@ -113,7 +115,7 @@ func newController(drafters, fixed int, timed bool) controller {
 
 // reset begins a new request. Costs stay, acceptance counts for less.
 func (c *controller) reset() {
-	c.again, c.bank, c.pace, c.yield, c.since, c.wait = 0, bankStart, 1, 1, 0, firstPlain
+	c.again, c.bank, c.pace, c.yield, c.since, c.wait = 0, c.daring()*bankStart, 1, 1, 0, firstPlain
 	c.spent, c.gained = 4, 4
 	for i := range c.arms {
 		a := &c.arms[i]
@@ -123,6 +125,14 @@ func (c *controller) reset() {
 		}
 		a.idle, a.wait = idleRounds+1, firstWait
 	}
+}
+
+// daring is how much more than the topmost level this one may lose.
+func (c *controller) daring() float64 {
+	if c.inner {
+		return bankInner
+	}
+	return 1
 }
 
 // next is the choice for the coming round, which has room for most tokens.
@@ -188,7 +198,8 @@ func (c *controller) best(most int) plan {
 }
 
 // plan is the best number of tokens to ask of a drafter, 0 if the bank allows
-// none. With hope, a share of the doubt about each position is left out.
+// none. With hope, a share of the doubt about each position is left out, and of what
+// passes cost beyond what was expected of them.
 func (c *controller) plan(i, most int, hope float64) plan {
 	a := &c.arms[i]
 	from, to := 1, min(most, a.most)
@@ -223,7 +234,7 @@ func (c *controller) plan(i, most int, hope float64) plan {
 		if d < from {
 			continue
 		}
-		cost := (c.pass.at(width) + c.drafting(a, d)) / one
+		cost := (c.pass.hoped(width, hope) + c.drafting(a, d)) / one
 		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > c.bank {
 			break
 		}
@@ -285,7 +296,7 @@ func (c *controller) observe(o outcome) {
 		c.pass.observe(o.width, o.total-o.drafting)
 	}
 	cost := min(o.total, curveMaxRatio*expected) / c.pass.at(1)
-	c.bank += bankShare * cost
+	c.bank += c.daring() * bankShare * cost
 	c.since++
 	if o.depth == 0 {
 		c.plain++
@@ -293,7 +304,7 @@ func (c *controller) observe(o outcome) {
 	} else {
 		c.bank += float64(1+o.accepted) - cost
 	}
-	c.bank = min(c.bank, bankMost)
+	c.bank = min(c.bank, c.daring()*bankMost)
 	c.spent = paceDecay*c.spent + cost
 	c.gained = paceDecay*c.gained + float64(1+o.accepted)
 	for i := range c.arms {

@@ -95,6 +95,7 @@ func (l *Level) Reset(r Request) {
 	if len(r.History) == 0 {
 		panic("speculate: a request without history")
 	}
+	l.control.inner = r.dice != nil
 	if r.dice == nil { // topmost
 		r.dice = &keyed{seed: r.Sampling.Seed}
 	}
