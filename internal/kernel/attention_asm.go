@@ -274,6 +274,7 @@ func f16Store(tile []byte, slot int, k, v []float32) {
 	if D > maxHead {
 		h = make([]uint16, D)
 	}
+	saturate(x)
 	halfAVX2(&h[0], &x[0], D)
 	keys := tile[2*(slot/Chunk*Chunk*D+slot%Chunk):]
 	for i, b := range h[:D] {
@@ -281,6 +282,7 @@ func f16Store(tile []byte, slot int, k, v []float32) {
 	}
 	clear(x)
 	copy(x, v)
+	saturate(x)
 	halfAVX2((*uint16)(unsafe.Pointer(&tile[2*(Tile+slot)*D])), &x[0], D)
 }
 

@@ -252,6 +252,7 @@ func f16Store(tile []byte, slot int, k, v []float32) {
 	if D > maxHead {
 		h = make([]uint16, D)
 	}
+	saturate(x)
 	halfNEON(&h[0], &x[0], D)
 	keys := tile[2*(slot/Chunk*Chunk*D+slot%Chunk):]
 	for i, b := range h[:D] {
@@ -259,6 +260,7 @@ func f16Store(tile []byte, slot int, k, v []float32) {
 	}
 	clear(x)
 	copy(x, v)
+	saturate(x)
 	halfNEON((*uint16)(unsafe.Pointer(&tile[2*(Tile+slot)*D])), &x[0], D)
 }
 

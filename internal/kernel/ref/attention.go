@@ -362,18 +362,23 @@ func F32TileBytes(dim int) int { return Tile * padDim(dim) * 2 * 4 }
 func floatKey(D, s, i int) int   { return s/16*16*D + i*16 + s%16 }
 func floatValue(D, s, i int) int { return Tile*D + s*D + i }
 
-// F16Store rounds the key and value of one slot into an f16 tile.
+// F16Store rounds the key and value of one slot into an f16 tile. What is too
+// large for float16 becomes the largest: an infinity would make the sums of rows
+// that do not see the slot, in which it counts zero times, no number.
 func F16Store(tile []byte, slot int, k, v []float32) {
 	D := padDim(len(k))
 	for i := range D {
 		var ki, vi float32
 		if i < len(k) {
-			ki, vi = k[i], v[i]
+			ki, vi = Saturate16(k[i]), Saturate16(v[i])
 		}
 		binary.LittleEndian.PutUint16(tile[2*floatKey(D, slot, i):], tensor.F32ToF16(ki))
 		binary.LittleEndian.PutUint16(tile[2*floatValue(D, slot, i):], tensor.F32ToF16(vi))
 	}
 }
+
+// Saturate16 brings x within the range of float16.
+func Saturate16(x float32) float32 { return min(max(x, -65504), 65504) }
 
 // F32Store keeps the key and value of one slot in an f32 tile.
 func F32Store(tile []byte, slot int, k, v []float32) {
