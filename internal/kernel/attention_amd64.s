@@ -290,43 +290,43 @@ step4:
 	VPAND        Y0, Y10, Y10
 	VPBROADCASTD (R11), Y13
 	VPMADDWD     Y13, Y9, Y14
-	VPADDD       Y14, Y1, Y1
 	VPMADDWD     Y13, Y10, Y13
+	VPADDD       Y14, Y1, Y1
 	VPADDD       Y13, Y2, Y2
 	VPBROADCASTD 4(R11), Y13
 	VPMADDWD     Y13, Y11, Y14
-	VPADDD       Y14, Y1, Y1
 	VPMADDWD     Y13, Y12, Y13
+	VPADDD       Y14, Y1, Y1
 	VPADDD       Y13, Y2, Y2
 	VPBROADCASTD (R11)(AX*1), Y13
 	VPMADDWD     Y13, Y9, Y14
-	VPADDD       Y14, Y3, Y3
 	VPMADDWD     Y13, Y10, Y13
+	VPADDD       Y14, Y3, Y3
 	VPADDD       Y13, Y4, Y4
 	VPBROADCASTD 4(R11)(AX*1), Y13
 	VPMADDWD     Y13, Y11, Y14
-	VPADDD       Y14, Y3, Y3
 	VPMADDWD     Y13, Y12, Y13
+	VPADDD       Y14, Y3, Y3
 	VPADDD       Y13, Y4, Y4
 	VPBROADCASTD (R11)(AX*2), Y13
 	VPMADDWD     Y13, Y9, Y14
-	VPADDD       Y14, Y5, Y5
 	VPMADDWD     Y13, Y10, Y13
+	VPADDD       Y14, Y5, Y5
 	VPADDD       Y13, Y6, Y6
 	VPBROADCASTD 4(R11)(AX*2), Y13
 	VPMADDWD     Y13, Y11, Y14
-	VPADDD       Y14, Y5, Y5
 	VPMADDWD     Y13, Y12, Y13
+	VPADDD       Y14, Y5, Y5
 	VPADDD       Y13, Y6, Y6
 	VPBROADCASTD (R11)(BX*1), Y13
 	VPMADDWD     Y13, Y9, Y9
+	VPMADDWD     Y13, Y10, Y10
 	VPADDD       Y9, Y7, Y7
-	VPMADDWD     Y13, Y10, Y9
-	VPADDD       Y9, Y8, Y8
+	VPADDD       Y10, Y8, Y8
 	VPBROADCASTD 4(R11)(BX*1), Y9
 	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y7, Y7
 	VPMADDWD     Y9, Y12, Y9
+	VPADDD       Y10, Y7, Y7
 	VPADDD       Y9, Y8, Y8
 	VMOVDQU      64(R10), Y9
 	VMOVDQU      96(R10), Y10
@@ -336,43 +336,43 @@ step4:
 	VPAND        Y0, Y10, Y10
 	VPBROADCASTD 8(R11), Y13
 	VPMADDWD     Y13, Y9, Y14
-	VPADDD       Y14, Y1, Y1
 	VPMADDWD     Y13, Y10, Y13
+	VPADDD       Y14, Y1, Y1
 	VPADDD       Y13, Y2, Y2
 	VPBROADCASTD 12(R11), Y13
 	VPMADDWD     Y13, Y11, Y14
-	VPADDD       Y14, Y1, Y1
 	VPMADDWD     Y13, Y12, Y13
+	VPADDD       Y14, Y1, Y1
 	VPADDD       Y13, Y2, Y2
 	VPBROADCASTD 8(R11)(AX*1), Y13
 	VPMADDWD     Y13, Y9, Y14
-	VPADDD       Y14, Y3, Y3
 	VPMADDWD     Y13, Y10, Y13
+	VPADDD       Y14, Y3, Y3
 	VPADDD       Y13, Y4, Y4
 	VPBROADCASTD 12(R11)(AX*1), Y13
 	VPMADDWD     Y13, Y11, Y14
-	VPADDD       Y14, Y3, Y3
 	VPMADDWD     Y13, Y12, Y13
+	VPADDD       Y14, Y3, Y3
 	VPADDD       Y13, Y4, Y4
 	VPBROADCASTD 8(R11)(AX*2), Y13
 	VPMADDWD     Y13, Y9, Y14
-	VPADDD       Y14, Y5, Y5
 	VPMADDWD     Y13, Y10, Y13
+	VPADDD       Y14, Y5, Y5
 	VPADDD       Y13, Y6, Y6
 	VPBROADCASTD 12(R11)(AX*2), Y13
 	VPMADDWD     Y13, Y11, Y14
-	VPADDD       Y14, Y5, Y5
 	VPMADDWD     Y13, Y12, Y13
+	VPADDD       Y14, Y5, Y5
 	VPADDD       Y13, Y6, Y6
 	VPBROADCASTD 8(R11)(BX*1), Y13
 	VPMADDWD     Y13, Y9, Y9
+	VPMADDWD     Y13, Y10, Y10
 	VPADDD       Y9, Y7, Y7
-	VPMADDWD     Y13, Y10, Y9
-	VPADDD       Y9, Y8, Y8
+	VPADDD       Y10, Y8, Y8
 	VPBROADCASTD 12(R11)(BX*1), Y9
 	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y7, Y7
 	VPMADDWD     Y9, Y12, Y9
+	VPADDD       Y10, Y7, Y7
 	VPADDD       Y9, Y8, Y8
 	ADDQ         $0x10, R11
 	ADDQ         $+128, R10
@@ -460,33 +460,33 @@ step3:
 	VPAND        Y0, Y8, Y8
 	VPBROADCASTD (R11), Y11
 	VPMADDWD     Y11, Y7, Y12
-	VPADDD       Y12, Y1, Y1
 	VPMADDWD     Y11, Y8, Y11
+	VPADDD       Y12, Y1, Y1
 	VPADDD       Y11, Y2, Y2
 	VPBROADCASTD 4(R11), Y11
 	VPMADDWD     Y11, Y9, Y12
-	VPADDD       Y12, Y1, Y1
 	VPMADDWD     Y11, Y10, Y11
+	VPADDD       Y12, Y1, Y1
 	VPADDD       Y11, Y2, Y2
 	VPBROADCASTD (R11)(AX*1), Y11
 	VPMADDWD     Y11, Y7, Y12
-	VPADDD       Y12, Y3, Y3
 	VPMADDWD     Y11, Y8, Y11
+	VPADDD       Y12, Y3, Y3
 	VPADDD       Y11, Y4, Y4
 	VPBROADCASTD 4(R11)(AX*1), Y11
 	VPMADDWD     Y11, Y9, Y12
-	VPADDD       Y12, Y3, Y3
 	VPMADDWD     Y11, Y10, Y11
+	VPADDD       Y12, Y3, Y3
 	VPADDD       Y11, Y4, Y4
 	VPBROADCASTD (R11)(AX*2), Y11
 	VPMADDWD     Y11, Y7, Y7
+	VPMADDWD     Y11, Y8, Y8
 	VPADDD       Y7, Y5, Y5
-	VPMADDWD     Y11, Y8, Y7
-	VPADDD       Y7, Y6, Y6
+	VPADDD       Y8, Y6, Y6
 	VPBROADCASTD 4(R11)(AX*2), Y7
 	VPMADDWD     Y7, Y9, Y8
-	VPADDD       Y8, Y5, Y5
 	VPMADDWD     Y7, Y10, Y7
+	VPADDD       Y8, Y5, Y5
 	VPADDD       Y7, Y6, Y6
 	VMOVDQU      64(R10), Y7
 	VMOVDQU      96(R10), Y8
@@ -496,33 +496,33 @@ step3:
 	VPAND        Y0, Y8, Y8
 	VPBROADCASTD 8(R11), Y11
 	VPMADDWD     Y11, Y7, Y12
-	VPADDD       Y12, Y1, Y1
 	VPMADDWD     Y11, Y8, Y11
+	VPADDD       Y12, Y1, Y1
 	VPADDD       Y11, Y2, Y2
 	VPBROADCASTD 12(R11), Y11
 	VPMADDWD     Y11, Y9, Y12
-	VPADDD       Y12, Y1, Y1
 	VPMADDWD     Y11, Y10, Y11
+	VPADDD       Y12, Y1, Y1
 	VPADDD       Y11, Y2, Y2
 	VPBROADCASTD 8(R11)(AX*1), Y11
 	VPMADDWD     Y11, Y7, Y12
-	VPADDD       Y12, Y3, Y3
 	VPMADDWD     Y11, Y8, Y11
+	VPADDD       Y12, Y3, Y3
 	VPADDD       Y11, Y4, Y4
 	VPBROADCASTD 12(R11)(AX*1), Y11
 	VPMADDWD     Y11, Y9, Y12
-	VPADDD       Y12, Y3, Y3
 	VPMADDWD     Y11, Y10, Y11
+	VPADDD       Y12, Y3, Y3
 	VPADDD       Y11, Y4, Y4
 	VPBROADCASTD 8(R11)(AX*2), Y11
 	VPMADDWD     Y11, Y7, Y7
+	VPMADDWD     Y11, Y8, Y8
 	VPADDD       Y7, Y5, Y5
-	VPMADDWD     Y11, Y8, Y7
-	VPADDD       Y7, Y6, Y6
+	VPADDD       Y8, Y6, Y6
 	VPBROADCASTD 12(R11)(AX*2), Y7
 	VPMADDWD     Y7, Y9, Y8
-	VPADDD       Y8, Y5, Y5
 	VPMADDWD     Y7, Y10, Y7
+	VPADDD       Y8, Y5, Y5
 	VPADDD       Y7, Y6, Y6
 	ADDQ         $0x10, R11
 	ADDQ         $+128, R10
@@ -599,23 +599,23 @@ step2:
 	VPAND        Y0, Y6, Y6
 	VPBROADCASTD (R11), Y9
 	VPMADDWD     Y9, Y5, Y10
-	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y6, Y9
+	VPADDD       Y10, Y1, Y1
 	VPADDD       Y9, Y2, Y2
 	VPBROADCASTD 4(R11), Y9
 	VPMADDWD     Y9, Y7, Y10
-	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y8, Y9
+	VPADDD       Y10, Y1, Y1
 	VPADDD       Y9, Y2, Y2
 	VPBROADCASTD (R11)(AX*1), Y9
 	VPMADDWD     Y9, Y5, Y5
+	VPMADDWD     Y9, Y6, Y6
 	VPADDD       Y5, Y3, Y3
-	VPMADDWD     Y9, Y6, Y5
-	VPADDD       Y5, Y4, Y4
+	VPADDD       Y6, Y4, Y4
 	VPBROADCASTD 4(R11)(AX*1), Y5
 	VPMADDWD     Y5, Y7, Y6
-	VPADDD       Y6, Y3, Y3
 	VPMADDWD     Y5, Y8, Y5
+	VPADDD       Y6, Y3, Y3
 	VPADDD       Y5, Y4, Y4
 	VMOVDQU      64(R10), Y5
 	VMOVDQU      96(R10), Y6
@@ -625,23 +625,23 @@ step2:
 	VPAND        Y0, Y6, Y6
 	VPBROADCASTD 8(R11), Y9
 	VPMADDWD     Y9, Y5, Y10
-	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y6, Y9
+	VPADDD       Y10, Y1, Y1
 	VPADDD       Y9, Y2, Y2
 	VPBROADCASTD 12(R11), Y9
 	VPMADDWD     Y9, Y7, Y10
-	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y8, Y9
+	VPADDD       Y10, Y1, Y1
 	VPADDD       Y9, Y2, Y2
 	VPBROADCASTD 8(R11)(AX*1), Y9
 	VPMADDWD     Y9, Y5, Y5
+	VPMADDWD     Y9, Y6, Y6
 	VPADDD       Y5, Y3, Y3
-	VPMADDWD     Y9, Y6, Y5
-	VPADDD       Y5, Y4, Y4
+	VPADDD       Y6, Y4, Y4
 	VPBROADCASTD 12(R11)(AX*1), Y5
 	VPMADDWD     Y5, Y7, Y6
-	VPADDD       Y6, Y3, Y3
 	VPMADDWD     Y5, Y8, Y5
+	VPADDD       Y6, Y3, Y3
 	VPADDD       Y5, Y4, Y4
 	ADDQ         $0x10, R11
 	ADDQ         $+128, R10
@@ -706,13 +706,13 @@ step1:
 	VPAND        Y0, Y4, Y4
 	VPBROADCASTD (R11), Y7
 	VPMADDWD     Y7, Y3, Y3
+	VPMADDWD     Y7, Y4, Y4
 	VPADDD       Y3, Y1, Y1
-	VPMADDWD     Y7, Y4, Y3
-	VPADDD       Y3, Y2, Y2
+	VPADDD       Y4, Y2, Y2
 	VPBROADCASTD 4(R11), Y3
 	VPMADDWD     Y3, Y5, Y4
-	VPADDD       Y4, Y1, Y1
 	VPMADDWD     Y3, Y6, Y3
+	VPADDD       Y4, Y1, Y1
 	VPADDD       Y3, Y2, Y2
 	VMOVDQU      64(R10), Y3
 	VMOVDQU      96(R10), Y4
@@ -722,13 +722,13 @@ step1:
 	VPAND        Y0, Y4, Y4
 	VPBROADCASTD 8(R11), Y7
 	VPMADDWD     Y7, Y3, Y3
+	VPMADDWD     Y7, Y4, Y4
 	VPADDD       Y3, Y1, Y1
-	VPMADDWD     Y7, Y4, Y3
-	VPADDD       Y3, Y2, Y2
+	VPADDD       Y4, Y2, Y2
 	VPBROADCASTD 12(R11), Y3
 	VPMADDWD     Y3, Y5, Y4
-	VPADDD       Y4, Y1, Y1
 	VPMADDWD     Y3, Y6, Y3
+	VPADDD       Y4, Y1, Y1
 	VPADDD       Y3, Y2, Y2
 	ADDQ         $0x10, R11
 	ADDQ         $+128, R10
@@ -1777,272 +1777,293 @@ rowsAfter1:
 // func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $0-80
-	MOVQ         s+0(FP), AX
-	MOVQ         step+40(FP), CX
-	MOVQ         state+24(FP), DX
-	MOVQ         ld+32(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         mass+48(FP), SI
-	MOVQ         first+56(FP), DI
-	SHLQ         $0x04, DI
-	MOVQ         p+8(FP), R8
-	MOVQ         scale+16(FP), R9
-	VBROADCASTSS attentionConstants<>+32(SB), Y0
+	MOVQ mass+48(FP), DX
+	MOVQ s+0(FP), BX
+	MOVQ step+40(FP), SI
+	MOVQ rows+64(FP), DI
 
-row:
+largestRow:
+	VBROADCASTSS attentionConstants<>+480(SB), Y0
 	VBROADCASTSS attentionConstants<>+480(SB), Y1
 	VBROADCASTSS attentionConstants<>+480(SB), Y2
 	VBROADCASTSS attentionConstants<>+480(SB), Y3
-	VBROADCASTSS attentionConstants<>+480(SB), Y4
-	XORQ         R10, R10
-	MOVQ         groups+72(FP), R11
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 largest:
-	VMAXPS     (AX)(R10*1), Y1, Y1
-	VMAXPS     32(AX)(R10*1), Y2, Y2
-	VMAXPS     64(AX)(R10*1), Y3, Y3
-	VMAXPS     96(AX)(R10*1), Y4, Y4
-	VMAXPS     128(AX)(R10*1), Y1, Y1
-	VMAXPS     160(AX)(R10*1), Y2, Y2
-	VMAXPS     192(AX)(R10*1), Y3, Y3
-	VMAXPS     224(AX)(R10*1), Y4, Y4
-	ADDQ       $+256, R10
-	SUBQ       $0x01, R11
+	VMAXPS     (BX)(AX*1), Y0, Y0
+	VMAXPS     32(BX)(AX*1), Y1, Y1
+	VMAXPS     64(BX)(AX*1), Y2, Y2
+	VMAXPS     96(BX)(AX*1), Y3, Y3
+	VMAXPS     128(BX)(AX*1), Y0, Y0
+	VMAXPS     160(BX)(AX*1), Y1, Y1
+	VMAXPS     192(BX)(AX*1), Y2, Y2
+	VMAXPS     224(BX)(AX*1), Y3, Y3
+	ADDQ       $+256, AX
+	SUBQ       $0x01, CX
 	JNE        largest
-	VMAXPS     Y2, Y1, Y1
-	VMAXPS     Y4, Y3, Y3
-	VMAXPS     Y3, Y1, Y1
-	VPERM2F128 $0x01, Y1, Y1, Y2
-	VMAXPS     Y2, Y1, Y1
-	VPERMILPS  $0x4e, Y1, Y2
-	VMAXPS     Y2, Y1, Y1
-	VPERMILPS  $0xb1, Y1, Y2
-	VMAXPS     Y2, Y1, Y1
-	VPXOR      Y2, Y2, Y2
-	VADDPS     Y2, Y1, Y1
-	VSUBPS     Y1, Y2, Y2
-	TESTQ      SI, SI
-	JEQ        noMass
-	VMOVSS     X1, 64(SI)
+	VMAXPS     Y1, Y0, Y0
+	VMAXPS     Y3, Y2, Y2
+	VMAXPS     Y2, Y0, Y0
+	VPERM2F128 $0x01, Y0, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERMILPS  $0x4e, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERMILPS  $0xb1, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VXORPS     X1, X1, X1
+	VADDSS     X1, X0, X0
+	VMOVSS     X0, 16(SI)
+	TESTQ      DX, DX
+	JEQ        noLargest
+	VMOVSS     X0, 64(DX)
 
-noMass:
-	MOVL     $0x00000000, 12(CX)
-	VUCOMISS attentionConstants<>+480(SB), X1
-	JEQ      next
-	MOVL     $0x00000001, 12(CX)
-	VPXOR    Y3, Y3, Y3
-	VPXOR    Y4, Y4, Y4
-	VPXOR    Y5, Y5, Y5
-	LEAQ     (SI)(DI*1), R12
-	XORQ     R10, R10
-	MOVQ     groups+72(FP), R11
+noLargest:
+	XORL     AX, AX
+	VUCOMISS attentionConstants<>+480(SB), X0
+	SETNE    AL
+	MOVL     AX, 12(SI)
+	TESTQ    DX, DX
+	JEQ      nextLargest
+	ADDQ     $0x44, DX
+
+nextLargest:
+	ADDQ         $+1024, BX
+	ADDQ         $0x20, SI
+	SUBQ         $0x01, DI
+	JNE          largestRow
+	VBROADCASTSS attentionConstants<>+32(SB), Y0
+	MOVQ         mass+48(FP), DX
+	MOVQ         state+24(FP), BX
+	MOVQ         ld+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         scale+16(FP), DI
+	MOVQ         s+0(FP), R8
+	MOVQ         step+40(FP), R9
+	MOVQ         rows+64(FP), R10
+
+powersRow:
+	CMPL         12(R9), $0x00
+	JEQ          next
+	VPXOR        Y1, Y1, Y1
+	VBROADCASTSS 16(R9), Y2
+	VSUBPS       Y2, Y1, Y2
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	ADDQ         DX, R11
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS       (AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y9
-	VADDPS       attentionConstants<>+416(SB), Y6, Y8
+	VADDPS       (R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
+	VADDPS       attentionConstants<>+416(SB), Y5, Y7
+	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVAPS      Y0, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y6, Y6
+	VANDPS       Y8, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VMULPS       (DI)(AX*1), Y6, Y5
+	VANDPS       Y8, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, (R8)(AX*1)
+	VADDPS       32(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
+	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y6, Y6
+	VSUBPS       Y7, Y5, Y5
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       (R9)(R10*1), Y7, Y6
-	VANDPS       Y9, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, (AX)(R10*1)
-	VADDPS       32(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y10
-	VADDPS       attentionConstants<>+416(SB), Y6, Y9
+	VMULPS       32(DI)(AX*1), Y7, Y5
+	VANDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 32(R8)(AX*1)
+	VADDPS       64(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
+	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y6, Y6
+	VSUBPS       Y8, Y5, Y5
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y4, Y4
-	VMULPS       32(R9)(R10*1), Y8, Y6
-	VANDPS       Y10, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 32(AX)(R10*1)
-	VADDPS       64(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y11
-	VADDPS       attentionConstants<>+416(SB), Y6, Y10
+	VADDPS       Y8, Y1, Y1
+	VMULPS       64(DI)(AX*1), Y8, Y5
+	VANDPS       Y10, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 64(R8)(AX*1)
+	VADDPS       96(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
+	VADDPS       attentionConstants<>+416(SB), Y5, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
-	VSUBPS       Y9, Y6, Y6
+	VSUBPS       Y9, Y5, Y5
 	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
 	VPSLLD       $0x17, Y10, Y10
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
-	VMULPS       64(R9)(R10*1), Y9, Y6
-	VANDPS       Y11, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 64(AX)(R10*1)
-	VADDPS       96(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y12
-	VADDPS       attentionConstants<>+416(SB), Y6, Y11
-	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
-	VSUBPS       Y10, Y6, Y6
-	VMOVAPS      Y0, Y10
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y10
-	VPSLLD       $0x17, Y11, Y11
-	VMULPS       Y11, Y10, Y10
-	VANDPS       Y12, Y10, Y10
-	VADDPS       Y10, Y4, Y4
-	VMULPS       96(R9)(R10*1), Y10, Y6
-	VANDPS       Y12, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 96(AX)(R10*1)
-	TESTQ        SI, SI
+	VMULPS       96(DI)(AX*1), Y9, Y5
+	VANDPS       Y11, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 96(R8)(AX*1)
+	TESTQ        DX, DX
 	JEQ          noMassA
-	VADDPS       Y8, Y7, Y6
-	VADDPS       Y10, Y9, Y7
-	VPERM2F128   $0x20, Y7, Y6, Y8
-	VPERM2F128   $0x31, Y7, Y6, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0x4e, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0xb1, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VMOVSS       X8, (R12)
-	VEXTRACTF128 $0x01, Y8, X6
-	VMOVSS       X6, 4(R12)
+	VADDPS       Y7, Y6, Y5
+	VADDPS       Y9, Y8, Y6
+	VPERM2F128   $0x20, Y6, Y5, Y7
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0x4e, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0xb1, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VMOVSS       X7, (R11)
+	VEXTRACTF128 $0x01, Y7, X5
+	VMOVSS       X5, 4(R11)
 
 noMassA:
-	VADDPS       128(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y9
-	VADDPS       attentionConstants<>+416(SB), Y6, Y8
+	VADDPS       128(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
+	VADDPS       attentionConstants<>+416(SB), Y5, Y7
+	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVAPS      Y0, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y6, Y6
+	VANDPS       Y8, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VMULPS       128(DI)(AX*1), Y6, Y5
+	VANDPS       Y8, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 128(R8)(AX*1)
+	VADDPS       160(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
+	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y6, Y6
+	VSUBPS       Y7, Y5, Y5
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       128(R9)(R10*1), Y7, Y6
-	VANDPS       Y9, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 128(AX)(R10*1)
-	VADDPS       160(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y10
-	VADDPS       attentionConstants<>+416(SB), Y6, Y9
+	VMULPS       160(DI)(AX*1), Y7, Y5
+	VANDPS       Y9, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 160(R8)(AX*1)
+	VADDPS       192(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
+	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y6, Y6
+	VSUBPS       Y8, Y5, Y5
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y4, Y4
-	VMULPS       160(R9)(R10*1), Y8, Y6
-	VANDPS       Y10, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 160(AX)(R10*1)
-	VADDPS       192(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y11
-	VADDPS       attentionConstants<>+416(SB), Y6, Y10
+	VADDPS       Y8, Y1, Y1
+	VMULPS       192(DI)(AX*1), Y8, Y5
+	VANDPS       Y10, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 192(R8)(AX*1)
+	VADDPS       224(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
+	VADDPS       attentionConstants<>+416(SB), Y5, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
-	VSUBPS       Y9, Y6, Y6
+	VSUBPS       Y9, Y5, Y5
 	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
 	VPSLLD       $0x17, Y10, Y10
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
-	VMULPS       192(R9)(R10*1), Y9, Y6
-	VANDPS       Y11, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 192(AX)(R10*1)
-	VADDPS       224(AX)(R10*1), Y2, Y6
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y6, Y12
-	VADDPS       attentionConstants<>+416(SB), Y6, Y11
-	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
-	VSUBPS       Y10, Y6, Y6
-	VMOVAPS      Y0, Y10
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y10
-	VPSLLD       $0x17, Y11, Y11
-	VMULPS       Y11, Y10, Y10
-	VANDPS       Y12, Y10, Y10
-	VADDPS       Y10, Y4, Y4
-	VMULPS       224(R9)(R10*1), Y10, Y6
-	VANDPS       Y12, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 224(AX)(R10*1)
-	TESTQ        SI, SI
+	VMULPS       224(DI)(AX*1), Y9, Y5
+	VANDPS       Y11, Y5, Y5
+	VMAXPS       Y5, Y4, Y4
+	VMOVUPS      Y5, 224(R8)(AX*1)
+	TESTQ        DX, DX
 	JEQ          noMassE
-	VADDPS       Y8, Y7, Y6
-	VADDPS       Y10, Y9, Y7
-	VPERM2F128   $0x20, Y7, Y6, Y8
-	VPERM2F128   $0x31, Y7, Y6, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0x4e, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0xb1, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VMOVSS       X8, 8(R12)
-	VEXTRACTF128 $0x01, Y8, X6
-	VMOVSS       X6, 12(R12)
+	VADDPS       Y7, Y6, Y5
+	VADDPS       Y9, Y8, Y6
+	VPERM2F128   $0x20, Y6, Y5, Y7
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0x4e, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0xb1, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VMOVSS       X7, 8(R11)
+	VEXTRACTF128 $0x01, Y7, X5
+	VMOVSS       X5, 12(R11)
 
 noMassE:
-	ADDQ         $0x10, R12
-	ADDQ         $+256, R10
-	SUBQ         $0x01, R11
+	ADDQ         $0x10, R11
+	ADDQ         $+256, AX
+	SUBQ         $0x01, CX
 	JNE          powers
 	VBROADCASTSS attentionConstants<>+32(SB), X2
-	VADDPS       Y4, Y3, Y3
-	VEXTRACTF128 $0x01, Y3, X6
-	VADDPS       X3, X6, X6
-	VPERMILPS    $0x4e, X6, X3
-	VADDPS       X3, X6, X6
-	VPERMILPS    $0xb1, X6, X3
-	VADDPS       X3, X6, X6
-	VMOVSS       (DX), X3
-	VMAXSS       X3, X1, X4
-	VMOVSS       X4, (DX)
-	VBROADCASTSS X4, X4
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X6
+	VADDPS       X1, X6, X6
+	VPERMILPS    $0x4e, X6, X1
+	VADDPS       X1, X6, X6
+	VPERMILPS    $0xb1, X6, X1
+	VADDPS       X1, X6, X6
+	VMOVSS       16(R9), X1
+	VMOVSS       (BX), X3
+	VMAXSS       X3, X1, X5
+	VMOVSS       X5, (BX)
+	VBROADCASTSS X5, X5
 	VUNPCKLPS    X1, X3, X1
-	VSUBPS       X4, X1, X1
+	VSUBPS       X5, X1, X1
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), X1, X7
-	VADDPS       attentionConstants<>+416(SB), X1, X4
-	VSUBPS       attentionConstants<>+416(SB), X4, X3
+	VADDPS       attentionConstants<>+416(SB), X1, X5
+	VSUBPS       attentionConstants<>+416(SB), X5, X3
 	VSUBPS       X3, X1, X1
 	VMOVAPS      X2, X2
 	VFMADD213PS  attentionConstants<>+96(SB), X1, X2
@@ -2050,323 +2071,360 @@ noMassE:
 	VFMADD213PS  attentionConstants<>+224(SB), X1, X2
 	VFMADD213PS  attentionConstants<>+288(SB), X1, X2
 	VFMADD213PS  attentionConstants<>+352(SB), X1, X2
-	VPSLLD       $0x17, X4, X4
-	VMULPS       X4, X2, X2
+	VPSLLD       $0x17, X5, X5
+	VMULPS       X5, X2, X2
 	VANDPS       X7, X2, X2
-	VMOVLPS      X2, 4(CX)
-	VMULSS       4(DX), X2, X1
+	VMOVLPS      X2, 4(R9)
+	VMULSS       4(BX), X2, X1
 	VMOVSHDUP    X2, X2
 	VFMADD231SS  X6, X2, X1
-	VMOVSS       X1, 4(DX)
-	VPERM2F128   $0x01, Y5, Y5, Y1
-	VMAXPS       Y1, Y5, Y5
-	VPERMILPS    $0x4e, Y5, Y1
-	VMAXPS       Y1, Y5, Y5
-	VPERMILPS    $0xb1, Y5, Y1
-	VMAXPS       Y1, Y5, Y5
+	VMOVSS       X1, 4(BX)
+	VPERM2F128   $0x01, Y4, Y4, Y1
+	VMAXPS       Y1, Y4, Y4
+	VPERMILPS    $0x4e, Y4, Y1
+	VMAXPS       Y1, Y4, Y4
+	VPERMILPS    $0xb1, Y4, Y1
+	VMAXPS       Y1, Y4, Y4
 	VBROADCASTSS attentionConstants<>+544(SB), X2
-	VDIVPS       X5, X2, X1
-	VDIVPS       X2, X5, X2
-	VMOVSS       X2, (CX)
+	VDIVPS       X4, X2, X1
+	VDIVPS       X2, X4, X2
+	VMOVSS       X2, (R9)
 	VBROADCASTSS attentionConstants<>+608(SB), X2
-	VCMPPS       $0x1d, X2, X5, X2
+	VCMPPS       $0x1d, X2, X4, X2
 	VANDPS       X2, X1, X1
-	VBROADCASTSS X1, Y1
-	MOVQ         R8, R12
-	XORQ         R10, R10
-	MOVQ         groups+72(FP), R11
-
-round:
-	VMOVDQU   attentionConstants<>+768(SB), Y2
-	VMULPS    (AX)(R10*1), Y1, Y3
-	VCVTPS2DQ Y3, Y3
-	VMULPS    32(AX)(R10*1), Y1, Y4
-	VCVTPS2DQ Y4, Y4
-	VPACKSSDW Y4, Y3, Y3
-	VPSHUFB   Y2, Y3, Y3
-	VPERMQ    $0xd8, Y3, Y3
-	VMOVDQU   Y3, (R12)
-	VMULPS    64(AX)(R10*1), Y1, Y3
-	VCVTPS2DQ Y3, Y3
-	VMULPS    96(AX)(R10*1), Y1, Y4
-	VCVTPS2DQ Y4, Y4
-	VPACKSSDW Y4, Y3, Y3
-	VPSHUFB   Y2, Y3, Y3
-	VPERMQ    $0xd8, Y3, Y3
-	VMOVDQU   Y3, 32(R12)
-	VMULPS    128(AX)(R10*1), Y1, Y3
-	VCVTPS2DQ Y3, Y3
-	VMULPS    160(AX)(R10*1), Y1, Y4
-	VCVTPS2DQ Y4, Y4
-	VPACKSSDW Y4, Y3, Y3
-	VPSHUFB   Y2, Y3, Y3
-	VPERMQ    $0xd8, Y3, Y3
-	VMOVDQU   Y3, 64(R12)
-	VMULPS    192(AX)(R10*1), Y1, Y3
-	VCVTPS2DQ Y3, Y3
-	VMULPS    224(AX)(R10*1), Y1, Y4
-	VCVTPS2DQ Y4, Y4
-	VPACKSSDW Y4, Y3, Y3
-	VPSHUFB   Y2, Y3, Y3
-	VPERMQ    $0xd8, Y3, Y3
-	VMOVDQU   Y3, 96(R12)
-	ADDQ      $+128, R12
-	ADDQ      $+256, R10
-	SUBQ      $0x01, R11
-	JNE       round
+	VMOVSS       X1, 20(R9)
 
 next:
-	ADDQ  $+512, R8
-	ADDQ  $+1024, AX
-	ADDQ  BX, DX
-	ADDQ  $0x10, CX
-	TESTQ SI, SI
+	ADDQ  SI, BX
+	TESTQ DX, DX
 	JEQ   nextMass
-	ADDQ  $0x44, SI
+	ADDQ  $0x44, DX
 
 nextMass:
-	SUBQ $0x01, rows+64(FP)
-	JNE  row
+	ADDQ $+1024, R8
+	ADDQ $0x20, R9
+	SUBQ $0x01, R10
+	JNE  powersRow
+	MOVQ p+8(FP), DX
+	MOVQ s+0(FP), BX
+	MOVQ step+40(FP), SI
+	MOVQ rows+64(FP), DI
+
+roundRow:
+	CMPL         12(SI), $0x00
+	JEQ          unseen
+	MOVQ         DX, R8
+	VBROADCASTSS 20(SI), Y0
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
+
+round:
+	VMOVDQU   attentionConstants<>+768(SB), Y1
+	VMULPS    (BX)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    32(BX)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, (R8)
+	VMULPS    64(BX)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    96(BX)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, 32(R8)
+	VMULPS    128(BX)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    160(BX)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, 64(R8)
+	VMULPS    192(BX)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    224(BX)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, 96(R8)
+	ADDQ      $+128, R8
+	ADDQ      $+256, AX
+	SUBQ      $0x01, CX
+	JNE       round
+
+unseen:
+	ADDQ $+512, DX
+	ADDQ $+1024, BX
+	ADDQ $0x20, SI
+	SUBQ $0x01, DI
+	JNE  roundRow
 	VZEROUPPER
 	RET
 
 // func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $0-80
-	MOVQ         s+0(FP), AX
-	MOVQ         step+40(FP), CX
-	MOVQ         state+24(FP), DX
-	MOVQ         ld+32(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         mass+48(FP), SI
-	MOVQ         first+56(FP), DI
-	SHLQ         $0x04, DI
-	VBROADCASTSS attentionConstants<>+32(SB), Y0
+	MOVQ mass+48(FP), DX
+	MOVQ s+0(FP), BX
+	MOVQ step+40(FP), SI
+	MOVQ rows+64(FP), DI
 
-row:
+largestRow:
+	VBROADCASTSS attentionConstants<>+480(SB), Y0
 	VBROADCASTSS attentionConstants<>+480(SB), Y1
 	VBROADCASTSS attentionConstants<>+480(SB), Y2
 	VBROADCASTSS attentionConstants<>+480(SB), Y3
-	VBROADCASTSS attentionConstants<>+480(SB), Y4
-	XORQ         R8, R8
-	MOVQ         groups+72(FP), R9
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 largest:
-	VMAXPS     (AX)(R8*1), Y1, Y1
-	VMAXPS     32(AX)(R8*1), Y2, Y2
-	VMAXPS     64(AX)(R8*1), Y3, Y3
-	VMAXPS     96(AX)(R8*1), Y4, Y4
-	VMAXPS     128(AX)(R8*1), Y1, Y1
-	VMAXPS     160(AX)(R8*1), Y2, Y2
-	VMAXPS     192(AX)(R8*1), Y3, Y3
-	VMAXPS     224(AX)(R8*1), Y4, Y4
-	ADDQ       $+256, R8
-	SUBQ       $0x01, R9
+	VMAXPS     (BX)(AX*1), Y0, Y0
+	VMAXPS     32(BX)(AX*1), Y1, Y1
+	VMAXPS     64(BX)(AX*1), Y2, Y2
+	VMAXPS     96(BX)(AX*1), Y3, Y3
+	VMAXPS     128(BX)(AX*1), Y0, Y0
+	VMAXPS     160(BX)(AX*1), Y1, Y1
+	VMAXPS     192(BX)(AX*1), Y2, Y2
+	VMAXPS     224(BX)(AX*1), Y3, Y3
+	ADDQ       $+256, AX
+	SUBQ       $0x01, CX
 	JNE        largest
-	VMAXPS     Y2, Y1, Y1
-	VMAXPS     Y4, Y3, Y3
-	VMAXPS     Y3, Y1, Y1
-	VPERM2F128 $0x01, Y1, Y1, Y2
-	VMAXPS     Y2, Y1, Y1
-	VPERMILPS  $0x4e, Y1, Y2
-	VMAXPS     Y2, Y1, Y1
-	VPERMILPS  $0xb1, Y1, Y2
-	VMAXPS     Y2, Y1, Y1
-	VPXOR      Y2, Y2, Y2
-	VADDPS     Y2, Y1, Y1
-	VSUBPS     Y1, Y2, Y2
-	TESTQ      SI, SI
-	JEQ        noMass
-	VMOVSS     X1, 64(SI)
+	VMAXPS     Y1, Y0, Y0
+	VMAXPS     Y3, Y2, Y2
+	VMAXPS     Y2, Y0, Y0
+	VPERM2F128 $0x01, Y0, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERMILPS  $0x4e, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERMILPS  $0xb1, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VXORPS     X1, X1, X1
+	VADDSS     X1, X0, X0
+	VMOVSS     X0, 16(SI)
+	TESTQ      DX, DX
+	JEQ        noLargest
+	VMOVSS     X0, 64(DX)
 
-noMass:
-	MOVL     $0x00000000, 12(CX)
-	VUCOMISS attentionConstants<>+480(SB), X1
-	JEQ      next
-	MOVL     $0x00000001, 12(CX)
-	VPXOR    Y3, Y3, Y3
-	VPXOR    Y4, Y4, Y4
-	VPXOR    Y5, Y5, Y5
-	LEAQ     (SI)(DI*1), R10
-	XORQ     R8, R8
-	MOVQ     groups+72(FP), R9
+noLargest:
+	XORL     AX, AX
+	VUCOMISS attentionConstants<>+480(SB), X0
+	SETNE    AL
+	MOVL     AX, 12(SI)
+	TESTQ    DX, DX
+	JEQ      nextLargest
+	ADDQ     $0x44, DX
+
+nextLargest:
+	ADDQ         $+1024, BX
+	ADDQ         $0x20, SI
+	SUBQ         $0x01, DI
+	JNE          largestRow
+	VBROADCASTSS attentionConstants<>+32(SB), Y0
+	MOVQ         mass+48(FP), DX
+	MOVQ         state+24(FP), BX
+	MOVQ         ld+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         s+0(FP), DI
+	MOVQ         step+40(FP), R8
+	MOVQ         rows+64(FP), R9
+
+powersRow:
+	CMPL         12(R8), $0x00
+	JEQ          next
+	VPXOR        Y1, Y1, Y1
+	VBROADCASTSS 16(R8), Y2
+	VSUBPS       Y2, Y1, Y2
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	MOVQ         first+56(FP), R10
+	SHLQ         $0x04, R10
+	ADDQ         DX, R10
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS       (AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
-	VADDPS       attentionConstants<>+416(SB), Y5, Y7
+	VADDPS       (DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y7
+	VADDPS       attentionConstants<>+416(SB), Y4, Y6
+	VSUBPS       attentionConstants<>+416(SB), Y6, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVAPS      Y0, Y5
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y5
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y6, Y5, Y5
+	VANDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y1, Y1
+	VMOVUPS      Y5, (DI)(AX*1)
+	VADDPS       32(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y8
+	VADDPS       attentionConstants<>+416(SB), Y4, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
-	VSUBPS       Y6, Y5, Y5
+	VSUBPS       Y6, Y4, Y4
 	VMOVAPS      Y0, Y6
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y6
 	VPSLLD       $0x17, Y7, Y7
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, (AX)(R8*1)
-	VADDPS       32(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
-	VADDPS       attentionConstants<>+416(SB), Y5, Y8
+	VMOVUPS      Y6, 32(DI)(AX*1)
+	VADDPS       64(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y9
+	VADDPS       attentionConstants<>+416(SB), Y4, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y7, Y4, Y4
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
-	VADDPS       Y7, Y4, Y4
-	VMOVUPS      Y7, 32(AX)(R8*1)
-	VADDPS       64(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
-	VADDPS       attentionConstants<>+416(SB), Y5, Y9
+	VADDPS       Y7, Y1, Y1
+	VMOVUPS      Y7, 64(DI)(AX*1)
+	VADDPS       96(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y10
+	VADDPS       attentionConstants<>+416(SB), Y4, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y5, Y5
+	VSUBPS       Y8, Y4, Y4
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 64(AX)(R8*1)
-	VADDPS       96(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
-	VADDPS       attentionConstants<>+416(SB), Y5, Y10
-	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
-	VSUBPS       Y9, Y5, Y5
-	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
-	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y9, Y9
-	VANDPS       Y11, Y9, Y9
-	VADDPS       Y9, Y4, Y4
-	VMOVUPS      Y9, 96(AX)(R8*1)
-	TESTQ        SI, SI
+	VMOVUPS      Y8, 96(DI)(AX*1)
+	TESTQ        DX, DX
 	JEQ          noMassA
-	VADDPS       Y7, Y6, Y5
-	VADDPS       Y9, Y8, Y6
-	VPERM2F128   $0x20, Y6, Y5, Y7
-	VPERM2F128   $0x31, Y6, Y5, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0x4e, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0xb1, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, (R10)
-	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 4(R10)
+	VADDPS       Y6, Y5, Y4
+	VADDPS       Y8, Y7, Y5
+	VPERM2F128   $0x20, Y5, Y4, Y6
+	VPERM2F128   $0x31, Y5, Y4, Y4
+	VADDPS       Y4, Y6, Y6
+	VPERMILPS    $0x4e, Y6, Y4
+	VADDPS       Y4, Y6, Y6
+	VPERMILPS    $0xb1, Y6, Y4
+	VADDPS       Y4, Y6, Y6
+	VMOVSS       X6, (R10)
+	VEXTRACTF128 $0x01, Y6, X4
+	VMOVSS       X4, 4(R10)
 
 noMassA:
-	VADDPS       128(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
-	VADDPS       attentionConstants<>+416(SB), Y5, Y7
+	VADDPS       128(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y7
+	VADDPS       attentionConstants<>+416(SB), Y4, Y6
+	VSUBPS       attentionConstants<>+416(SB), Y6, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVAPS      Y0, Y5
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y5
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y5
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y6, Y5, Y5
+	VANDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y1, Y1
+	VMOVUPS      Y5, 128(DI)(AX*1)
+	VADDPS       160(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y8
+	VADDPS       attentionConstants<>+416(SB), Y4, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
-	VSUBPS       Y6, Y5, Y5
+	VSUBPS       Y6, Y4, Y4
 	VMOVAPS      Y0, Y6
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y6
 	VPSLLD       $0x17, Y7, Y7
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, 128(AX)(R8*1)
-	VADDPS       160(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
-	VADDPS       attentionConstants<>+416(SB), Y5, Y8
+	VMOVUPS      Y6, 160(DI)(AX*1)
+	VADDPS       192(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y9
+	VADDPS       attentionConstants<>+416(SB), Y4, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y7, Y4, Y4
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
-	VADDPS       Y7, Y4, Y4
-	VMOVUPS      Y7, 160(AX)(R8*1)
-	VADDPS       192(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
-	VADDPS       attentionConstants<>+416(SB), Y5, Y9
+	VADDPS       Y7, Y1, Y1
+	VMOVUPS      Y7, 192(DI)(AX*1)
+	VADDPS       224(DI)(AX*1), Y2, Y4
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y10
+	VADDPS       attentionConstants<>+416(SB), Y4, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y5, Y5
+	VSUBPS       Y8, Y4, Y4
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 192(AX)(R8*1)
-	VADDPS       224(AX)(R8*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
-	VADDPS       attentionConstants<>+416(SB), Y5, Y10
-	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
-	VSUBPS       Y9, Y5, Y5
-	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
-	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y9, Y9
-	VANDPS       Y11, Y9, Y9
-	VADDPS       Y9, Y4, Y4
-	VMOVUPS      Y9, 224(AX)(R8*1)
-	TESTQ        SI, SI
+	VMOVUPS      Y8, 224(DI)(AX*1)
+	TESTQ        DX, DX
 	JEQ          noMassE
-	VADDPS       Y7, Y6, Y5
-	VADDPS       Y9, Y8, Y6
-	VPERM2F128   $0x20, Y6, Y5, Y7
-	VPERM2F128   $0x31, Y6, Y5, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0x4e, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0xb1, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, 8(R10)
-	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 12(R10)
+	VADDPS       Y6, Y5, Y4
+	VADDPS       Y8, Y7, Y5
+	VPERM2F128   $0x20, Y5, Y4, Y6
+	VPERM2F128   $0x31, Y5, Y4, Y4
+	VADDPS       Y4, Y6, Y6
+	VPERMILPS    $0x4e, Y6, Y4
+	VADDPS       Y4, Y6, Y6
+	VPERMILPS    $0xb1, Y6, Y4
+	VADDPS       Y4, Y6, Y6
+	VMOVSS       X6, 8(R10)
+	VEXTRACTF128 $0x01, Y6, X4
+	VMOVSS       X4, 12(R10)
 
 noMassE:
 	ADDQ         $0x10, R10
-	ADDQ         $+256, R8
-	SUBQ         $0x01, R9
+	ADDQ         $+256, AX
+	SUBQ         $0x01, CX
 	JNE          powers
 	VBROADCASTSS attentionConstants<>+32(SB), X2
-	VADDPS       Y4, Y3, Y3
-	VEXTRACTF128 $0x01, Y3, X5
-	VADDPS       X3, X5, X5
-	VPERMILPS    $0x4e, X5, X3
-	VADDPS       X3, X5, X5
-	VPERMILPS    $0xb1, X5, X3
-	VADDPS       X3, X5, X5
-	VMOVSS       (DX), X3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X5
+	VADDPS       X1, X5, X5
+	VPERMILPS    $0x4e, X5, X1
+	VADDPS       X1, X5, X5
+	VPERMILPS    $0xb1, X5, X1
+	VADDPS       X1, X5, X5
+	VMOVSS       16(R8), X1
+	VMOVSS       (BX), X3
 	VMAXSS       X3, X1, X4
-	VMOVSS       X4, (DX)
+	VMOVSS       X4, (BX)
 	VBROADCASTSS X4, X4
 	VUNPCKLPS    X1, X3, X1
 	VSUBPS       X4, X1, X1
@@ -2383,23 +2441,23 @@ noMassE:
 	VPSLLD       $0x17, X4, X4
 	VMULPS       X4, X2, X2
 	VANDPS       X6, X2, X2
-	VMOVLPS      X2, 4(CX)
-	VMULSS       4(DX), X2, X1
+	VMOVLPS      X2, 4(R8)
+	VMULSS       4(BX), X2, X1
 	VMOVSHDUP    X2, X2
 	VFMADD231SS  X5, X2, X1
-	VMOVSS       X1, 4(DX)
+	VMOVSS       X1, 4(BX)
 
 next:
-	ADDQ  $+1024, AX
-	ADDQ  BX, DX
-	ADDQ  $0x10, CX
-	TESTQ SI, SI
+	ADDQ  SI, BX
+	TESTQ DX, DX
 	JEQ   nextMass
-	ADDQ  $0x44, SI
+	ADDQ  $0x44, DX
 
 nextMass:
-	SUBQ $0x01, rows+64(FP)
-	JNE  row
+	ADDQ $+1024, DI
+	ADDQ $0x20, R8
+	SUBQ $0x01, R9
+	JNE  powersRow
 	VZEROUPPER
 	RET
 
@@ -2453,43 +2511,43 @@ step4x2:
 	VPSRAW       $0x08, Y9, Y9
 	VPBROADCASTD (R13), Y12
 	VPMADDWD     Y12, Y8, Y13
-	VPADDD       Y13, Y0, Y0
 	VPMADDWD     Y12, Y9, Y12
+	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
 	VPBROADCASTD 4(R13), Y12
 	VPMADDWD     Y12, Y10, Y13
-	VPADDD       Y13, Y0, Y0
 	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
 	VPBROADCASTD 512(R13), Y12
 	VPMADDWD     Y12, Y8, Y13
-	VPADDD       Y13, Y2, Y2
 	VPMADDWD     Y12, Y9, Y12
+	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
 	VPBROADCASTD 516(R13), Y12
 	VPMADDWD     Y12, Y10, Y13
-	VPADDD       Y13, Y2, Y2
 	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
 	VPBROADCASTD 1024(R13), Y12
 	VPMADDWD     Y12, Y8, Y13
-	VPADDD       Y13, Y4, Y4
 	VPMADDWD     Y12, Y9, Y12
+	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
 	VPBROADCASTD 1028(R13), Y12
 	VPMADDWD     Y12, Y10, Y13
-	VPADDD       Y13, Y4, Y4
 	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
 	VPBROADCASTD 1536(R13), Y12
 	VPMADDWD     Y12, Y8, Y8
+	VPMADDWD     Y12, Y9, Y9
 	VPADDD       Y8, Y6, Y6
-	VPMADDWD     Y12, Y9, Y8
-	VPADDD       Y8, Y7, Y7
+	VPADDD       Y9, Y7, Y7
 	VPBROADCASTD 1540(R13), Y8
 	VPMADDWD     Y8, Y10, Y9
-	VPADDD       Y9, Y6, Y6
 	VPMADDWD     Y8, Y11, Y8
+	VPADDD       Y9, Y6, Y6
 	VPADDD       Y8, Y7, Y7
 	ADDQ         $0x08, R13
 	ADDQ         R8, R12
@@ -2514,11 +2572,11 @@ step4x2:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 16(BX), Y0
-	VBROADCASTSS 20(BX), Y1
-	VBROADCASTSS 24(BX), Y8
+	VBROADCASTSS 32(BX), Y0
+	VBROADCASTSS 36(BX), Y1
+	VBROADCASTSS 40(BX), Y8
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y9
@@ -2532,11 +2590,11 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 32(BX), Y0
-	VBROADCASTSS 36(BX), Y1
-	VBROADCASTSS 40(BX), Y2
+	VBROADCASTSS 64(BX), Y0
+	VBROADCASTSS 68(BX), Y1
+	VBROADCASTSS 72(BX), Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y0, Y4, Y4
 	VMULPS       (R12), Y1, Y3
@@ -2550,11 +2608,11 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 48(BX), Y0
-	VBROADCASTSS 52(BX), Y1
-	VBROADCASTSS 56(BX), Y2
+	VBROADCASTSS 96(BX), Y0
+	VBROADCASTSS 100(BX), Y1
+	VBROADCASTSS 104(BX), Y2
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y0, Y6, Y6
 	VMULPS       (R12), Y1, Y3
@@ -2579,7 +2637,7 @@ dimsAfter4x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $0x40, BX
+	ADDQ $+128, BX
 	SUBQ $0x04, rows+48(FP)
 	JMP  rows
 
@@ -2618,33 +2676,33 @@ step3x2:
 	VPSRAW       $0x08, Y7, Y7
 	VPBROADCASTD (R13), Y10
 	VPMADDWD     Y10, Y6, Y11
-	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y10, Y7, Y10
+	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
 	VPBROADCASTD 4(R13), Y10
 	VPMADDWD     Y10, Y8, Y11
-	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y10, Y9, Y10
+	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
 	VPBROADCASTD 512(R13), Y10
 	VPMADDWD     Y10, Y6, Y11
-	VPADDD       Y11, Y2, Y2
 	VPMADDWD     Y10, Y7, Y10
+	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
 	VPBROADCASTD 516(R13), Y10
 	VPMADDWD     Y10, Y8, Y11
-	VPADDD       Y11, Y2, Y2
 	VPMADDWD     Y10, Y9, Y10
+	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
 	VPBROADCASTD 1024(R13), Y10
 	VPMADDWD     Y10, Y6, Y6
+	VPMADDWD     Y10, Y7, Y7
 	VPADDD       Y6, Y4, Y4
-	VPMADDWD     Y10, Y7, Y6
-	VPADDD       Y6, Y5, Y5
+	VPADDD       Y7, Y5, Y5
 	VPBROADCASTD 1028(R13), Y6
 	VPMADDWD     Y6, Y8, Y7
-	VPADDD       Y7, Y4, Y4
 	VPMADDWD     Y6, Y9, Y6
+	VPADDD       Y7, Y4, Y4
 	VPADDD       Y6, Y5, Y5
 	ADDQ         $0x08, R13
 	ADDQ         R8, R12
@@ -2669,11 +2727,11 @@ step3x2:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 16(BX), Y0
-	VBROADCASTSS 20(BX), Y1
-	VBROADCASTSS 24(BX), Y6
+	VBROADCASTSS 32(BX), Y0
+	VBROADCASTSS 36(BX), Y1
+	VBROADCASTSS 40(BX), Y6
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y7
@@ -2687,11 +2745,11 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 32(BX), Y0
-	VBROADCASTSS 36(BX), Y1
-	VBROADCASTSS 40(BX), Y2
+	VBROADCASTSS 64(BX), Y0
+	VBROADCASTSS 68(BX), Y1
+	VBROADCASTSS 72(BX), Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y0, Y4, Y4
 	VMULPS       (R12), Y1, Y3
@@ -2715,7 +2773,7 @@ dimsAfter3x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+1536, SI
-	ADDQ $0x30, BX
+	ADDQ $+96, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -2751,23 +2809,23 @@ step2x2:
 	VPSRAW       $0x08, Y5, Y5
 	VPBROADCASTD (R13), Y8
 	VPMADDWD     Y8, Y4, Y9
-	VPADDD       Y9, Y0, Y0
 	VPMADDWD     Y8, Y5, Y8
+	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
 	VPBROADCASTD 4(R13), Y8
 	VPMADDWD     Y8, Y6, Y9
-	VPADDD       Y9, Y0, Y0
 	VPMADDWD     Y8, Y7, Y8
+	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
 	VPBROADCASTD 512(R13), Y8
 	VPMADDWD     Y8, Y4, Y4
+	VPMADDWD     Y8, Y5, Y5
 	VPADDD       Y4, Y2, Y2
-	VPMADDWD     Y8, Y5, Y4
-	VPADDD       Y4, Y3, Y3
+	VPADDD       Y5, Y3, Y3
 	VPBROADCASTD 516(R13), Y4
 	VPMADDWD     Y4, Y6, Y5
-	VPADDD       Y5, Y2, Y2
 	VPMADDWD     Y4, Y7, Y4
+	VPADDD       Y5, Y2, Y2
 	VPADDD       Y4, Y3, Y3
 	ADDQ         $0x08, R13
 	ADDQ         R8, R12
@@ -2792,11 +2850,11 @@ step2x2:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 16(BX), Y0
-	VBROADCASTSS 20(BX), Y1
-	VBROADCASTSS 24(BX), Y4
+	VBROADCASTSS 32(BX), Y0
+	VBROADCASTSS 36(BX), Y1
+	VBROADCASTSS 40(BX), Y4
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y5
@@ -2819,7 +2877,7 @@ dimsAfter2x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $0x20, BX
+	ADDQ $+64, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -2852,13 +2910,13 @@ step1x2:
 	VPSRAW       $0x08, Y3, Y3
 	VPBROADCASTD (R12), Y6
 	VPMADDWD     Y6, Y2, Y2
+	VPMADDWD     Y6, Y3, Y3
 	VPADDD       Y2, Y0, Y0
-	VPMADDWD     Y6, Y3, Y2
-	VPADDD       Y2, Y1, Y1
+	VPADDD       Y3, Y1, Y1
 	VPBROADCASTD 4(R12), Y2
 	VPMADDWD     Y2, Y4, Y3
-	VPADDD       Y3, Y0, Y0
 	VPMADDWD     Y2, Y5, Y2
+	VPADDD       Y3, Y0, Y0
 	VPADDD       Y2, Y1, Y1
 	ADDQ         $0x08, R12
 	ADDQ         R8, R11
@@ -2891,7 +2949,7 @@ unseen1x2Row0:
 dimsAfter1x2:
 	ADDQ DX, CX
 	ADDQ $+512, SI
-	ADDQ $0x10, BX
+	ADDQ $+32, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -2980,10 +3038,10 @@ step6x2:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
@@ -2993,10 +3051,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3006,10 +3064,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3019,10 +3077,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 132(BX), Y0
+	VBROADCASTSS 136(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3032,10 +3090,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 164(BX), Y0
+	VBROADCASTSS 168(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3058,7 +3116,7 @@ dimsAfter6x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $0x60, BX
+	ADDQ $+192, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -3126,10 +3184,10 @@ step5x2:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
@@ -3139,10 +3197,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3152,10 +3210,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3165,10 +3223,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 132(BX), Y0
+	VBROADCASTSS 136(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3190,7 +3248,7 @@ dimsAfter5x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $0x50, BX
+	ADDQ $+160, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -3252,10 +3310,10 @@ step4x2:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
@@ -3265,10 +3323,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3278,10 +3336,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3302,7 +3360,7 @@ dimsAfter4x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $0x40, BX
+	ADDQ $+128, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -3359,10 +3417,10 @@ step3x2:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
@@ -3372,10 +3430,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3395,7 +3453,7 @@ dimsAfter3x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $0x30, BX
+	ADDQ $+96, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -3464,10 +3522,10 @@ step2x4:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3531,10 +3589,10 @@ step2x2:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
@@ -3553,7 +3611,7 @@ dimsAfter2x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $0x20, BX
+	ADDQ $+64, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -3689,7 +3747,7 @@ unseen1x2Row0:
 dimsAfter1x2:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $0x10, BX
+	ADDQ $+32, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -3778,10 +3836,10 @@ step6x2:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
@@ -3791,10 +3849,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3804,10 +3862,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3817,10 +3875,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 132(BX), Y0
+	VBROADCASTSS 136(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3830,10 +3888,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 164(BX), Y0
+	VBROADCASTSS 168(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3856,7 +3914,7 @@ dimsAfter6x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $0x60, BX
+	ADDQ $+192, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -3924,10 +3982,10 @@ step5x2:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
@@ -3937,10 +3995,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3950,10 +4008,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3963,10 +4021,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 132(BX), Y0
+	VBROADCASTSS 136(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3988,7 +4046,7 @@ dimsAfter5x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $0x50, BX
+	ADDQ $+160, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -4050,10 +4108,10 @@ step4x2:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
@@ -4063,10 +4121,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4076,10 +4134,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4100,7 +4158,7 @@ dimsAfter4x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $0x40, BX
+	ADDQ $+128, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -4157,10 +4215,10 @@ step3x2:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
@@ -4170,10 +4228,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 68(BX), Y0
+	VBROADCASTSS 72(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4193,7 +4251,7 @@ dimsAfter3x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $0x30, BX
+	ADDQ $+96, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -4262,10 +4320,10 @@ step2x4:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4329,10 +4387,10 @@ step2x2:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 20(BX), Y0
-	VBROADCASTSS 24(BX), Y1
+	VBROADCASTSS 36(BX), Y0
+	VBROADCASTSS 40(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
@@ -4351,7 +4409,7 @@ dimsAfter2x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $0x20, BX
+	ADDQ $+64, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -4487,7 +4545,7 @@ unseen1x2Row0:
 dimsAfter1x2:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $0x10, BX
+	ADDQ $+32, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -6620,16 +6678,59 @@ rowsAfter1:
 // func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, FMA3
 TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $0-80
-	MOVQ         s+0(FP), AX
-	MOVQ         step+40(FP), CX
-	MOVQ         state+24(FP), DX
-	MOVQ         ld+32(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         mass+48(FP), SI
-	MOVQ         first+56(FP), DI
-	SHLQ         $0x04, DI
-	MOVQ         p+8(FP), R8
-	MOVQ         scale+16(FP), R9
+	MOVQ mass+48(FP), DX
+	MOVQ s+0(FP), BX
+	MOVQ step+40(FP), SI
+	MOVQ rows+64(FP), DI
+
+largestRow:
+	VBROADCASTSS attentionConstants<>+480(SB), Z0
+	VBROADCASTSS attentionConstants<>+480(SB), Z1
+	VBROADCASTSS attentionConstants<>+480(SB), Z2
+	VBROADCASTSS attentionConstants<>+480(SB), Z3
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
+
+largest:
+	VMAXPS     (BX)(AX*1), Z0, Z0
+	VMAXPS     64(BX)(AX*1), Z1, Z1
+	VMAXPS     128(BX)(AX*1), Z2, Z2
+	VMAXPS     192(BX)(AX*1), Z3, Z3
+	ADDQ       $+256, AX
+	SUBQ       $0x01, CX
+	JNE        largest
+	VMAXPS     Z1, Z0, Z0
+	VMAXPS     Z3, Z2, Z2
+	VMAXPS     Z2, Z0, Z0
+	VSHUFF32X4 $0x4e, Z0, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VSHUFF32X4 $0xb1, Z0, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VPERMILPS  $0x4e, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VPERMILPS  $0xb1, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VXORPS     X1, X1, X1
+	VADDSS     X1, X0, X0
+	VMOVSS     X0, 16(SI)
+	TESTQ      DX, DX
+	JEQ        noLargest
+	VMOVSS     X0, 64(DX)
+
+noLargest:
+	XORL     AX, AX
+	VUCOMISS attentionConstants<>+480(SB), X0
+	SETNE    AL
+	MOVL     AX, 12(SI)
+	TESTQ    DX, DX
+	JEQ      nextLargest
+	ADDQ     $0x44, DX
+
+nextLargest:
+	ADDQ         $+1024, BX
+	ADDQ         $0x20, SI
+	SUBQ         $0x01, DI
+	JNE          largestRow
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
 	VBROADCASTSS attentionConstants<>+64(SB), Z1
 	VBROADCASTSS attentionConstants<>+128(SB), Z2
@@ -6637,302 +6738,31 @@ TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $0-80
 	VBROADCASTSS attentionConstants<>+256(SB), Z4
 	VBROADCASTSS attentionConstants<>+320(SB), Z5
 	VBROADCASTSS attentionConstants<>+384(SB), Z6
+	MOVQ         mass+48(FP), DX
+	MOVQ         state+24(FP), BX
+	MOVQ         ld+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         scale+16(FP), DI
+	MOVQ         s+0(FP), R8
+	MOVQ         step+40(FP), R9
+	MOVQ         rows+64(FP), R10
 
-row:
-	VBROADCASTSS attentionConstants<>+480(SB), Z7
-	VBROADCASTSS attentionConstants<>+480(SB), Z8
-	VBROADCASTSS attentionConstants<>+480(SB), Z9
-	VBROADCASTSS attentionConstants<>+480(SB), Z10
-	XORQ         R10, R10
-	MOVQ         groups+72(FP), R11
-
-largest:
-	VMAXPS       (AX)(R10*1), Z7, Z7
-	VMAXPS       64(AX)(R10*1), Z8, Z8
-	VMAXPS       128(AX)(R10*1), Z9, Z9
-	VMAXPS       192(AX)(R10*1), Z10, Z10
-	ADDQ         $+256, R10
-	SUBQ         $0x01, R11
-	JNE          largest
-	VMAXPS       Z8, Z7, Z7
-	VMAXPS       Z10, Z9, Z9
-	VMAXPS       Z9, Z7, Z7
-	VSHUFF32X4   $0x4e, Z7, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VSHUFF32X4   $0xb1, Z7, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VPERMILPS    $0x4e, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VPERMILPS    $0xb1, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VBROADCASTSS attentionConstants<>+448(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VSUBPS       Z7, Z8, Z8
-	TESTQ        SI, SI
-	JEQ          noMass
-	VMOVSS       X7, 64(SI)
-
-noMass:
-	MOVL         $0x00000000, 12(CX)
-	VUCOMISS     attentionConstants<>+480(SB), X7
+powersRow:
+	CMPL         12(R9), $0x00
 	JEQ          next
-	MOVL         $0x00000001, 12(CX)
+	VBROADCASTSS attentionConstants<>+448(SB), Z7
+	VBROADCASTSS 16(R9), Z8
+	VSUBPS       Z8, Z7, Z8
+	VBROADCASTSS attentionConstants<>+448(SB), Z7
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
-	VBROADCASTSS attentionConstants<>+448(SB), Z10
-	LEAQ         (SI)(DI*1), R12
-	XORQ         R10, R10
-	MOVQ         groups+72(FP), R11
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	ADDQ         DX, R11
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS      (AX)(R10*1), Z8, Z11
-	VCMPPS      $0x1d, Z6, Z11, K1
-	VRNDSCALEPS $0x08, Z11, Z12
-	VSUBPS      Z12, Z11, Z11
-	VMOVAPS     Z0, Z13
-	VFMADD213PS Z1, Z11, Z13
-	VFMADD213PS Z2, Z11, Z13
-	VFMADD213PS Z3, Z11, Z13
-	VFMADD213PS Z4, Z11, Z13
-	VFMADD213PS Z5, Z11, Z13
-	VSCALEFPS.Z Z12, Z13, K1, Z13
-	VADDPS      Z13, Z9, Z9
-	VMULPS.Z    (R9)(R10*1), Z13, K1, Z11
-	VMAXPS      Z11, Z10, Z10
-	VMOVUPS     Z11, (AX)(R10*1)
-	VADDPS      64(AX)(R10*1), Z8, Z11
-	VCMPPS      $0x1d, Z6, Z11, K1
-	VRNDSCALEPS $0x08, Z11, Z12
-	VSUBPS      Z12, Z11, Z11
-	VMOVAPS     Z0, Z14
-	VFMADD213PS Z1, Z11, Z14
-	VFMADD213PS Z2, Z11, Z14
-	VFMADD213PS Z3, Z11, Z14
-	VFMADD213PS Z4, Z11, Z14
-	VFMADD213PS Z5, Z11, Z14
-	VSCALEFPS.Z Z12, Z14, K1, Z14
-	VADDPS      Z14, Z9, Z9
-	VMULPS.Z    64(R9)(R10*1), Z14, K1, Z11
-	VMAXPS      Z11, Z10, Z10
-	VMOVUPS     Z11, 64(AX)(R10*1)
-	VADDPS      128(AX)(R10*1), Z8, Z11
-	VCMPPS      $0x1d, Z6, Z11, K1
-	VRNDSCALEPS $0x08, Z11, Z12
-	VSUBPS      Z12, Z11, Z11
-	VMOVAPS     Z0, Z15
-	VFMADD213PS Z1, Z11, Z15
-	VFMADD213PS Z2, Z11, Z15
-	VFMADD213PS Z3, Z11, Z15
-	VFMADD213PS Z4, Z11, Z15
-	VFMADD213PS Z5, Z11, Z15
-	VSCALEFPS.Z Z12, Z15, K1, Z15
-	VADDPS      Z15, Z9, Z9
-	VMULPS.Z    128(R9)(R10*1), Z15, K1, Z11
-	VMAXPS      Z11, Z10, Z10
-	VMOVUPS     Z11, 128(AX)(R10*1)
-	VADDPS      192(AX)(R10*1), Z8, Z11
-	VCMPPS      $0x1d, Z6, Z11, K1
-	VRNDSCALEPS $0x08, Z11, Z12
-	VSUBPS      Z12, Z11, Z11
-	VMOVAPS     Z0, Z16
-	VFMADD213PS Z1, Z11, Z16
-	VFMADD213PS Z2, Z11, Z16
-	VFMADD213PS Z3, Z11, Z16
-	VFMADD213PS Z4, Z11, Z16
-	VFMADD213PS Z5, Z11, Z16
-	VSCALEFPS.Z Z12, Z16, K1, Z16
-	VADDPS      Z16, Z9, Z9
-	VMULPS.Z    192(R9)(R10*1), Z16, K1, Z11
-	VMAXPS      Z11, Z10, Z10
-	VMOVUPS     Z11, 192(AX)(R10*1)
-	TESTQ       SI, SI
-	JEQ         noMassA
-	VSHUFF32X4  $0x44, Z14, Z13, Z11
-	VSHUFF32X4  $0xee, Z14, Z13, Z12
-	VADDPS      Z12, Z11, Z11
-	VSHUFF32X4  $0x44, Z16, Z15, Z12
-	VSHUFF32X4  $0xee, Z16, Z15, Z13
-	VADDPS      Z13, Z12, Z12
-	VSHUFF32X4  $0x88, Z12, Z11, Z13
-	VSHUFF32X4  $0xdd, Z12, Z11, Z11
-	VADDPS      Z11, Z13, Z13
-	VPERMILPS   $0x4e, Z13, Z11
-	VADDPS      Z11, Z13, Z13
-	VPERMILPS   $0xb1, Z13, Z11
-	VADDPS      Z11, Z13, Z13
-	VMOVUPS     attentionConstants<>+864(SB), Z11
-	VPERMPS     Z13, Z11, Z13
-	VMOVUPS     X13, (R12)
-
-noMassA:
-	ADDQ          $0x10, R12
-	ADDQ          $+256, R10
-	SUBQ          $0x01, R11
-	JNE           powers
-	VBROADCASTSS  attentionConstants<>+0(SB), X8
-	VBROADCASTSS  attentionConstants<>+64(SB), X11
-	VBROADCASTSS  attentionConstants<>+128(SB), X12
-	VBROADCASTSS  attentionConstants<>+192(SB), X13
-	VBROADCASTSS  attentionConstants<>+256(SB), X14
-	VBROADCASTSS  attentionConstants<>+320(SB), X15
-	VBROADCASTSS  attentionConstants<>+384(SB), X16
-	VEXTRACTF64X4 $0x01, Z9, Y17
-	VADDPS        Y17, Y9, Y17
-	VEXTRACTF32X4 $0x01, Y17, X9
-	VADDPS        X17, X9, X9
-	VPERMILPS     $0x4e, X9, X17
-	VADDPS        X17, X9, X9
-	VPERMILPS     $0xb1, X9, X17
-	VADDPS        X17, X9, X9
-	VMOVSS        (DX), X17
-	VMAXSS        X17, X7, X18
-	VMOVSS        X18, (DX)
-	VBROADCASTSS  X18, X18
-	VUNPCKLPS     X7, X17, X7
-	VSUBPS        X18, X7, X7
-	VCMPPS        $0x1d, X16, X7, K1
-	VRNDSCALEPS   $0x08, X7, X16
-	VSUBPS        X16, X7, X7
-	VMOVAPS       X8, X8
-	VFMADD213PS   X11, X7, X8
-	VFMADD213PS   X12, X7, X8
-	VFMADD213PS   X13, X7, X8
-	VFMADD213PS   X14, X7, X8
-	VFMADD213PS   X15, X7, X8
-	VSCALEFPS.Z   X16, X8, K1, X8
-	VMOVLPS       X8, 4(CX)
-	VMULSS        4(DX), X8, X7
-	VMOVSHDUP     X8, X8
-	VFMADD231SS   X9, X8, X7
-	VMOVSS        X7, 4(DX)
-	VSHUFF32X4    $0x4e, Z10, Z10, Z7
-	VMAXPS        Z7, Z10, Z10
-	VSHUFF32X4    $0xb1, Z10, Z10, Z7
-	VMAXPS        Z7, Z10, Z10
-	VPERMILPS     $0x4e, Z10, Z7
-	VMAXPS        Z7, Z10, Z10
-	VPERMILPS     $0xb1, Z10, Z7
-	VMAXPS        Z7, Z10, Z10
-	VBROADCASTSS  attentionConstants<>+544(SB), X8
-	VDIVPS        X10, X8, X7
-	VDIVPS        X8, X10, X8
-	VMOVSS        X8, (CX)
-	VBROADCASTSS  attentionConstants<>+608(SB), X8
-	VCMPPS        $0x1d, X8, X10, K1
-	VMOVAPS.Z     X7, K1, X7
-	VBROADCASTSS  X7, Z7
-	MOVQ          R8, R12
-	XORQ          R10, R10
-	MOVQ          groups+72(FP), R11
-
-round:
-	VMULPS       (AX)(R10*1), Z7, Z8
-	VCVTPS2DQ    Z8, Z8
-	VMULPS       128(AX)(R10*1), Z7, Z9
-	VCVTPS2DQ    Z9, Z9
-	VMULPS       64(AX)(R10*1), Z7, Z10
-	VCVTPS2DQ    Z10, Z10
-	VPACKUSDW    Z10, Z8, Z8
-	VMULPS       192(AX)(R10*1), Z7, Z10
-	VCVTPS2DQ    Z10, Z10
-	VPACKUSDW    Z10, Z9, Z9
-	VPSRLW       $0x08, Z8, Z10
-	VPSRLW       $0x08, Z9, Z11
-	VPACKUSWB    Z11, Z10, Z10
-	VPBROADCASTD attentionConstants<>+736(SB), Z11
-	VPANDD       Z11, Z8, Z8
-	VPANDD       Z11, Z9, Z9
-	VPACKUSWB    Z9, Z8, Z8
-	VMOVDQU32    attentionConstants<>+800(SB), Z9
-	VPERMD       Z10, Z9, Z10
-	VPERMD       Z8, Z9, Z8
-	VMOVDQU32    Z10, (R12)
-	VMOVDQU32    Z8, 256(R12)
-	ADDQ         $+64, R12
-	ADDQ         $+256, R10
-	SUBQ         $0x01, R11
-	JNE          round
-
-next:
-	ADDQ  $+512, R8
-	ADDQ  $+1024, AX
-	ADDQ  BX, DX
-	ADDQ  $0x10, CX
-	TESTQ SI, SI
-	JEQ   nextMass
-	ADDQ  $0x44, SI
-
-nextMass:
-	SUBQ $0x01, rows+64(FP)
-	JNE  row
-	VZEROUPPER
-	RET
-
-// func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3
-TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $0-80
-	MOVQ         s+0(FP), AX
-	MOVQ         step+40(FP), CX
-	MOVQ         state+24(FP), DX
-	MOVQ         ld+32(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         mass+48(FP), SI
-	MOVQ         first+56(FP), DI
-	SHLQ         $0x04, DI
-	VBROADCASTSS attentionConstants<>+0(SB), Z0
-	VBROADCASTSS attentionConstants<>+64(SB), Z1
-	VBROADCASTSS attentionConstants<>+128(SB), Z2
-	VBROADCASTSS attentionConstants<>+192(SB), Z3
-	VBROADCASTSS attentionConstants<>+256(SB), Z4
-	VBROADCASTSS attentionConstants<>+320(SB), Z5
-	VBROADCASTSS attentionConstants<>+384(SB), Z6
-
-row:
-	VBROADCASTSS attentionConstants<>+480(SB), Z7
-	VBROADCASTSS attentionConstants<>+480(SB), Z8
-	VBROADCASTSS attentionConstants<>+480(SB), Z9
-	VBROADCASTSS attentionConstants<>+480(SB), Z10
-	XORQ         R8, R8
-	MOVQ         groups+72(FP), R9
-
-largest:
-	VMAXPS       (AX)(R8*1), Z7, Z7
-	VMAXPS       64(AX)(R8*1), Z8, Z8
-	VMAXPS       128(AX)(R8*1), Z9, Z9
-	VMAXPS       192(AX)(R8*1), Z10, Z10
-	ADDQ         $+256, R8
-	SUBQ         $0x01, R9
-	JNE          largest
-	VMAXPS       Z8, Z7, Z7
-	VMAXPS       Z10, Z9, Z9
-	VMAXPS       Z9, Z7, Z7
-	VSHUFF32X4   $0x4e, Z7, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VSHUFF32X4   $0xb1, Z7, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VPERMILPS    $0x4e, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VPERMILPS    $0xb1, Z7, Z8
-	VMAXPS       Z8, Z7, Z7
-	VBROADCASTSS attentionConstants<>+448(SB), Z8
-	VADDPS       Z8, Z7, Z7
-	VSUBPS       Z7, Z8, Z8
-	TESTQ        SI, SI
-	JEQ          noMass
-	VMOVSS       X7, 64(SI)
-
-noMass:
-	MOVL         $0x00000000, 12(CX)
-	VUCOMISS     attentionConstants<>+480(SB), X7
-	JEQ          next
-	MOVL         $0x00000001, 12(CX)
-	VBROADCASTSS attentionConstants<>+448(SB), Z9
-	VBROADCASTSS attentionConstants<>+448(SB), Z10
-	LEAQ         (SI)(DI*1), R10
-	XORQ         R8, R8
-	MOVQ         groups+72(FP), R9
-
-powers:
-	VADDPS      (AX)(R8*1), Z8, Z10
+	VADDPS      (R8)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -6943,9 +6773,11 @@ powers:
 	VFMADD213PS Z4, Z10, Z12
 	VFMADD213PS Z5, Z10, Z12
 	VSCALEFPS.Z Z11, Z12, K1, Z12
-	VADDPS      Z12, Z9, Z9
-	VMOVUPS     Z12, (AX)(R8*1)
-	VADDPS      64(AX)(R8*1), Z8, Z10
+	VADDPS      Z12, Z7, Z7
+	VMULPS.Z    (DI)(AX*1), Z12, K1, Z10
+	VMAXPS      Z10, Z9, Z9
+	VMOVUPS     Z10, (R8)(AX*1)
+	VADDPS      64(R8)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -6956,9 +6788,11 @@ powers:
 	VFMADD213PS Z4, Z10, Z13
 	VFMADD213PS Z5, Z10, Z13
 	VSCALEFPS.Z Z11, Z13, K1, Z13
-	VADDPS      Z13, Z9, Z9
-	VMOVUPS     Z13, 64(AX)(R8*1)
-	VADDPS      128(AX)(R8*1), Z8, Z10
+	VADDPS      Z13, Z7, Z7
+	VMULPS.Z    64(DI)(AX*1), Z13, K1, Z10
+	VMAXPS      Z10, Z9, Z9
+	VMOVUPS     Z10, 64(R8)(AX*1)
+	VADDPS      128(R8)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -6969,9 +6803,11 @@ powers:
 	VFMADD213PS Z4, Z10, Z14
 	VFMADD213PS Z5, Z10, Z14
 	VSCALEFPS.Z Z11, Z14, K1, Z14
-	VADDPS      Z14, Z9, Z9
-	VMOVUPS     Z14, 128(AX)(R8*1)
-	VADDPS      192(AX)(R8*1), Z8, Z10
+	VADDPS      Z14, Z7, Z7
+	VMULPS.Z    128(DI)(AX*1), Z14, K1, Z10
+	VMAXPS      Z10, Z9, Z9
+	VMOVUPS     Z10, 128(R8)(AX*1)
+	VADDPS      192(R8)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -6982,9 +6818,11 @@ powers:
 	VFMADD213PS Z4, Z10, Z15
 	VFMADD213PS Z5, Z10, Z15
 	VSCALEFPS.Z Z11, Z15, K1, Z15
-	VADDPS      Z15, Z9, Z9
-	VMOVUPS     Z15, 192(AX)(R8*1)
-	TESTQ       SI, SI
+	VADDPS      Z15, Z7, Z7
+	VMULPS.Z    192(DI)(AX*1), Z15, K1, Z10
+	VMAXPS      Z10, Z9, Z9
+	VMOVUPS     Z10, 192(R8)(AX*1)
+	TESTQ       DX, DX
 	JEQ         noMassA
 	VSHUFF32X4  $0x44, Z13, Z12, Z10
 	VSHUFF32X4  $0xee, Z13, Z12, Z11
@@ -7001,12 +6839,12 @@ powers:
 	VADDPS      Z10, Z12, Z12
 	VMOVUPS     attentionConstants<>+864(SB), Z10
 	VPERMPS     Z12, Z10, Z12
-	VMOVUPS     X12, (R10)
+	VMOVUPS     X12, (R11)
 
 noMassA:
-	ADDQ          $0x10, R10
-	ADDQ          $+256, R8
-	SUBQ          $0x01, R9
+	ADDQ          $0x10, R11
+	ADDQ          $+256, AX
+	SUBQ          $0x01, CX
 	JNE           powers
 	VBROADCASTSS  attentionConstants<>+0(SB), X8
 	VBROADCASTSS  attentionConstants<>+64(SB), X10
@@ -7015,47 +6853,325 @@ noMassA:
 	VBROADCASTSS  attentionConstants<>+256(SB), X13
 	VBROADCASTSS  attentionConstants<>+320(SB), X14
 	VBROADCASTSS  attentionConstants<>+384(SB), X15
-	VEXTRACTF64X4 $0x01, Z9, Y16
-	VADDPS        Y16, Y9, Y16
-	VEXTRACTF32X4 $0x01, Y16, X9
-	VADDPS        X16, X9, X9
-	VPERMILPS     $0x4e, X9, X16
-	VADDPS        X16, X9, X9
-	VPERMILPS     $0xb1, X9, X16
-	VADDPS        X16, X9, X9
-	VMOVSS        (DX), X16
-	VMAXSS        X16, X7, X17
-	VMOVSS        X17, (DX)
-	VBROADCASTSS  X17, X17
-	VUNPCKLPS     X7, X16, X7
-	VSUBPS        X17, X7, X7
-	VCMPPS        $0x1d, X15, X7, K1
-	VRNDSCALEPS   $0x08, X7, X15
-	VSUBPS        X15, X7, X7
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y16
+	VEXTRACTF32X4 $0x01, Y16, X7
+	VADDPS        X16, X7, X7
+	VPERMILPS     $0x4e, X7, X16
+	VADDPS        X16, X7, X7
+	VPERMILPS     $0xb1, X7, X16
+	VADDPS        X16, X7, X7
+	VMOVSS        16(R9), X16
+	VMOVSS        (BX), X17
+	VMAXSS        X17, X16, X18
+	VMOVSS        X18, (BX)
+	VBROADCASTSS  X18, X18
+	VUNPCKLPS     X16, X17, X16
+	VSUBPS        X18, X16, X16
+	VCMPPS        $0x1d, X15, X16, K1
+	VRNDSCALEPS   $0x08, X16, X15
+	VSUBPS        X15, X16, X16
 	VMOVAPS       X8, X8
-	VFMADD213PS   X10, X7, X8
-	VFMADD213PS   X11, X7, X8
-	VFMADD213PS   X12, X7, X8
-	VFMADD213PS   X13, X7, X8
-	VFMADD213PS   X14, X7, X8
+	VFMADD213PS   X10, X16, X8
+	VFMADD213PS   X11, X16, X8
+	VFMADD213PS   X12, X16, X8
+	VFMADD213PS   X13, X16, X8
+	VFMADD213PS   X14, X16, X8
 	VSCALEFPS.Z   X15, X8, K1, X8
-	VMOVLPS       X8, 4(CX)
-	VMULSS        4(DX), X8, X7
+	VMOVLPS       X8, 4(R9)
+	VMULSS        4(BX), X8, X10
 	VMOVSHDUP     X8, X8
-	VFMADD231SS   X9, X8, X7
-	VMOVSS        X7, 4(DX)
+	VFMADD231SS   X7, X8, X10
+	VMOVSS        X10, 4(BX)
+	VSHUFF32X4    $0x4e, Z9, Z9, Z7
+	VMAXPS        Z7, Z9, Z9
+	VSHUFF32X4    $0xb1, Z9, Z9, Z7
+	VMAXPS        Z7, Z9, Z9
+	VPERMILPS     $0x4e, Z9, Z7
+	VMAXPS        Z7, Z9, Z9
+	VPERMILPS     $0xb1, Z9, Z7
+	VMAXPS        Z7, Z9, Z9
+	VBROADCASTSS  attentionConstants<>+544(SB), X8
+	VDIVPS        X9, X8, X7
+	VDIVPS        X8, X9, X8
+	VMOVSS        X8, (R9)
+	VBROADCASTSS  attentionConstants<>+608(SB), X8
+	VCMPPS        $0x1d, X8, X9, K1
+	VMOVAPS.Z     X7, K1, X7
+	VMOVSS        X7, 20(R9)
 
 next:
-	ADDQ  $+1024, AX
-	ADDQ  BX, DX
-	ADDQ  $0x10, CX
-	TESTQ SI, SI
+	ADDQ  SI, BX
+	TESTQ DX, DX
 	JEQ   nextMass
-	ADDQ  $0x44, SI
+	ADDQ  $0x44, DX
 
 nextMass:
-	SUBQ $0x01, rows+64(FP)
-	JNE  row
+	ADDQ $+1024, R8
+	ADDQ $0x20, R9
+	SUBQ $0x01, R10
+	JNE  powersRow
+	MOVQ p+8(FP), DX
+	MOVQ s+0(FP), BX
+	MOVQ step+40(FP), SI
+	MOVQ rows+64(FP), DI
+
+roundRow:
+	CMPL         12(SI), $0x00
+	JEQ          unseen
+	MOVQ         DX, R8
+	VBROADCASTSS 20(SI), Z0
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
+
+round:
+	VMULPS       (BX)(AX*1), Z0, Z1
+	VCVTPS2DQ    Z1, Z1
+	VMULPS       128(BX)(AX*1), Z0, Z2
+	VCVTPS2DQ    Z2, Z2
+	VMULPS       64(BX)(AX*1), Z0, Z3
+	VCVTPS2DQ    Z3, Z3
+	VPACKUSDW    Z3, Z1, Z1
+	VMULPS       192(BX)(AX*1), Z0, Z3
+	VCVTPS2DQ    Z3, Z3
+	VPACKUSDW    Z3, Z2, Z2
+	VPSRLW       $0x08, Z1, Z3
+	VPSRLW       $0x08, Z2, Z4
+	VPACKUSWB    Z4, Z3, Z3
+	VPBROADCASTD attentionConstants<>+736(SB), Z4
+	VPANDD       Z4, Z1, Z1
+	VPANDD       Z4, Z2, Z2
+	VPACKUSWB    Z2, Z1, Z1
+	VMOVDQU32    attentionConstants<>+800(SB), Z2
+	VPERMD       Z3, Z2, Z3
+	VPERMD       Z1, Z2, Z1
+	VMOVDQU32    Z3, (R8)
+	VMOVDQU32    Z1, 256(R8)
+	ADDQ         $+64, R8
+	ADDQ         $+256, AX
+	SUBQ         $0x01, CX
+	JNE          round
+
+unseen:
+	ADDQ $+512, DX
+	ADDQ $+1024, BX
+	ADDQ $0x20, SI
+	SUBQ $0x01, DI
+	JNE  roundRow
+	VZEROUPPER
+	RET
+
+// func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3
+TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $0-80
+	MOVQ mass+48(FP), DX
+	MOVQ s+0(FP), BX
+	MOVQ step+40(FP), SI
+	MOVQ rows+64(FP), DI
+
+largestRow:
+	VBROADCASTSS attentionConstants<>+480(SB), Z0
+	VBROADCASTSS attentionConstants<>+480(SB), Z1
+	VBROADCASTSS attentionConstants<>+480(SB), Z2
+	VBROADCASTSS attentionConstants<>+480(SB), Z3
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
+
+largest:
+	VMAXPS     (BX)(AX*1), Z0, Z0
+	VMAXPS     64(BX)(AX*1), Z1, Z1
+	VMAXPS     128(BX)(AX*1), Z2, Z2
+	VMAXPS     192(BX)(AX*1), Z3, Z3
+	ADDQ       $+256, AX
+	SUBQ       $0x01, CX
+	JNE        largest
+	VMAXPS     Z1, Z0, Z0
+	VMAXPS     Z3, Z2, Z2
+	VMAXPS     Z2, Z0, Z0
+	VSHUFF32X4 $0x4e, Z0, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VSHUFF32X4 $0xb1, Z0, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VPERMILPS  $0x4e, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VPERMILPS  $0xb1, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VXORPS     X1, X1, X1
+	VADDSS     X1, X0, X0
+	VMOVSS     X0, 16(SI)
+	TESTQ      DX, DX
+	JEQ        noLargest
+	VMOVSS     X0, 64(DX)
+
+noLargest:
+	XORL     AX, AX
+	VUCOMISS attentionConstants<>+480(SB), X0
+	SETNE    AL
+	MOVL     AX, 12(SI)
+	TESTQ    DX, DX
+	JEQ      nextLargest
+	ADDQ     $0x44, DX
+
+nextLargest:
+	ADDQ         $+1024, BX
+	ADDQ         $0x20, SI
+	SUBQ         $0x01, DI
+	JNE          largestRow
+	VBROADCASTSS attentionConstants<>+0(SB), Z0
+	VBROADCASTSS attentionConstants<>+64(SB), Z1
+	VBROADCASTSS attentionConstants<>+128(SB), Z2
+	VBROADCASTSS attentionConstants<>+192(SB), Z3
+	VBROADCASTSS attentionConstants<>+256(SB), Z4
+	VBROADCASTSS attentionConstants<>+320(SB), Z5
+	VBROADCASTSS attentionConstants<>+384(SB), Z6
+	MOVQ         mass+48(FP), DX
+	MOVQ         state+24(FP), BX
+	MOVQ         ld+32(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         s+0(FP), DI
+	MOVQ         step+40(FP), R8
+	MOVQ         rows+64(FP), R9
+
+powersRow:
+	CMPL         12(R8), $0x00
+	JEQ          next
+	VBROADCASTSS attentionConstants<>+448(SB), Z7
+	VBROADCASTSS 16(R8), Z8
+	VSUBPS       Z8, Z7, Z8
+	VBROADCASTSS attentionConstants<>+448(SB), Z7
+	VBROADCASTSS attentionConstants<>+448(SB), Z9
+	MOVQ         first+56(FP), R10
+	SHLQ         $0x04, R10
+	ADDQ         DX, R10
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
+
+powers:
+	VADDPS      (DI)(AX*1), Z8, Z9
+	VCMPPS      $0x1d, Z6, Z9, K1
+	VRNDSCALEPS $0x08, Z9, Z10
+	VSUBPS      Z10, Z9, Z9
+	VMOVAPS     Z0, Z11
+	VFMADD213PS Z1, Z9, Z11
+	VFMADD213PS Z2, Z9, Z11
+	VFMADD213PS Z3, Z9, Z11
+	VFMADD213PS Z4, Z9, Z11
+	VFMADD213PS Z5, Z9, Z11
+	VSCALEFPS.Z Z10, Z11, K1, Z11
+	VADDPS      Z11, Z7, Z7
+	VMOVUPS     Z11, (DI)(AX*1)
+	VADDPS      64(DI)(AX*1), Z8, Z9
+	VCMPPS      $0x1d, Z6, Z9, K1
+	VRNDSCALEPS $0x08, Z9, Z10
+	VSUBPS      Z10, Z9, Z9
+	VMOVAPS     Z0, Z12
+	VFMADD213PS Z1, Z9, Z12
+	VFMADD213PS Z2, Z9, Z12
+	VFMADD213PS Z3, Z9, Z12
+	VFMADD213PS Z4, Z9, Z12
+	VFMADD213PS Z5, Z9, Z12
+	VSCALEFPS.Z Z10, Z12, K1, Z12
+	VADDPS      Z12, Z7, Z7
+	VMOVUPS     Z12, 64(DI)(AX*1)
+	VADDPS      128(DI)(AX*1), Z8, Z9
+	VCMPPS      $0x1d, Z6, Z9, K1
+	VRNDSCALEPS $0x08, Z9, Z10
+	VSUBPS      Z10, Z9, Z9
+	VMOVAPS     Z0, Z13
+	VFMADD213PS Z1, Z9, Z13
+	VFMADD213PS Z2, Z9, Z13
+	VFMADD213PS Z3, Z9, Z13
+	VFMADD213PS Z4, Z9, Z13
+	VFMADD213PS Z5, Z9, Z13
+	VSCALEFPS.Z Z10, Z13, K1, Z13
+	VADDPS      Z13, Z7, Z7
+	VMOVUPS     Z13, 128(DI)(AX*1)
+	VADDPS      192(DI)(AX*1), Z8, Z9
+	VCMPPS      $0x1d, Z6, Z9, K1
+	VRNDSCALEPS $0x08, Z9, Z10
+	VSUBPS      Z10, Z9, Z9
+	VMOVAPS     Z0, Z14
+	VFMADD213PS Z1, Z9, Z14
+	VFMADD213PS Z2, Z9, Z14
+	VFMADD213PS Z3, Z9, Z14
+	VFMADD213PS Z4, Z9, Z14
+	VFMADD213PS Z5, Z9, Z14
+	VSCALEFPS.Z Z10, Z14, K1, Z14
+	VADDPS      Z14, Z7, Z7
+	VMOVUPS     Z14, 192(DI)(AX*1)
+	TESTQ       DX, DX
+	JEQ         noMassA
+	VSHUFF32X4  $0x44, Z12, Z11, Z9
+	VSHUFF32X4  $0xee, Z12, Z11, Z10
+	VADDPS      Z10, Z9, Z9
+	VSHUFF32X4  $0x44, Z14, Z13, Z10
+	VSHUFF32X4  $0xee, Z14, Z13, Z11
+	VADDPS      Z11, Z10, Z10
+	VSHUFF32X4  $0x88, Z10, Z9, Z11
+	VSHUFF32X4  $0xdd, Z10, Z9, Z9
+	VADDPS      Z9, Z11, Z11
+	VPERMILPS   $0x4e, Z11, Z9
+	VADDPS      Z9, Z11, Z11
+	VPERMILPS   $0xb1, Z11, Z9
+	VADDPS      Z9, Z11, Z11
+	VMOVUPS     attentionConstants<>+864(SB), Z9
+	VPERMPS     Z11, Z9, Z11
+	VMOVUPS     X11, (R10)
+
+noMassA:
+	ADDQ          $0x10, R10
+	ADDQ          $+256, AX
+	SUBQ          $0x01, CX
+	JNE           powers
+	VBROADCASTSS  attentionConstants<>+0(SB), X8
+	VBROADCASTSS  attentionConstants<>+64(SB), X9
+	VBROADCASTSS  attentionConstants<>+128(SB), X10
+	VBROADCASTSS  attentionConstants<>+192(SB), X11
+	VBROADCASTSS  attentionConstants<>+256(SB), X12
+	VBROADCASTSS  attentionConstants<>+320(SB), X13
+	VBROADCASTSS  attentionConstants<>+384(SB), X14
+	VEXTRACTF64X4 $0x01, Z7, Y15
+	VADDPS        Y15, Y7, Y15
+	VEXTRACTF32X4 $0x01, Y15, X7
+	VADDPS        X15, X7, X7
+	VPERMILPS     $0x4e, X7, X15
+	VADDPS        X15, X7, X7
+	VPERMILPS     $0xb1, X7, X15
+	VADDPS        X15, X7, X7
+	VMOVSS        16(R8), X15
+	VMOVSS        (BX), X16
+	VMAXSS        X16, X15, X17
+	VMOVSS        X17, (BX)
+	VBROADCASTSS  X17, X17
+	VUNPCKLPS     X15, X16, X15
+	VSUBPS        X17, X15, X15
+	VCMPPS        $0x1d, X14, X15, K1
+	VRNDSCALEPS   $0x08, X15, X14
+	VSUBPS        X14, X15, X15
+	VMOVAPS       X8, X8
+	VFMADD213PS   X9, X15, X8
+	VFMADD213PS   X10, X15, X8
+	VFMADD213PS   X11, X15, X8
+	VFMADD213PS   X12, X15, X8
+	VFMADD213PS   X13, X15, X8
+	VSCALEFPS.Z   X14, X8, K1, X8
+	VMOVLPS       X8, 4(R8)
+	VMULSS        4(BX), X8, X9
+	VMOVSHDUP     X8, X8
+	VFMADD231SS   X7, X8, X9
+	VMOVSS        X9, 4(BX)
+
+next:
+	ADDQ  SI, BX
+	TESTQ DX, DX
+	JEQ   nextMass
+	ADDQ  $0x44, DX
+
+nextMass:
+	ADDQ $+1024, DI
+	ADDQ $0x20, R8
+	SUBQ $0x01, R9
+	JNE  powersRow
 	VZEROUPPER
 	RET
 
@@ -7193,11 +7309,11 @@ step3x4:
 
 unseen3x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x4Row1
-	VBROADCASTSS 16(BX), Z0
-	VBROADCASTSS 20(BX), Z1
-	VBROADCASTSS 24(BX), Z2
+	VBROADCASTSS 32(BX), Z0
+	VBROADCASTSS 36(BX), Z1
+	VBROADCASTSS 40(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z16, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -7229,11 +7345,11 @@ unseen3x4Row0:
 
 unseen3x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x4Row2
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z2
+	VBROADCASTSS 64(BX), Z0
+	VBROADCASTSS 68(BX), Z1
+	VBROADCASTSS 72(BX), Z2
 	VPSLLD       $0x08, Z8, Z8
 	VPADDD       Z20, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
@@ -7343,11 +7459,11 @@ step3x2:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 16(BX), Z0
-	VBROADCASTSS 20(BX), Z1
-	VBROADCASTSS 24(BX), Z6
+	VBROADCASTSS 32(BX), Z0
+	VBROADCASTSS 36(BX), Z1
+	VBROADCASTSS 40(BX), Z6
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z8, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -7365,11 +7481,11 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z2
+	VBROADCASTSS 64(BX), Z0
+	VBROADCASTSS 68(BX), Z1
+	VBROADCASTSS 72(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z10, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -7444,11 +7560,11 @@ step3x1:
 
 unseen3x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x1Row1
-	VBROADCASTSS 16(BX), Z0
-	VBROADCASTSS 20(BX), Z3
-	VBROADCASTSS 24(BX), Z6
+	VBROADCASTSS 32(BX), Z0
+	VBROADCASTSS 36(BX), Z3
+	VBROADCASTSS 40(BX), Z6
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z4, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
@@ -7459,11 +7575,11 @@ unseen3x1Row0:
 
 unseen3x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x1Row2
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z3
+	VBROADCASTSS 64(BX), Z0
+	VBROADCASTSS 68(BX), Z1
+	VBROADCASTSS 72(BX), Z3
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z5, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -7484,7 +7600,7 @@ dimsAfter3x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+1536, SI
-	ADDQ $0x30, BX
+	ADDQ $+96, BX
 	SUBQ $0x03, rows+48(FP)
 	JMP  rows
 
@@ -7591,11 +7707,11 @@ step2x4:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 16(BX), Z0
-	VBROADCASTSS 20(BX), Z1
-	VBROADCASTSS 24(BX), Z2
+	VBROADCASTSS 32(BX), Z0
+	VBROADCASTSS 36(BX), Z1
+	VBROADCASTSS 40(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z12, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -7695,11 +7811,11 @@ step2x2:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 16(BX), Z0
-	VBROADCASTSS 20(BX), Z1
-	VBROADCASTSS 24(BX), Z4
+	VBROADCASTSS 32(BX), Z0
+	VBROADCASTSS 36(BX), Z1
+	VBROADCASTSS 40(BX), Z4
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z6, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -7768,11 +7884,11 @@ step2x1:
 
 unseen2x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x1Row1
-	VBROADCASTSS 16(BX), Z0
-	VBROADCASTSS 20(BX), Z2
-	VBROADCASTSS 24(BX), Z4
+	VBROADCASTSS 32(BX), Z0
+	VBROADCASTSS 36(BX), Z2
+	VBROADCASTSS 40(BX), Z4
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z3, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
@@ -7792,7 +7908,7 @@ dimsAfter2x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $0x20, BX
+	ADDQ $+64, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -7990,7 +8106,7 @@ unseen1x1Row0:
 dimsAfter1x1:
 	ADDQ DX, CX
 	ADDQ $+512, SI
-	ADDQ $0x10, BX
+	ADDQ $+32, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -8114,10 +8230,10 @@ step6x4:
 
 unseen6x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8133,10 +8249,10 @@ unseen6x4Row0:
 
 unseen6x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8152,10 +8268,10 @@ unseen6x4Row1:
 
 unseen6x4Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x4Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8171,10 +8287,10 @@ unseen6x4Row2:
 
 unseen6x4Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x4Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8190,10 +8306,10 @@ unseen6x4Row3:
 
 unseen6x4Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x4Row5
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8278,10 +8394,10 @@ step6x2:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
@@ -8291,10 +8407,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8304,10 +8420,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8317,10 +8433,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8330,10 +8446,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8395,50 +8511,50 @@ step6x1:
 
 unseen6x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z6
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x1Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x1Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x1Row5
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -8458,7 +8574,7 @@ dimsAfter6x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $0x60, BX
+	ADDQ $+192, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -8557,10 +8673,10 @@ step5x4:
 
 unseen5x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8576,10 +8692,10 @@ unseen5x4Row0:
 
 unseen5x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8595,10 +8711,10 @@ unseen5x4Row1:
 
 unseen5x4Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x4Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8614,10 +8730,10 @@ unseen5x4Row2:
 
 unseen5x4Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x4Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8697,10 +8813,10 @@ step5x2:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
@@ -8710,10 +8826,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8723,10 +8839,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8736,10 +8852,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8798,40 +8914,40 @@ step5x1:
 
 unseen5x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z5
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x1Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x1Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -8850,7 +8966,7 @@ dimsAfter5x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $0x50, BX
+	ADDQ $+160, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -8939,10 +9055,10 @@ step4x4:
 
 unseen4x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8958,10 +9074,10 @@ unseen4x4Row0:
 
 unseen4x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -8977,10 +9093,10 @@ unseen4x4Row1:
 
 unseen4x4Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x4Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9055,10 +9171,10 @@ step4x2:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
@@ -9068,10 +9184,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9081,10 +9197,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9140,30 +9256,30 @@ step4x1:
 
 unseen4x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z4
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x1Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -9181,7 +9297,7 @@ dimsAfter4x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $0x40, BX
+	ADDQ $+128, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -9261,10 +9377,10 @@ step3x4:
 
 unseen3x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9280,10 +9396,10 @@ unseen3x4Row0:
 
 unseen3x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9353,10 +9469,10 @@ step3x2:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
@@ -9366,10 +9482,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9422,20 +9538,20 @@ step3x1:
 
 unseen3x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z3
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen3x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -9452,7 +9568,7 @@ dimsAfter3x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $0x30, BX
+	ADDQ $+96, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -9523,10 +9639,10 @@ step2x4:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9591,10 +9707,10 @@ step2x2:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
@@ -9644,10 +9760,10 @@ step2x1:
 
 unseen2x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z2
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
@@ -9663,7 +9779,7 @@ dimsAfter2x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $0x20, BX
+	ADDQ $+64, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -9813,7 +9929,7 @@ unseen1x1Row0:
 dimsAfter1x1:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $0x10, BX
+	ADDQ $+32, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -9937,10 +10053,10 @@ step6x4:
 
 unseen6x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9956,10 +10072,10 @@ unseen6x4Row0:
 
 unseen6x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9975,10 +10091,10 @@ unseen6x4Row1:
 
 unseen6x4Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x4Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9994,10 +10110,10 @@ unseen6x4Row2:
 
 unseen6x4Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x4Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10013,10 +10129,10 @@ unseen6x4Row3:
 
 unseen6x4Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x4Row5
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10101,10 +10217,10 @@ step6x2:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
@@ -10114,10 +10230,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10127,10 +10243,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10140,10 +10256,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10153,10 +10269,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10218,50 +10334,50 @@ step6x1:
 
 unseen6x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen6x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z6
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen6x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x1Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen6x1Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row4:
 	ADDQ         DX, R12
-	CMPL         92(BX), $0x00
+	CMPL         172(BX), $0x00
 	JEQ          unseen6x1Row5
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10281,7 +10397,7 @@ dimsAfter6x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $0x60, BX
+	ADDQ $+192, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -10380,10 +10496,10 @@ step5x4:
 
 unseen5x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10399,10 +10515,10 @@ unseen5x4Row0:
 
 unseen5x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10418,10 +10534,10 @@ unseen5x4Row1:
 
 unseen5x4Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x4Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10437,10 +10553,10 @@ unseen5x4Row2:
 
 unseen5x4Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x4Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10520,10 +10636,10 @@ step5x2:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
@@ -10533,10 +10649,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10546,10 +10662,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10559,10 +10675,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10621,40 +10737,40 @@ step5x1:
 
 unseen5x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen5x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z5
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen5x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x1Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row3:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         140(BX), $0x00
 	JEQ          unseen5x1Row4
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 132(BX), Z0
+	VBROADCASTSS 136(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10673,7 +10789,7 @@ dimsAfter5x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $0x50, BX
+	ADDQ $+160, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -10762,10 +10878,10 @@ step4x4:
 
 unseen4x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10781,10 +10897,10 @@ unseen4x4Row0:
 
 unseen4x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10800,10 +10916,10 @@ unseen4x4Row1:
 
 unseen4x4Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x4Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10878,10 +10994,10 @@ step4x2:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
@@ -10891,10 +11007,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10904,10 +11020,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10963,30 +11079,30 @@ step4x1:
 
 unseen4x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen4x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z4
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen4x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row2:
 	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x1Row3
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -11004,7 +11120,7 @@ dimsAfter4x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $0x40, BX
+	ADDQ $+128, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -11084,10 +11200,10 @@ step3x4:
 
 unseen3x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11103,10 +11219,10 @@ unseen3x4Row0:
 
 unseen3x4Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x4Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11176,10 +11292,10 @@ step3x2:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
@@ -11189,10 +11305,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11245,20 +11361,20 @@ step3x1:
 
 unseen3x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen3x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z3
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen3x1Row1:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         76(BX), $0x00
 	JEQ          unseen3x1Row2
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 68(BX), Z0
+	VBROADCASTSS 72(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -11275,7 +11391,7 @@ dimsAfter3x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $0x30, BX
+	ADDQ $+96, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -11346,10 +11462,10 @@ step2x4:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11414,10 +11530,10 @@ step2x2:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z1
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
@@ -11467,10 +11583,10 @@ step2x1:
 
 unseen2x1Row0:
 	ADDQ         DX, R12
-	CMPL         28(BX), $0x00
+	CMPL         44(BX), $0x00
 	JEQ          unseen2x1Row1
-	VBROADCASTSS 20(BX), Z0
-	VBROADCASTSS 24(BX), Z2
+	VBROADCASTSS 36(BX), Z0
+	VBROADCASTSS 40(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
@@ -11486,7 +11602,7 @@ dimsAfter2x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $0x20, BX
+	ADDQ $+64, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -11636,7 +11752,7 @@ unseen1x1Row0:
 dimsAfter1x1:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $0x10, BX
+	ADDQ $+32, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:

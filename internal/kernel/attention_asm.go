@@ -19,8 +19,7 @@ import (
 // and begins the merge, which values ends.
 //
 // Scratch holds for every row its scores (Tile float32), then for every row a
-// step of the merge (scale of the integers, factors of this tile's output and
-// of the state, whether the row sees anything), then for every row of q8_0 its
+// step of the merge (8 words; _gen says which), then for every row of q8_0 its
 // integers (2·Tile bytes, in a layout of the tier's).
 type attention struct {
 	size       int // bytes of an element of keys and values
@@ -40,7 +39,7 @@ type attention struct {
 const (
 	group    = 64 // slots
 	rowBytes = 4 * Tile
-	stepSize = 4 * 4
+	stepSize = 4 * 8
 	intBytes = 2 * Tile
 )
 

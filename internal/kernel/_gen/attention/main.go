@@ -19,9 +19,13 @@ const (
 	group    = 64      // slots that scores and softmax take at a time
 	rowBytes = 4 * 256 // a row of scores
 	intBytes = 2 * 256 // a row of integer weights
-	mrgBytes = 4 * 4   // a row's step of the merge: scale, a, b, seen
-	massRow  = 4 * 17  // a row of masses
-	maxMass  = 4 * 16  // the largest score within it
+	mrgBytes = 4 * 8   // a row's step of the merge, which is:
+	// scale of the integers, factors of the state and of this tile, whether the
+	// row sees anything, its largest score, inverse of the scale; padding
+	mrgScale, mrgFactors, mrgSeen, mrgLargest, mrgInverse = 0, 4, 12, 16, 20
+
+	massRow = 4 * 17 // a row of masses
+	maxMass = 4 * 16 // the largest score within it
 )
 
 // tier is a width of vectors, in floats.

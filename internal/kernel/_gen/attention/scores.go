@@ -246,11 +246,20 @@ func (t tier) stepWords(acc [][]reg.VecVirtual, keys []reg.VecVirtual, words reg
 		for half, k := range [][]reg.VecVirtual{keys, odd} {
 			x := t.vec()
 			VPBROADCASTD(q(r, 4*half), x)
-			for i := range k {
-				y := t.vec()
-				VPMADDWD(x, k[i], y)
-				VPADDD(y, acc[r][i], acc[r][i])
-			}
+			addProducts(x, k, acc[r])
 		}
+	}
+}
+
+// addProducts adds products of pairs of words. Zen 3 starts multiplications and
+// additions in twos faster than in turn.
+func addProducts(x reg.VecVirtual, y, acc []reg.VecVirtual) {
+	products := make([]reg.VecVirtual, len(y))
+	for i := range y {
+		products[i] = YMM()
+		VPMADDWD(x, y[i], products[i])
+	}
+	for i, p := range products {
+		VPADDD(p, acc[i], acc[i])
 	}
 }

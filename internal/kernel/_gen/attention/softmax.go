@@ -9,6 +9,10 @@ import (
 // softmax writes the weights of rows of scores, which the caller has set to
 // -Inf where a row does not see. Of q8_0 they carry the values' scales and are
 // rounded to 15 bits.
+//
+// It goes over all rows three times: for the largest scores, for the powers and
+// their sums, for the integers. Each ends, for a row, with a chain of dependent
+// instructions, beside which the next row begins.
 func (t tier) softmax(ints bool) {
 	name := "Floats"
 	if ints {
@@ -17,19 +21,8 @@ func (t tier) softmax(ints bool) {
 	t.function("softmax", name,
 		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int)",
 		"turns scores of groups of 64 slots into weights, and starts the merge.")
-	s, step := param("s"), param("step")
-	state, ld := param("state"), param("ld")
-	SHLQ(Imm(2), ld)
-	mass, first := param("mass"), param("first")
-	SHLQ(Imm(4), first)
-	p, scale := reg.GPVirtual(nil), reg.GPVirtual(nil)
-	if ints {
-		p, scale = param("p"), param("scale")
-	}
-
-	e := t.exponential(t.vec)
-	perGroup := group / t.lanes
 	i, left := GP64(), GP64()
+	perGroup := group / t.lanes
 	here := func(base reg.Register, v int) Mem {
 		return Mem{Base: base, Index: i, Scale: 1, Disp: v * t.bytes()}
 	}
@@ -42,132 +35,171 @@ func (t tier) softmax(ints bool) {
 		SUBQ(Imm(1), left)
 		JNE(LabelRef(label))
 	}
-
-	Label("row")
-	largest := t.vecs(4)
-	for _, m := range largest {
-		VBROADCASTSS(constant("-Inf"), m)
+	// every runs body for each row, whose scores and step of the merge it is
+	// given, and then next.
+	every := func(label string, body func(s, step reg.GPVirtual), next func()) {
+		s, step, rows := param("s"), param("step"), param("rows")
+		Label(label)
+		body(s, step)
+		next()
+		ADDQ(I32(rowBytes), s)
+		ADDQ(Imm(mrgBytes), step)
+		SUBQ(Imm(1), rows)
+		JNE(LabelRef(label))
 	}
-	loop("largest", func() {
-		for v := range perGroup {
-			m := largest[v%4]
-			VMAXPS(here(s, v), m, m)
+	nextMass := func(mass reg.GPVirtual, label string) {
+		TESTQ(mass, mass)
+		JEQ(LabelRef(label))
+		ADDQ(Imm(massRow), mass)
+		Label(label)
+	}
+
+	mass := param("mass")
+	every("largestRow", func(s, step reg.GPVirtual) {
+		largest := t.vecs(4)
+		for _, m := range largest {
+			VBROADCASTSS(constant("-Inf"), m)
 		}
-	})
-	VMAXPS(largest[1], largest[0], largest[0])
-	VMAXPS(largest[3], largest[2], largest[2])
-	VMAXPS(largest[2], largest[0], largest[0])
-	top := largest[0]
-	t.spreadMax(top)
-	// Of zeros the positive one.
-	zero, minus := t.vec(), t.vec()
-	t.zero(zero)
-	VADDPS(zero, top, top)
-	VSUBPS(top, zero, minus)
-
-	TESTQ(mass, mass)
-	JEQ(LabelRef("noMass"))
-	VMOVSS(top.AsX(), at(mass, maxMass))
-	Label("noMass")
-	MOVL(U32(0), at(step, 12))
-	VUCOMISS(constant("-Inf"), top.AsX())
-	JEQ(LabelRef("next"))
-	MOVL(U32(1), at(step, 12))
-
-	sums := t.vecs(16 / t.lanes)
-	t.zero(sums...)
-	heaviest := t.vec()
-	t.zero(heaviest)
-	at4 := GP64() // where the masses of a group go
-	LEAQ(Mem{Base: mass, Index: first, Scale: 1}, at4)
-	loop("powers", func() {
-		// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
-		const together = 4
-		for v0 := 0; v0 < perGroup; v0 += together {
-			powers := make([]reg.VecVirtual, together)
-			for j := range powers {
-				x := t.vec()
-				VADDPS(here(s, v0+j), minus, x)
-				w := e.power(x)
-				powers[j] = w.value
-				l := sums[j%len(sums)]
-				VADDPS(w.value, l, l)
-				if !ints {
-					VMOVUPS(w.value, here(s, v0+j))
-					continue
-				}
-				y := t.vec()
-				if t.wide() {
-					VMULPS_Z(here(scale, v0+j), w.value, w.mask, y)
-				} else {
-					VMULPS(here(scale, v0+j), w.value, y)
-					VANDPS(w.maskVec, y, y)
-				}
-				VMAXPS(y, heaviest, heaviest)
-				VMOVUPS(y, here(s, v0+j))
+		loop("largest", func() {
+			for v := range perGroup {
+				m := largest[v%4]
+				VMAXPS(here(s, v), m, m)
 			}
-			skip := "noMass" + string(rune('A'+v0))
-			TESTQ(mass, mass)
-			JEQ(LabelRef(skip))
-			t.masses(powers, at4, v0/together*8)
-			Label(skip)
+		})
+		VMAXPS(largest[1], largest[0], largest[0])
+		VMAXPS(largest[3], largest[2], largest[2])
+		VMAXPS(largest[2], largest[0], largest[0])
+		top := largest[0]
+		t.spreadMax(top)
+		// Of zeros the positive one.
+		zero := XMM()
+		VXORPS(zero, zero, zero)
+		VADDSS(zero, top.AsX(), top.AsX())
+		VMOVSS(top.AsX(), at(step, mrgLargest))
+		TESTQ(mass, mass)
+		JEQ(LabelRef("noLargest"))
+		VMOVSS(top.AsX(), at(mass, maxMass))
+		Label("noLargest")
+		seen := GP32()
+		XORL(seen, seen)
+		VUCOMISS(constant("-Inf"), top.AsX())
+		SETNE(seen.As8())
+		MOVL(seen, at(step, mrgSeen))
+	}, func() { nextMass(mass, "nextLargest") })
+
+	e := t.exponential(t.vec)
+	mass = param("mass")
+	state, ld := param("state"), param("ld")
+	SHLQ(Imm(2), ld)
+	scale := reg.GPVirtual(nil)
+	if ints {
+		scale = param("scale")
+	}
+	every("powersRow", func(s, step reg.GPVirtual) {
+		CMPL(at(step, mrgSeen), Imm(0))
+		JEQ(LabelRef("next"))
+		zero, minus := t.vec(), t.vec()
+		t.zero(zero)
+		VBROADCASTSS(at(step, mrgLargest), minus)
+		VSUBPS(minus, zero, minus)
+		sums := t.vecs(16 / t.lanes)
+		t.zero(sums...)
+		heaviest := t.vec()
+		t.zero(heaviest)
+		at4 := param("first") // where the masses of a group go
+		SHLQ(Imm(4), at4)
+		ADDQ(mass, at4)
+		loop("powers", func() {
+			// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
+			const together = 4
+			for v0 := 0; v0 < perGroup; v0 += together {
+				powers := make([]reg.VecVirtual, together)
+				for j := range powers {
+					x := t.vec()
+					VADDPS(here(s, v0+j), minus, x)
+					w := e.power(x)
+					powers[j] = w.value
+					l := sums[j%len(sums)]
+					VADDPS(w.value, l, l)
+					if !ints {
+						VMOVUPS(w.value, here(s, v0+j))
+						continue
+					}
+					y := t.vec()
+					if t.wide() {
+						VMULPS_Z(here(scale, v0+j), w.value, w.mask, y)
+					} else {
+						VMULPS(here(scale, v0+j), w.value, y)
+						VANDPS(w.maskVec, y, y)
+					}
+					VMAXPS(y, heaviest, heaviest)
+					VMOVUPS(y, here(s, v0+j))
+				}
+				skip := "noMass" + string(rune('A'+v0))
+				TESTQ(mass, mass)
+				JEQ(LabelRef(skip))
+				t.masses(powers, at4, v0/together*8)
+				Label(skip)
+			}
+			ADDQ(Imm(16), at4)
+		})
+
+		// The merge's step: what the state so far and what this tile is multiplied by.
+		xe := t.exponential(func() reg.VecVirtual { return XMM() })
+		top, seen, m, ab, sum := XMM(), XMM(), XMM(), XMM(), t.sum(sums)
+		VMOVSS(at(step, mrgLargest), top)
+		VMOVSS(at(state, 0), seen)
+		VMAXSS(seen, top, m)
+		VMOVSS(m, at(state, 0))
+		VBROADCASTSS(m, m)
+		VUNPCKLPS(top, seen, ab)
+		VSUBPS(m, ab, ab)
+		factors := xe.power(ab).value
+		VMOVLPS(factors, at(step, mrgFactors))
+		l := XMM()
+		VMULSS(at(state, 4), factors, l)
+		VMOVSHDUP(factors, factors)
+		VFMADD231SS(sum, factors, l)
+		VMOVSS(l, at(state, 4))
+
+		if ints {
+			t.spreadMax(heaviest)
+			h, inv, part := heaviest.AsX(), XMM(), XMM()
+			VBROADCASTSS(constant("32767"), part)
+			VDIVPS(h, part, inv)
+			VDIVPS(part, h, part)
+			VMOVSS(part, at(step, mrgScale))
+			ok := XMM()
+			VBROADCASTSS(constant("tiny"), ok)
+			if t.wide() {
+				k := K()
+				VCMPPS(Imm(ge), ok, h, k)
+				VMOVAPS_Z(inv, k, inv)
+			} else {
+				VCMPPS(Imm(ge), ok, h, ok)
+				VANDPS(ok, inv, inv)
+			}
+			VMOVSS(inv, at(step, mrgInverse))
 		}
-		ADDQ(Imm(16), at4)
+		Label("next")
+	}, func() {
+		ADDQ(ld, state)
+		nextMass(mass, "nextMass")
 	})
+	if !ints {
+		done()
+		return
+	}
 
-	// The merge's step: what the state so far and what this tile is multiplied by.
-	xe := t.exponential(func() reg.VecVirtual { return XMM() })
-	seen, m, ab, sum := XMM(), XMM(), XMM(), t.sum(sums)
-	VMOVSS(at(state, 0), seen)
-	VMAXSS(seen, top.AsX(), m)
-	VMOVSS(m, at(state, 0))
-	VBROADCASTSS(m, m)
-	VUNPCKLPS(top.AsX(), seen, ab)
-	VSUBPS(m, ab, ab)
-	factors := xe.power(ab).value
-	VMOVLPS(factors, at(step, 4))
-	l := XMM()
-	VMULSS(at(state, 4), factors, l)
-	VMOVSHDUP(factors, factors)
-	VFMADD231SS(sum, factors, l)
-	VMOVSS(l, at(state, 4))
-
-	if ints {
-		t.spreadMax(heaviest)
-		h, inv, part := heaviest.AsX(), XMM(), XMM()
-		VBROADCASTSS(constant("32767"), part)
-		VDIVPS(h, part, inv)
-		VDIVPS(part, h, part)
-		VMOVSS(part, at(step, 0))
-		ok := XMM()
-		VBROADCASTSS(constant("tiny"), ok)
-		if t.wide() {
-			k := K()
-			VCMPPS(Imm(ge), ok, h, k)
-			VMOVAPS_Z(inv, k, inv)
-		} else {
-			VCMPPS(Imm(ge), ok, h, ok)
-			VANDPS(ok, inv, inv)
-		}
-		scaled := t.vec()
-		VBROADCASTSS(inv, scaled)
-		to := copyOf(p)
+	p := param("p")
+	every("roundRow", func(s, step reg.GPVirtual) {
+		CMPL(at(step, mrgSeen), Imm(0))
+		JEQ(LabelRef("unseen"))
+		scaled, to := t.vec(), copyOf(p)
+		VBROADCASTSS(at(step, mrgInverse), scaled)
 		loop("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
-	}
-
-	Label("next")
-	if ints {
-		ADDQ(I32(intBytes), p)
-	}
-	ADDQ(I32(rowBytes), s)
-	ADDQ(ld, state)
-	ADDQ(Imm(mrgBytes), step)
-	TESTQ(mass, mass)
-	JEQ(LabelRef("nextMass"))
-	ADDQ(Imm(massRow), mass)
-	Label("nextMass")
-	SUBQ(Imm(1), address("rows"))
-	JNE(LabelRef("row"))
+		Label("unseen")
+	}, func() { ADDQ(I32(intBytes), p) })
 	done()
 }
 

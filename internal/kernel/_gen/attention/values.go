@@ -101,12 +101,7 @@ func (t tier) values(f form) {
 				}
 				for r := range n {
 					for half, values := range [][]reg.VecVirtual{even, odd} {
-						w := weight(r, 4*half)
-						for i := range width {
-							y := t.vec()
-							VPMADDWD(w, values[i], y)
-							VPADDD(y, acc[r*width+i], acc[r*width+i])
-						}
+						addProducts(weight(r, 4*half), values, acc[r*width:(r+1)*width])
 					}
 				}
 				ADDQ(Imm(8), pp)
@@ -154,14 +149,14 @@ func (t tier) values(f form) {
 			sr := copyOf(st)
 			for r := range n {
 				unseen := fmt.Sprintf("%sRow%d", name("unseen"), r)
-				CMPL(at(step, r*mrgBytes+12), Imm(0))
+				CMPL(at(step, r*mrgBytes+mrgSeen), Imm(0))
 				JEQ(LabelRef(unseen))
 				scale, a, b := t.vec(), t.vec(), t.vec()
 				if f.ints {
-					VBROADCASTSS(at(step, r*mrgBytes), scale)
+					VBROADCASTSS(at(step, r*mrgBytes+mrgScale), scale)
 				}
-				VBROADCASTSS(at(step, r*mrgBytes+4), a)
-				VBROADCASTSS(at(step, r*mrgBytes+8), b)
+				VBROADCASTSS(at(step, r*mrgBytes+mrgFactors), a)
+				VBROADCASTSS(at(step, r*mrgBytes+mrgFactors+4), b)
 				for i := range width {
 					o := acc[r*width+i]
 					if f.ints {
@@ -190,7 +185,7 @@ func (t tier) values(f form) {
 			ADDQ(ld, state)
 		}
 		ADDQ(I32(int32(n*prow)), p)
-		ADDQ(Imm(uint64(n*mrgBytes)), step)
+		ADDQ(I32(int32(n*mrgBytes)), step)
 	})
 	done()
 }
