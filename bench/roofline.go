@@ -131,7 +131,7 @@ func WriteRoofline(w io.Writer, format string, at *Where, m engine.Roofline, pas
 	}
 	lines := append(headLines([]Row{{Setting: at.Setting, Size: at.Size, Command: at.Command}}),
 		fmt.Sprintf("reading: %.1f GB/s by one thread, %.1f by all", m.ReadOne/1e9, m.Read/1e9),
-		fmt.Sprintf("multiply-accumulates of all threads on cached data: %.0f G/s in products with 8-bit weights, %.0f in attention", m.Products/1e9, m.Attention/1e9),
+		fmt.Sprintf("multiply-accumulates of all threads at most: %.0f G/s in products, %.0f in attention", m.Products/1e9, m.Attention/1e9),
 		"limit: the longer of reading all once and multiplying; weights that fit into a cache can be read faster than that")
 	return writeMarkdown(w, lines, t, nil)
 }

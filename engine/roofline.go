@@ -18,10 +18,11 @@ type Roofline struct {
 	// ReadOne and Read are the bytes that one worker, and all of them together,
 	// read from memory.
 	ReadOne, Read float64
-	// Products and Attention are the multiply-accumulates that all workers do
-	// over data in their caches: in products with a matrix of 8-bit weights, and
-	// in attention. That of a model counts as one however many instructions of
-	// the machine it takes.
+	// Products and Attention are the multiply-accumulates that all workers could
+	// do at most, in products with a matrix and in attention: those of a bare loop
+	// of the instructions that they are made of, or where there is none, of the
+	// kernels over cached data, in the shape that suits them best. That of a model
+	// counts as one however many instructions of the machine it takes.
 	Products, Attention float64
 }
 
@@ -73,9 +74,15 @@ func (e *Engine) Roofline() Roofline {
 	defer one.Close()
 	memory := mem.Alloc(readBytes)
 	touch(team, memory)
+	multiply := e.multiplyPeak(team)
+	products := max(e.productPeak(team, kernel.Q8), e.productPeak(team, kernel.Q4))
+	attention := e.attentionPeak(team)
+	if e.kv == kernel.KVQ8 {
+		attention = max(attention, multiply)
+	}
 	return Roofline{
 		ReadOne: bandwidth(one, memory), Read: bandwidth(team, memory),
-		Products: e.productPeak(team), Attention: e.attentionPeak(team),
+		Products: max(products, multiply), Attention: attention,
 	}
 }
 
@@ -161,16 +168,27 @@ func peak(team *par.Team, amount float64, work func() func()) float64 {
 	return best
 }
 
-// productPeak is that of products of 32 rows with a panel of 8-bit weights.
-func (e *Engine) productPeak(team *par.Team) float64 {
+// multiplyPeak is that of the instructions of integer products, or 0.
+func (e *Engine) multiplyPeak(team *par.Team) float64 {
+	const turns = 1 << 12 // some microseconds
+	if e.set.Peak == nil {
+		return 0
+	}
+	return peak(team, turns*kernel.PeakTurn, func() func() {
+		return func() { e.set.Peak(turns) }
+	})
+}
+
+// productPeak is that of products of 32 rows with a panel.
+func (e *Engine) productPeak(team *par.Team, f kernel.Format) float64 {
 	return peak(team, peakRows*peakInputs*kernel.Panel, func() func() {
-		m := kernel.NewMatrix(kernel.Q8, kernel.Panel, peakInputs, mem.Alloc)
+		m := kernel.NewMatrix(f, kernel.Panel, peakInputs, mem.Alloc)
 		in, out := model.NewInput(e.set, peakRows, peakInputs), model.NewActs(peakRows, kernel.Panel)
 		for r := range peakRows {
 			in.Quantize(e.set, r, peakInputs)
 		}
 		return func() {
-			e.set.MatMul[kernel.Q8](out.F, out.Width, m.Data, 1, in.Q, in.Stride, peakRows, peakInputs)
+			e.set.MatMul[f](out.F, out.Width, m.Data, 1, in.Q, in.Stride, peakRows, peakInputs)
 		}
 	})
 }

@@ -45,6 +45,11 @@ type Set struct {
 	MatMul      [numFormats]MatMul
 	MatMulFloat [numFormats]MatMulFloat
 
+	// Peak does nothing but PeakTurn·n multiply-accumulates with the
+	// instructions that integer products are made of, so that its time bounds
+	// theirs; nil where the tier has none of its own.
+	Peak func(n int)
+
 	RMSNorm func(dst, x, weight []float32, eps float32)
 	Rope    func(x, cos, sin []float32)
 	SwiGLU  func(dst, gate, up []float32)
@@ -57,6 +62,9 @@ type Set struct {
 	Merge  func(state, next []float32, dim, rows int)
 	Finish func(dst []float32, ldd int, state []float32, dim, rows int)
 }
+
+// PeakTurn is how many multiply-accumulates Peak does at a time.
+const PeakTurn = 512
 
 // MatMul computes products with rows of quantized activations:
 // dst[r·ldd+p·16+j] = Σ_k x[r][k]·w[p·16+j][k]; row r of x is at r·ldx bytes.

@@ -229,6 +229,12 @@ func matMulBF16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float3
 //go:noescape
 func matMulBF16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
+// peakAVX2 multiplies and accumulates 512 pairs of words in registers, n times.
+func peakAVX2(n int)
+
+// peakAVX512 multiplies and accumulates 512 pairs of words in registers, n times.
+func peakAVX512(n int)
+
 // largestAVX2 returns the bits of max|x| over blocks of 32; a NaN is above all.
 //
 //go:noescape

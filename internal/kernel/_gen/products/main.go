@@ -143,6 +143,8 @@ func main() {
 		f.product(avx512, 4, 4)
 		f.product(avx512, 8, 2)
 	}
+	peak(avx2)
+	peak(avx512)
 	largest()
 	quantize()
 	sumSquares()
