@@ -207,7 +207,7 @@ func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	if o.KVRAM = forecast.RAM; o.KVRAM > 0 {
-		if err := scratch.Check(kvDir(o.KVDir)); err != nil {
+		if err := scratch.Check(KVFolder(o.KVDir)); err != nil {
 			return nil, fmt.Errorf("--kv-dir: %w", err)
 		}
 	}

@@ -26,14 +26,15 @@ type DiskSpeed = scratch.Speed
 // system's cache where that is possible. An empty name is the folder for
 // temporary files.
 func MeasureDisk(dir string) (DiskSpeed, error) {
-	s, err := scratch.Measure(kvDir(dir))
+	s, err := scratch.Measure(KVFolder(dir))
 	if err != nil {
 		return s, fmt.Errorf("--kv-dir: %w", err)
 	}
 	return s, nil
 }
 
-func kvDir(dir string) string {
+// KVFolder is the folder that Options.KVDir stands for.
+func KVFolder(dir string) string {
 	if dir == "" {
 		return os.TempDir()
 	}
@@ -46,7 +47,7 @@ func (e *Engine) KVDir() string {
 	if e.opt.KVRAM == 0 {
 		return ""
 	}
-	return kvDir(e.opt.KVDir)
+	return KVFolder(e.opt.KVDir)
 }
 
 // KVDirKind says what is unfit about that folder: it is on a "memory" or

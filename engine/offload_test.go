@@ -193,7 +193,7 @@ func TestFaultyDisk(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls; faults by what failed: %v", clean.calls, failed)
-	if n := failed["read"] + failed["write"]; n < 2*failed["nothing that was needed"] {
+	if failed["create"] == 0 || failed["read"] == 0 || !testing.Short() && failed["write"] == 0 {
 		t.Errorf("faults had no consequences: %v", failed)
 	}
 	for wait := time.Now(); runtime.NumGoroutine() > before && time.Since(wait) < 5*time.Second; {

@@ -96,6 +96,8 @@ type Result struct {
 	Prompt, Cached, Read, Predicted int
 	// PromptTime is the time to read the prompt, PredictTime that of the rest.
 	PromptTime, PredictTime time.Duration
+	// Disk is what generating read and waited for, and what the cache has on disk.
+	Disk DiskStats
 }
 
 // Session generates text: a sequence of tokens and the caches that belong to
@@ -233,8 +235,10 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	result.PromptTime = time.Since(start)
 	if err == nil {
 		start = time.Now()
+		before := s.Disk()
 		err = s.decode(ctx, &o, &result, emit)
 		result.PredictTime = time.Since(start)
+		result.Disk = s.Disk().Since(before)
 		s.tokens = append(s.tokens[:0], s.levels.top.History()...)
 		s.remember()
 	}

@@ -65,6 +65,23 @@ type DiskStats struct {
 	Waiting, Reading time.Duration
 }
 
+// Since is what happened after before.
+func (s DiskStats) Since(before DiskStats) DiskStats {
+	s.Read -= before.Read
+	s.Written -= before.Written
+	s.Waiting -= before.Waiting
+	s.Reading -= before.Reading
+	return s
+}
+
+// Bandwidth is the bytes that were read in a second of reading, or 0.
+func (s DiskStats) Bandwidth() float64 {
+	if s.Reading <= 0 {
+		return 0
+	}
+	return float64(s.Read) / s.Reading.Seconds()
+}
+
 // disk is the part of a store that is in a file. One goroutine calls its
 // methods, but for fetch, tile and release, which the workers of a pass call.
 type disk struct {
@@ -106,9 +123,8 @@ func slabBytes(shape Shape, set *kernel.Set) int {
 	return (n + FileBlock - 1) / FileBlock * FileBlock
 }
 
-// leastPages are in memory at least: those that a pass writes to, and the one
-// before them, which goes to the file meanwhile.
-func leastPages(rows int) int { return (rows+kernel.Tile-1)/kernel.Tile + 2 }
+// leastPages are in memory at least: those that a pass may write to.
+func leastPages(rows int) int { return (rows+kernel.Tile-2)/kernel.Tile + 1 }
 
 // LeastRAM is the least memory that a store on disk can do with, for passes of
 // up to rows rows.
@@ -130,11 +146,14 @@ func NewDiskStore(shape Shape, set *kernel.Set, o DiskOptions) *Store {
 	pages := (o.Context + kernel.Tile - 1) / kernel.Tile
 	d.stride = int64(pages) * int64(d.slab)
 	d.sums = make([]uint64, pages*shape.Layers)
-	// A quarter of what is not needed for more is for reading ahead.
+	// A quarter of what is not needed for more, or a page, is for reading ahead,
+	// and what whole pages leave over.
+	page, slab := int64(s.pageBytes()), int64(d.slab)
 	over := max(0, o.RAM-shape.LeastRAM(set, o.Rows))
-	slots := leastRing + int(min(over, max(over/4, int64(s.pageBytes())), ringBytes)/int64(d.slab))
-	d.limit = max(leastPages(o.Rows), int((o.RAM-int64(slots+1)*int64(d.slab))/int64(s.pageBytes())))
-	d.ring.init(d, slots)
+	slots := leastRing + min(over, max(over/4, page), ringBytes)/slab
+	d.limit = max(leastPages(o.Rows), int((o.RAM-(slots+1)*slab)/page))
+	slots = max(slots, min((o.RAM-int64(d.limit)*page)/slab-1, leastRing+ringBytes/slab))
+	d.ring.init(d, int(slots))
 	s.disk = d
 	return s
 }

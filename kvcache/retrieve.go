@@ -43,7 +43,7 @@ type View struct {
 	mass *Mass // of the newest pass over full that recorded it, or nil
 
 	means   *Store   // slot c holds the means of chunk c of the full cache
-	meant   int      // chunks that have them
+	meant   int      // chunks that have them; those of the window too, which are in memory
 	choices []choice // (layers·heads)
 	stands  int      // tiles of stand-ins
 	chosen  int      // chunks between stand-ins and window
@@ -229,7 +229,7 @@ func (v *View) Refresh() error {
 	}
 	v.synced = min(v.synced, n)
 	v.reserve(v.slot(n))
-	v.means.reserve(v.start)
+	v.means.reserve(n / kernel.Chunk)
 	if v.stage != nil {
 		v.stage.reserve(hopes(v.chosen) * kernel.Chunk)
 	}
@@ -242,7 +242,10 @@ func (v *View) Refresh() error {
 		v.clear()
 		return err
 	}
-	v.length, v.synced, v.meant = n, n, max(v.meant, v.start)
+	v.length, v.synced = n, n
+	if v.chosen > 0 {
+		v.meant = n / kernel.Chunk
+	}
 	return nil
 }
 
@@ -253,7 +256,7 @@ func (v *View) refreshShare(w *par.Worker) {
 		if v.chosen > 0 {
 			c := &v.choices[i]
 			if v.averages() {
-				v.average(layer, head, c, v.meant, v.start)
+				v.average(layer, head, c, v.meant, v.full.Len()/kernel.Chunk)
 			}
 			v.choose(layer, head, c)
 			if v.opt.StandIn > 0 {
@@ -269,8 +272,8 @@ func (v *View) refreshShare(w *par.Worker) {
 // averages reports whether the means of chunks are needed.
 func (v *View) averages() bool { return v.opt.StandIn > 0 || v.opt.Rule == ByMean }
 
-// average makes the means of chunks that have left the window, from the from-th
-// to before the to-th, which follow those that have means.
+// average makes the means of whole chunks, from the from-th to before the to-th,
+// which follow those that have means.
 func (v *View) average(layer, head int, c *choice, from, to int) {
 	d := v.shape.Dim
 	c.keys = c.keys[:min(len(c.keys), from*d)]

@@ -81,17 +81,18 @@ func (v *View) get(layer, head int, c *choice, dst, chunk int) {
 
 // averageFromDisk makes the means of chunks that are on disk.
 func (v *View) averageFromDisk() error {
-	if v.chosen == 0 || !v.averages() || v.meant >= v.start || v.full.Resident(v.meant/chunksPerTile) {
+	n := v.full.Len() / kernel.Chunk
+	if v.chosen == 0 || !v.averages() || v.meant >= n || v.full.Resident(v.meant/chunksPerTile) {
 		return nil
 	}
-	err := v.full.scan(v.team, v.start*kernel.Chunk, func(layer, head, lo, hi int) {
-		from, to := max(v.meant, lo*chunksPerTile), min(v.start, hi*chunksPerTile)
+	err := v.full.scan(v.team, n*kernel.Chunk, func(layer, head, lo, hi int) {
+		from, to := max(v.meant, lo*chunksPerTile), min(n, hi*chunksPerTile)
 		if from < to {
 			v.average(layer, head, &v.choices[layer*v.shape.Heads+head], from, to)
 		}
 	})
 	if err == nil {
-		v.meant = v.start
+		v.meant = n
 	}
 	return err
 }

@@ -137,6 +137,7 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 	if err := o.Model.checkOffload(f); err != nil {
 		return err
 	}
+	o.Model.budgetForDisk(f, &o.Bench.Spec)
 	if !slices.Contains(bench.Formats(), o.Output) {
 		return usagef("--output %q: expected one of %s", o.Output, strings.Join(bench.Formats(), ", "))
 	}

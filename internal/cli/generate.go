@@ -95,6 +95,7 @@ func (o *generateOptions) check(f *pflag.FlagSet) error {
 	if err := o.Model.checkOffload(f); err != nil {
 		return err
 	}
+	o.Model.budgetForDisk(f, &o.Gen.Spec)
 	switch {
 	case o.Chat && o.Raw:
 		return usagef("--chat and --raw exclude each other")

@@ -36,6 +36,22 @@ type inspectReport struct {
 	// Unsupported says why there is none.
 	Memory      []forecastReport `json:"memory,omitempty"`
 	Unsupported string           `json:"unsupported,omitempty"`
+	// Disk is what a cache partly on disk would be like.
+	Disk *diskForecast `json:"disk,omitempty"`
+}
+
+// diskForecast is about a cache of which --kv-ram is in memory.
+type diskForecast struct {
+	KVType     string `json:"kv_type"`
+	Folder     string `json:"folder"`
+	RAMBytes   int64  `json:"ram_bytes"`  // of the cache, 0 if all fits
+	DiskBytes  int64  `json:"disk_bytes"` // of the cache when the context is full
+	TokenBytes int64  `json:"token_bytes"`
+	// What the disk does, measured, and the most passes over a full context in a
+	// second that this allows.
+	ReadBytesPerSecond  float64 `json:"read_bytes_per_second"`
+	WriteBytesPerSecond float64 `json:"write_bytes_per_second"`
+	PassesPerSecond     float64 `json:"passes_per_second"`
 }
 
 type tensorReport struct {
@@ -64,9 +80,15 @@ func newInspect(sys *System, run func(context.Context, *inspectOptions) error) *
 		Short: "Show what is in a model and how much memory it needs",
 		Example: `  triforce inspect
   triforce inspect -m model.gguf -c 100000
+  triforce inspect -m model.gguf -c 100000 --kv-ram 4GiB --kv-dir /var/tmp
   triforce inspect -m model.gguf --json`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.Model.checkOffload(cmd.Flags()); err != nil {
+				return err
+			}
+			return run(cmd.Context(), o)
+		},
 	}
 	f := cmd.Flags()
 	o.Model.bindPath(f)
@@ -108,6 +130,8 @@ func newInspectReport(f *engine.File, o engine.Options) (*inspectReport, error) 
 	if n := f.HeadTokens(); n < r.Vocabulary {
 		r.Head = n
 	}
+	onDisk := o
+	o.KVRAM = 0
 	for _, kv := range engine.KVTypes() {
 		o.KVType = kv
 		c, err := f.Forecast(o)
@@ -120,7 +144,31 @@ func newInspectReport(f *engine.File, o engine.Options) (*inspectReport, error) 
 		}
 		r.Memory = append(r.Memory, forecastReport{kv, c.Context, c.Weights, c.KV, c.Scratch, c.Total(), c.Available, c.Fits()})
 	}
-	return r, nil
+	var err error
+	if onDisk.KVRAM != 0 && r.Unsupported == "" {
+		r.Disk, err = newDiskForecast(f, onDisk)
+	}
+	return r, err
+}
+
+// newDiskForecast measures the disk that a part of the cache would be on.
+func newDiskForecast(f *engine.File, o engine.Options) (*diskForecast, error) {
+	c, err := f.Forecast(o)
+	if err != nil {
+		return nil, err
+	}
+	d := &diskForecast{KVType: o.KVType, Folder: engine.KVFolder(o.KVDir), RAMBytes: c.RAM, DiskBytes: c.Disk}
+	if c.RAM == 0 {
+		return d, nil
+	}
+	speed, err := engine.MeasureDisk(o.KVDir)
+	if err != nil {
+		return nil, err
+	}
+	d.TokenBytes = c.Disk / int64(c.Context)
+	d.ReadBytesPerSecond, d.WriteBytesPerSecond = math.Round(speed.Read), math.Round(speed.Write)
+	d.PassesPerSecond = speed.Read / float64(max(1, c.Disk-c.RAM))
+	return d, nil
 }
 
 // brief is a metadata value that JSON can hold, long lists being given by their
@@ -196,6 +244,22 @@ func (r *inspectReport) print(out io.Writer) {
 			engine.Bytes(m.ScratchBytes), engine.Bytes(m.TotalBytes), fits)
 	}
 	_ = w.Flush()
+	if r.Disk != nil {
+		r.Disk.print(out)
+	}
+}
+
+// print says what a cache partly on disk would be like.
+func (d *diskForecast) print(out io.Writer) {
+	if d.RAMBytes == 0 {
+		fmt.Fprintf(out, "\nthe %s cache fits into the memory of --kv-ram: nothing goes to disk\n", d.KVType)
+		return
+	}
+	fmt.Fprintf(out, "\n%s cache of a full context: %v in memory, %v (%v a token) in %s\n", d.KVType,
+		engine.Bytes(d.RAMBytes), engine.Bytes(d.DiskBytes), engine.Bytes(d.TokenBytes), d.Folder)
+	fmt.Fprintf(out, "which was measured to read %v/s and write %v/s: at most %.3g passes/s over a full context\n",
+		engine.Bytes(d.ReadBytesPerSecond), engine.Bytes(d.WriteBytesPerSecond), d.PassesPerSecond)
+	fmt.Fprintln(out, "plain decoding writes one token a pass, drafting as many as are accepted")
 }
 
 // short writes a value on one line, without what a terminal might take for a

@@ -28,6 +28,18 @@ func (o *modelOptions) checkOffload(f *pflag.FlagSet) error {
 	return nil
 }
 
+// diskBudget is what a view shows of a cache on disk, where each pass costs so
+// much that closer guesses are worth more: with 512 tokens, 8 tokens a pass were
+// accepted, with 1024 tokens 12.
+const diskBudget = 1024
+
+// budgetForDisk sets the budget that suits the disk, if none was given.
+func (o *modelOptions) budgetForDisk(f *pflag.FlagSet, spec *engine.Spec) {
+	if o.KVRAM != 0 && !f.Changed("budget") {
+		spec.Budget = max(spec.Budget, diskBudget)
+	}
+}
+
 // ramValue is a size in bytes, or auto.
 type ramValue int64
 

@@ -26,6 +26,7 @@ type report struct {
 	Timings      timings         `json:"timings"`
 	Levels       []levelReport   `json:"levels"`
 	Memory       memoryReport    `json:"memory"`
+	Disk         *diskReport     `json:"disk,omitempty"`
 	LogProbs     []tokenLogProbs `json:"logprobs,omitempty"`
 
 	plain float64 // measured seconds of a token by plain decoding, or 0
@@ -59,6 +60,18 @@ type memoryReport struct {
 	WeightsBytes int64 `json:"weights_bytes"`
 	KVBytes      int64 `json:"kv_bytes"`
 	PeakRSSBytes int64 `json:"peak_rss_bytes"`
+}
+
+// diskReport is about a cache that is partly on disk. Times and traffic are
+// those of generating.
+type diskReport struct {
+	Folder         string  `json:"folder"`
+	Bytes          int64   `json:"bytes"`
+	ReadBytes      int64   `json:"read_bytes"`
+	WrittenBytes   int64   `json:"written_bytes"`
+	BytesPerSecond float64 `json:"read_bytes_per_second"` // while anything was read
+	WaitingMS      float64 `json:"waiting_ms"`
+	WaitingShare   float64 `json:"waiting_share"` // of the time to generate
 }
 
 // tokenLogProbs is a generated token and its most probable alternatives.
@@ -107,6 +120,13 @@ func newReport(o *generateOptions, e *engine.Engine, s *engine.Session, r *engin
 		rep.Draft = &name
 		rep.Memory.WeightsBytes += d.WeightBytes()
 	}
+	if d := r.Disk; d.Bytes > 0 {
+		rep.Disk = &diskReport{Folder: e.KVDir(), Bytes: d.Bytes, ReadBytes: d.Read, WrittenBytes: d.Written,
+			BytesPerSecond: math.Round(d.Bandwidth()), WaitingMS: ms(d.Waiting)}
+		if r.PredictTime > 0 {
+			rep.Disk.WaitingShare = math.Round(1e4*d.Waiting.Seconds()/r.PredictTime.Seconds()) / 1e4
+		}
+	}
 	for i, l := range s.Levels() {
 		if i == 0 {
 			rep.Timings.DraftN, rep.Timings.DraftNAccepted = l.Proposed, l.Accepted
@@ -144,6 +164,10 @@ func (r *report) summarize(sys *System) {
 	rate("generated", t.PredictedN, t.PredictedMS, t.PredictedPerSecond, "\tended by "+r.StopReason)
 	m := &r.Memory
 	fmt.Fprintf(w, "memory\t%v weights\t%v cache\t%v at most in all\n", engine.Bytes(m.WeightsBytes), engine.Bytes(m.KVBytes), engine.Bytes(m.PeakRSSBytes))
+	if d := r.Disk; d != nil {
+		fmt.Fprintf(w, "disk\t%v cache\t%v read, %v/s\t%.0f%% of the time waited for it\n", engine.Bytes(d.Bytes),
+			engine.Bytes(d.ReadBytes), engine.Bytes(d.BytesPerSecond), 100*d.WaitingShare)
+	}
 	_ = w.Flush()
 	if t.DraftN > 0 {
 		r.summarizeLevels(sys)

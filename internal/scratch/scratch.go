@@ -14,7 +14,6 @@ package scratch
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -202,26 +201,27 @@ func Measure(dir string) (s Speed, err error) {
 	}
 	s.Write = measured / time.Since(start).Seconds()
 	start = time.Now()
-	s.Read = measured / max(f.readAll(measured).Seconds(), time.Since(start).Seconds())
+	if err := f.readAll(measured); err != nil {
+		return s, err
+	}
+	s.Read = measured / time.Since(start).Seconds()
 	return s, nil
 }
 
-// readAll reads the file once, in large pieces, and returns the time.
-func (f *File) readAll(size int64) time.Duration {
+// readAll reads the file once, in large pieces.
+func (f *File) readAll(size int64) error {
 	var wg sync.WaitGroup
-	start := time.Now()
-	for i := range int64(measurers) {
+	errs := make([]error, measurers)
+	for i := range errs {
 		wg.Go(func() {
 			b := Alloc(measuring)
-			for at := i * measuring; at < size; at += measurers * measuring {
-				if _, err := f.ReadAt(b, at); err != nil && err != io.EOF {
-					return
-				}
+			for at := int64(i) * measuring; at < size && errs[i] == nil; at += measurers * measuring {
+				_, errs[i] = f.ReadAt(b, at)
 			}
 		})
 	}
 	wg.Wait()
-	return time.Since(start)
+	return errors.Join(errs...)
 }
 
 // Check reports whether files can be made in the folder.
