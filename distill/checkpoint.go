@@ -3,10 +3,9 @@ package distill
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
-
-	"github.com/google/renameio/v2"
 
 	"triforce/tensor"
 	"triforce/weights"
@@ -53,18 +52,7 @@ func saveCheckpoint(path string, a *adamW, p progress, tokens []int32) error {
 		put(m.name+variance, m.rows, m.cols, a.v[i])
 	}
 	put(seenName, 1, len(a.seen), a.seen)
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("distill: checkpoint: %w", err)
-	}
-	defer f.Cleanup()
-	if err := gguf.Write(f, meta, all); err != nil {
-		return fmt.Errorf("distill: checkpoint: %w", err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("distill: checkpoint: %w", err)
-	}
-	return nil
+	return replace(path, func(w io.Writer) error { return gguf.Write(w, meta, all) })
 }
 
 // loadCheckpoint fills the optimizer and its matrices, and reports false if

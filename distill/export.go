@@ -2,14 +2,15 @@ package distill
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
+	"triforce/engine"
 	"triforce/model/llama"
 	"triforce/tensor"
+	"triforce/tokenizer"
 	"triforce/weights"
 	"triforce/weights/gguf"
 )
@@ -41,15 +42,7 @@ func export(path, name string, s Shape, params []param, tokens []int32, vocabula
 			meta = append(meta, gguf.KV{Key: key, Value: vocabulary[key]})
 		}
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("distill: %w", err)
-	}
-	defer f.Cleanup()
-	if err := gguf.Write(f, meta, fileTensors(s, params, format)); err != nil {
-		return err
-	}
-	return f.CloseAtomicallyReplace()
+	return replace(path, func(w io.Writer) error { return gguf.Write(w, meta, fileTensors(s, params, format)) })
 }
 
 func widen(tokens []int32) []int64 {
@@ -107,4 +100,27 @@ func fileTensors(s Shape, params []param, format tensor.DType) []tensor.Tensor {
 	put("output_norm.weight", tensor.F32, 1, s.Dim, ones)
 	columns("output.weight", byName[headName], 0, s.Head)
 	return all
+}
+
+// vocabularyOf is the tokenizer's metadata of the target: its own if it is a
+// GGUF file. For a folder it is the tokens, by which engines compare a draft
+// with its target, and scores that merge none of them: a draft is never asked to
+// encode text.
+func vocabularyOf(f *engine.File) weights.Meta {
+	meta := f.Source().Meta()
+	if meta.Strings("tokenizer.ggml.tokens") != nil {
+		return meta
+	}
+	v := f.Tokenizer().Vocab()
+	n := v.Size()
+	tokens, types, scores := make([]string, n), make([]int64, n), make([]float64, n)
+	for i := range n {
+		tokens[i], types[i], scores[i] = v.Token(int32(i)), int64(v.Type(int32(i))), float64(-i)
+	}
+	const key = "tokenizer.ggml."
+	return weights.Meta{
+		key + "model": string(tokenizer.SentencePiece), key + "tokens": tokens, key + "token_type": types, key + "scores": scores,
+		key + "bos_token_id": int64(v.BOS()), key + "eos_token_id": int64(v.EOS()), key + "unknown_token_id": int64(v.Unk()),
+		key + "add_bos_token": v.AddsBOS(),
+	}
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
 
 	"triforce/internal/par"
@@ -76,10 +75,7 @@ func (s *store) put(x excerpt, a *answers) error {
 		v := -math.Log(float64(p)) * logScale
 		raw = binary.LittleEndian.AppendUint16(raw, uint16(min(math.Round(v), math.MaxUint16)))
 	}
-	if err := renameio.WriteFile(s.path(x), s.enc.EncodeAll(raw, nil), 0o644); err != nil {
-		return fmt.Errorf("distill: %w", err)
-	}
-	return nil
+	return replaceData(s.path(x), s.enc.EncodeAll(raw, nil))
 }
 
 // get reads answers to x, for a vocabulary of that size.

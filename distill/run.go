@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/google/renameio/v2"
 
 	"triforce/engine"
 	"triforce/internal/par"
@@ -126,7 +125,7 @@ func (r *run) save() error {
 	r.state.Seconds = (r.Clock() - r.began).Seconds()
 	data, err := json.MarshalIndent(&r.state, "", "  ")
 	if err == nil {
-		err = renameio.WriteFile(r.statePath(), append(data, '\n'), 0o644)
+		err = replaceData(r.statePath(), append(data, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("distill: %w", err)

@@ -160,7 +160,11 @@ func TestResume(t *testing.T) {
 	}
 	want := read(t, o.Out)
 	r := rand.New(rand.NewPCG(1, 0))
-	for _, phase := range []Phase{Writing, Labeling, Training, Training} {
+	phases := []Phase{Training, Labeling, Writing, Training, Training}
+	if testing.Short() {
+		phases = phases[:1]
+	}
+	for _, phase := range phases {
 		o := small(t, 25)
 		o.Self = 700
 		after := 2 + r.IntN(10)
@@ -281,6 +285,31 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%v, expected %v with %q", err, c.want, c.text)
 			}
 		})
+	}
+}
+
+// A target in a folder, whose vocabulary is not in GGUF's form, gets a draft too.
+func TestFolder(t *testing.T) {
+	for _, vocab := range []tiny.Vocab{tiny.SentencePiece, tiny.ByteLevel} {
+		o := engine.Defaults()
+		o.Context = 256
+		e, err := engine.Open(t.Context(), tiny.Folder(t, tiny.Options{Layers: 1, Vocab: vocab}), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		opt := small(t, 2)
+		if _, err := Run(t.Context(), e, someText(t, e, 8), opt); err != nil {
+			t.Fatal(err)
+		}
+		d, err := engine.Open(t.Context(), opt.Out, engine.Defaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if err := e.UseDraft(d); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

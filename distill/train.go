@@ -120,7 +120,7 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		result.TokensPerSecond = float64((t.step-t.start)*t.net.rows()) / t.moved.Seconds()
 	}
 	name := "draft for " + cmp.Or(r.engine.File().Source().Meta().String("general.name", ""), r.engine.File().Name())
-	if err := export(r.Out, name, r.shape, params, t.tokens, r.engine.File().Source().Meta(), tensor.Q8_0); err != nil {
+	if err := export(r.Out, name, r.shape, params, t.tokens, vocabularyOf(r.engine.File()), tensor.Q8_0); err != nil {
 		return result, err
 	}
 	// A next run trains anew, with the labels that are there.

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
 	"triforce/engine"
 )
 
@@ -78,7 +76,7 @@ func (r *run) kept(i int) ([]int32, error) {
 func (r *run) keep(i int, tokens []int32) error {
 	data, err := json.Marshal(tokens)
 	if err == nil {
-		err = renameio.WriteFile(r.textPath(i), data, 0o644)
+		err = replaceData(r.textPath(i), data)
 	}
 	if err != nil {
 		return fmt.Errorf("distill: %w", err)

@@ -128,14 +128,18 @@ func (l *Local) rows(lo, hi, p0, p1 int, alpha float32, a Matrix, b *Packed, bet
 		}
 		multiply(l.tile, width, panels, p1-p0, x, a.Stride, n, kn)
 		for r := range n {
-			merge(c.Data[(lo+r)*c.Stride+col:][:cols], l.tile[r*width:], alpha, beta, k0 == 0)
+			dst, x := c.Data[(lo+r)*c.Stride+col:][:cols], l.tile[r*width:][:cols]
+			if alpha == 1 && (k0 > 0 || beta == 1) {
+				l.set.Add(dst, x)
+			} else {
+				merge(dst, x, alpha, beta, k0 == 0)
+			}
 		}
 	}
 }
 
 // merge is dst = alpha·x + beta·dst, or dst += alpha·x after the first block.
 func merge(dst, x []float32, alpha, beta float32, first bool) {
-	x = x[:len(dst)]
 	switch {
 	case !first:
 		for i, v := range x {
