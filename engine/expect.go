@@ -54,7 +54,7 @@ func (s *Session) expect(e *Engine, slots func() int) func(rows float64) float64
 	m := e.model
 	one := e.Work(0, 1)
 	slot := e.Work(1, 1).Attention - one.Attention
-	slotBytes := float64(m.KVShape(e.kv).PageBytes(e.set)) / kernel.Tile
+	slotBytes := e.slotBytes()
 	return func(rows float64) float64 {
 		n := float64(slots())
 		if m.Window > 0 {
@@ -64,4 +64,9 @@ func (s *Session) expect(e *Engine, slots func() int) func(rows float64) float64
 		multiply := rows * (float64(one.Products) + float64(slot)*n) / s.rates.multiply(e)
 		return math.Hypot(read, multiply) + layerSeconds*float64(m.Layers)
 	}
+}
+
+// slotBytes is the memory of a token's keys and values.
+func (e *Engine) slotBytes() float64 {
+	return float64(e.model.KVShape(e.kv).PageBytes(e.set)) / kernel.Tile
 }

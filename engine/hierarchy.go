@@ -70,13 +70,14 @@ func (v *verifier) Commit(int) {}
 // While it is not in use, passes need not record what matters to it.
 type viewVerifier struct {
 	verifier
-	view  *kvcache.View
-	full  *kvcache.Full
-	mass  *kvcache.Mass
-	stale bool
-	final int   // tokens of the history that are, if stale
-	idle  int   // rounds in which it was not used
-	err   error // of a refresh that the next pass reports
+	view      *kvcache.View
+	full      *kvcache.Full
+	mass      *kvcache.Mass
+	stale     bool
+	final     int // tokens of the history that are, if stale
+	idle      int // rounds in which it was not used
+	slotBytes float64
+	err       error // of a refresh that the next pass reports
 }
 
 // idleRounds is how many rounds without use a view expects to be used again.
@@ -96,6 +97,18 @@ func (v *viewVerifier) Len() int {
 	}
 	return v.view.Len()
 }
+
+// Behind is the seconds that a refresh takes, more or less.
+func (v *viewVerifier) Behind() float64 {
+	if !v.stale {
+		return 0
+	}
+	return float64(v.view.Lacks()) * v.slotBytes / refreshRate
+}
+
+// refreshRate is the bytes of keys and values a second that a refresh copies and
+// averages.
+const refreshRate = 1e9
 
 func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
 	if v.err == nil {
@@ -233,7 +246,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior,
 			Expect: s.expect(s.e, func() int { return view.Slots(s.cache.Len()) }),
 			Verifier: &viewVerifier{verifier: verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext},
-				view: h.view, full: s.cache, mass: h.mass}})
+				view: h.view, full: s.cache, mass: h.mass, slotBytes: s.e.slotBytes()}})
 	}
 	var below []speculate.Drafter
 	switch spec.Mode {

@@ -201,6 +201,19 @@ func (v *View) Keep(base int, path []int32) {
 	v.synced = min(v.synced, base)
 }
 
+// Lacks is about how many tokens' keys and values a Refresh would go through.
+func (v *View) Lacks() int {
+	n := v.full.Len()
+	lacks := max(0, n-v.length)
+	if v.length == 0 {
+		lacks = min(n, v.opt.Budget)
+	}
+	if v.averages() && n+spare > v.opt.Budget {
+		lacks += max(0, n-v.meant*kernel.Chunk)
+	}
+	return lacks
+}
+
 // Refresh makes the view stand for all tokens of the full cache: it chooses
 // chunks anew and copies what it lacks. It fails only if the full cache is on
 // disk, and then the view is empty.

@@ -89,6 +89,8 @@ const (
 	bankInner    = 6.0   // times as much for a level below another
 	bankBelief   = 4.0   // observations that make the worst less likely than what is expected
 	margin       = 1.02  // pace that a choice needs for not being plain decoding
+	promise      = 1.1   // pace that makes a drafter promising
+	promiseHope  = 0.25  // part of the doubt about its acceptance that is left out for that
 	probeRounds  = 2     // rounds of a probe: in the first the drafter may catch up
 	firstWait    = 16    // rounds before a drafter that looks hopeless is tried
 	lossWait     = 250   // rounds between such tries at most, for each plain pass that one may lose
@@ -274,13 +276,14 @@ func (c *controller) candidate(best choice, most int) (plan, bool) {
 	return plan{}, false
 }
 
-// promising reports whether a drafter may pay, going by what is expected of it.
+// promising reports whether a drafter is likely to pay, going by what is expected
+// of it, so that it had better be ready.
 func (c *controller) promising(i int) bool {
 	bank := c.bank
 	c.bank = math.Inf(1)
-	p := c.plan(i, MaxDepth, probeHope)
+	p := c.plan(i, MaxDepth, promiseHope)
 	c.bank = bank
-	return p.depth > 0 && p.tokens > margin*p.cost
+	return p.depth > 0 && p.tokens > promise*p.cost
 }
 
 // observe records a round. Without a clock it is taken to cost what is assumed.

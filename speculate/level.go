@@ -246,6 +246,9 @@ func (l *Level) forecast(unit bool) (token, behind float64) {
 	if lacks := len(l.history) - 1 - l.Verifier.Len(); lacks > 0 {
 		behind = l.control.pass.at(float64(1+lacks)) - one
 	}
+	if v, ok := l.Verifier.(Behind); ok {
+		behind += v.Behind()
+	}
 	if unit {
 		l.look()
 		p := l.control.best(forecastDepth)

@@ -88,6 +88,12 @@ type Verifier interface {
 	MaxRows() int
 }
 
+// Behind is a Verifier whose next Forward may have to do more than its pass.
+type Behind interface {
+	// Behind is the seconds that it expects this to take.
+	Behind() float64
+}
+
 // Drafter continues a history cheaply. A drafter that several others share is
 // told everything by each of them.
 type Drafter interface {
