@@ -15,18 +15,18 @@ import (
 // pass runs.
 type Session struct {
 	m         *Model
-	team      *par.Team
+	crew      crew
 	maxRows   int
 	maxLogits int
 	attn      []*model.Attention // by sequence of the pass
 	spare     []*model.Attention // for more of them
 	run       func(*par.Worker)
 
-	x        []float32  // (rows, Dim): the residual stream
-	h        model.Acts // (rows, Dim): normalized input of products
+	stream              // of all workers
+	alone    []stream   // of each worker, for small passes
 	q, k, v  model.Acts // (rows, heads·HeadDim)
 	a        model.Acts // (rows, Heads·HeadDim): what attention found
-	f, up    model.Acts // (rows, FFN): gate, which becomes gate·up, and up
+	up       model.Acts // (rows, FFN)
 	y        model.Acts // (rows, Dim): what attention and FFN add to x
 	logits   Logits     // of several sequences
 	own      Logits     // of Forward
@@ -42,6 +42,20 @@ type Session struct {
 	stop   bool
 	one    [1]Part
 }
+
+// stream is what rows carry from layer to layer, and what is made of it for
+// products.
+type stream struct {
+	x []float32  // (rows, Dim): the residual stream
+	h model.Acts // (rows, Dim): normalized
+	f model.Acts // (rows, FFN): gate, if of all workers, and then gate·up
+}
+
+// smallPass is up to how many elements of the feed-forward layer each worker
+// computes all norms and activations of a pass itself: sooner done than a
+// barrier is passed behind which to find them. One row is not worth sharing
+// however long it is.
+const smallPass = 2048
 
 // Part is the rows of one sequence in a pass.
 type Part struct {
@@ -64,18 +78,31 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 	output := func(n int) model.Acts { return model.NewActs(maxRows, n) }
 	angles := func() []float32 { return make([]float32, maxRows*m.rope.Pairs()) }
 	s := &Session{
-		m: m, team: team, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
-		attn: []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
-		x:    make([]float32, maxRows*m.Dim),
-		h:    input(m.Dim), q: output(q), k: output(kv), v: output(kv), a: input(q),
-		up: output(m.FFN), f: input(m.FFN), y: output(m.Dim),
+		m: m, crew: crew{all: team, one: par.NewTeam(1)}, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
+		attn:   []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
+		stream: m.newStream(maxRows),
+		q:      output(q), k: output(kv), v: output(kv), a: input(q),
+		up: output(m.FFN), y: output(m.Dim),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
+	}
+	for range team.Size() {
+		s.alone = append(s.alone, m.newStream(min(maxRows, m.smallRows())))
 	}
 	s.spare = s.attn
 	s.turned = make([]float32, team.Size()*m.HeadDim)
 	s.run = s.forward
 	return s
 }
+
+func (m *Model) newStream(rows int) stream {
+	return stream{
+		x: make([]float32, rows*m.Dim),
+		h: model.NewInput(m.set, rows, m.Dim), f: model.NewInput(m.set, rows, m.FFN),
+	}
+}
+
+// smallRows is the number of rows of the largest small pass.
+func (m *Model) smallRows() int { return max(1, smallPass/m.FFN) }
 
 // MaxRows is the number of rows that a pass may have.
 func (s *Session) MaxRows() int { return s.maxRows }
@@ -145,10 +172,23 @@ func (s *Session) Run(parts []Part) bool {
 		s.logits.fit(s.m, len(s.wanted))
 		s.scores = &s.logits.scores
 	}
-	s.team.Run(s.run)
+	s.crew.run(s.work(), s.run)
 	s.parts, s.scores = nil, nil
 	s.one[0] = Part{}
 	return !s.stop
+}
+
+// work is the multiply-accumulates of the pass.
+func (s *Session) work() int {
+	m := s.m
+	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
+	n := len(s.places)*m.Layers*m.Dim*(2*q+2*kv+3*m.FFN) + len(s.wanted)*m.Dim*m.HeadRows()
+	for p := range s.parts {
+		for _, row := range s.parts[p].Pass.Rows {
+			n += 2 * m.Layers * q * int(row.Hi-row.Lo)
+		}
+	}
+	return n
 }
 
 // Logits returns the scores (Vocab) of the i-th row that wanted them, of the
@@ -165,20 +205,31 @@ func (s *Session) ended() bool {
 	return true
 }
 
-// forward is the model. Every worker runs it; phases end with Sync.
+// forward is the model. Every worker runs it; phases end with Sync. In a small
+// pass each worker has a stream of its own, with all rows, and need not wait
+// for others before it reads it.
 func (s *Session) forward(w *par.Worker) {
 	m, rows := s.m, len(s.places)
 	lo, hi := w.Share(rows, 1)
 	for r := lo; r < hi; r++ {
-		p := s.places[r]
-		m.embed.Lookup(s.residual(r), s.parts[p.part].Batch.Tokens[p.row])
 		s.angles(r)
+	}
+	t, sync, from, to := &s.stream, w.Sync, lo, hi
+	if rows <= m.smallRows() {
+		t, sync, from, to = &s.alone[w.ID], func() {}, 0, rows
+	}
+	for r := from; r < to; r++ {
+		p := s.places[r]
+		m.embed.Lookup(t.residual(m, r), s.parts[p.part].Batch.Tokens[p.row])
 	}
 	for l := range m.layers {
 		layer := &m.layers[l]
-		for r := lo; r < hi; r++ {
-			s.norm(r, layer.attnNorm)
+		for r := from; r < to; r++ {
+			t.norm(m, r, layer.attnNorm)
 		}
+		sync()
+		model.Multiply(w, m.set, &t.h, rows,
+			model.Product{W: layer.q, Dst: &s.q}, model.Product{W: layer.k, Dst: &s.k}, model.Product{W: layer.v, Dst: &s.v})
 		if w.ID == 0 && s.ended() {
 			s.stop = true
 		}
@@ -186,9 +237,6 @@ func (s *Session) forward(w *par.Worker) {
 		if s.stop {
 			return
 		}
-		model.Multiply(w, m.set, &s.h, rows,
-			model.Product{W: layer.q, Dst: &s.q}, model.Product{W: layer.k, Dst: &s.k}, model.Product{W: layer.v, Dst: &s.v})
-		w.Sync()
 		s.rotateAndStore(w, l)
 		w.Sync()
 		model.Attend(w, l, s.attn)
@@ -196,7 +244,7 @@ func (s *Session) forward(w *par.Worker) {
 		for r := lo; r < hi; r++ {
 			p := s.places[r]
 			s.attn[p.part].Finish(s.a.Row(r, m.Heads*m.HeadDim), int(p.row))
-			s.quantize(&s.a, r, m.Heads*m.HeadDim)
+			m.quantize(&s.a, r, m.Heads*m.HeadDim)
 		}
 		w.Sync()
 		for p := range s.parts {
@@ -206,42 +254,45 @@ func (s *Session) forward(w *par.Worker) {
 		}
 		model.Multiply(w, m.set, &s.a, rows, model.Product{W: layer.o, Dst: &s.y})
 		w.Sync()
-		for r := lo; r < hi; r++ {
-			m.set.Add(s.residual(r), s.y.Row(r, m.Dim))
-			s.norm(r, layer.ffnNorm)
+		for r := from; r < to; r++ {
+			m.set.Add(t.residual(m, r), s.y.Row(r, m.Dim))
+			t.norm(m, r, layer.ffnNorm)
 		}
+		sync()
+		model.Multiply(w, m.set, &t.h, rows, model.Product{W: layer.gate, Dst: &s.f}, model.Product{W: layer.up, Dst: &s.up})
 		w.Sync()
-		model.Multiply(w, m.set, &s.h, rows, model.Product{W: layer.gate, Dst: &s.f}, model.Product{W: layer.up, Dst: &s.up})
-		w.Sync()
-		for r := lo; r < hi; r++ {
-			gate := s.f.Row(r, m.FFN)
-			m.set.SwiGLU(gate, gate, s.up.Row(r, m.FFN))
-			s.quantize(&s.f, r, m.FFN)
+		for r := from; r < to; r++ {
+			m.set.SwiGLU(t.f.Row(r, m.FFN), s.f.Row(r, m.FFN), s.up.Row(r, m.FFN))
+			m.quantize(&t.f, r, m.FFN)
 		}
+		sync()
+		model.Multiply(w, m.set, &t.f, rows, model.Product{W: layer.down, Dst: &s.y})
 		w.Sync()
-		model.Multiply(w, m.set, &s.f, rows, model.Product{W: layer.down, Dst: &s.y})
-		w.Sync()
-		for r := lo; r < hi; r++ {
-			m.set.Add(s.residual(r), s.y.Row(r, m.Dim))
+		for r := from; r < to; r++ {
+			m.set.Add(t.residual(m, r), s.y.Row(r, m.Dim))
 		}
 	}
-	w.Sync()
-	s.head(w)
+	sync()
+	s.head(w, t, sync)
 }
 
 // head computes the logits of the rows that want them.
-func (s *Session) head(w *par.Worker) {
+func (s *Session) head(w *par.Worker, t *stream, sync func()) {
 	n := len(s.wanted)
 	lo, hi := w.Share(n, 1)
-	for i := lo; i < hi; i++ {
-		s.m.set.RMSNorm(s.h.Row(i, s.m.Dim), s.residual(s.wanted[i]), s.m.norm, s.m.Eps)
-		s.quantize(&s.h, i, s.m.Dim)
+	from, to := lo, hi
+	if t != &s.stream {
+		from, to = 0, n
 	}
-	w.Sync()
+	for i := from; i < to; i++ {
+		s.m.set.RMSNorm(t.h.Row(i, s.m.Dim), t.residual(s.m, s.wanted[i]), s.m.norm, s.m.Eps)
+		s.m.quantize(&t.h, i, s.m.Dim)
+	}
+	sync()
 	if n == 0 {
 		return
 	}
-	model.Multiply(w, s.m.set, &s.h, n, model.Product{W: s.m.output, Dst: s.scores})
+	model.Multiply(w, s.m.set, &t.h, n, model.Product{W: s.m.output, Dst: s.scores})
 	if len(s.parts) == 1 && s.m.Head == nil {
 		return
 	}
@@ -302,16 +353,16 @@ func (s *Session) angles(r int) {
 	}
 }
 
-func (s *Session) residual(r int) []float32 { return s.x[r*s.m.Dim : (r+1)*s.m.Dim] }
+func (t *stream) residual(m *Model, r int) []float32 { return t.x[r*m.Dim : (r+1)*m.Dim] }
 
 // norm prepares the normalized row r as input of products.
-func (s *Session) norm(r int, weight []float32) {
-	s.m.set.RMSNorm(s.h.Row(r, s.m.Dim), s.residual(r), weight, s.m.Eps)
-	s.quantize(&s.h, r, s.m.Dim)
+func (t *stream) norm(m *Model, r int, weight []float32) {
+	m.set.RMSNorm(t.h.Row(r, m.Dim), t.residual(m, r), weight, m.Eps)
+	m.quantize(&t.h, r, m.Dim)
 }
 
-func (s *Session) quantize(a *model.Acts, r, n int) {
-	if s.m.quant {
-		a.Quantize(s.m.set, r, n)
+func (m *Model) quantize(a *model.Acts, r, n int) {
+	if m.quant {
+		a.Quantize(m.set, r, n)
 	}
 }
