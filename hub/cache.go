@@ -107,7 +107,9 @@ func (h *Hub) snapshotFiles(repo, commit string) ([]string, error) {
 			return nil // a link whose blob somebody deleted
 		}
 		name, err := filepath.Rel(root, at)
-		files = append(files, filepath.ToSlash(name))
+		if name = filepath.ToSlash(name); validFile(name) {
+			files = append(files, name)
+		}
 		return err
 	})
 	if err != nil {

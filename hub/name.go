@@ -5,6 +5,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Name says which model of the hub is meant.
@@ -83,9 +85,9 @@ func validRevision(r string) bool {
 }
 
 // validFile reports whether a path from outside stays within its folder, on any
-// system.
+// system, and does nothing to a terminal.
 func validFile(p string) bool {
-	if p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.ContainsAny(p, "\\:\x00") {
+	if p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.ContainsAny(p, "\\:") || strings.ContainsFunc(p, unicode.IsControl) || !utf8.ValidString(p) {
 		return false
 	}
 	for part := range strings.SplitSeq(p, "/") {

@@ -133,7 +133,7 @@ func (h *Hub) failure(res *http.Response) error {
 	if text := res.Header.Get("X-Error-Message"); text != "" {
 		said = fmt.Sprintf(": %.200q", text)
 	}
-	err := fmt.Errorf("hub: %s: %s%s", at, res.Status, said)
+	err := fmt.Errorf("hub: %s: %d %s%s", at, res.StatusCode, http.StatusText(res.StatusCode), said)
 	code := res.Header.Get("X-Error-Code")
 	switch res.StatusCode {
 	case http.StatusTooManyRequests:

@@ -15,6 +15,28 @@ type file struct {
 	hash string // SHA-256 if it has 64 digits, else git's
 }
 
+// entry is a file as the hub lists it.
+type entry struct {
+	Type, Path, OID string
+	Size            int64
+	LFS             *struct {
+		OID  string
+		Size int64
+	}
+}
+
+// file checks what the hub says.
+func (e *entry) file() (file, error) {
+	f := file{e.Path, e.Size, e.OID}
+	if e.LFS != nil {
+		f.size, f.hash = e.LFS.Size, strings.TrimPrefix(e.LFS.OID, "sha256:")
+	}
+	if !validFile(f.path) || f.size < 0 || !hexHash.MatchString(f.hash) || e.LFS != nil && len(f.hash) != 64 {
+		return file{}, fmt.Errorf("an entry that makes no sense: path %.80q, size %d, hash %.80q", f.path, f.size, f.hash)
+	}
+	return f, nil
+}
+
 var (
 	hexHash   = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
 	hexCommit = regexp.MustCompile(`^[0-9a-f]{40}$`)
@@ -49,14 +71,7 @@ func (h *Hub) tree(ctx context.Context, n Name, commit string) (map[string]file,
 	files := map[string]file{}
 	address := h.Endpoint + "/api/models/" + n.Repo + "/tree/" + commit + "?recursive=true&expand=false"
 	for page := 0; address != ""; page++ {
-		var entries []struct {
-			Type, Path, OID string
-			Size            int64
-			LFS             *struct {
-				OID  string
-				Size int64
-			}
-		}
+		var entries []entry
 		next, err := h.list(ctx, address, &entries)
 		if err != nil {
 			return nil, err
@@ -65,12 +80,9 @@ func (h *Hub) tree(ctx context.Context, n Name, commit string) (map[string]file,
 			if e.Type != "file" {
 				continue
 			}
-			f := file{e.Path, e.Size, e.OID}
-			if e.LFS != nil {
-				f.size, f.hash = e.LFS.Size, strings.TrimPrefix(e.LFS.OID, "sha256:")
-			}
-			if !validFile(f.path) || f.size < 0 || !hexHash.MatchString(f.hash) || e.LFS != nil && len(f.hash) != 64 {
-				return nil, fmt.Errorf("hub: %s: an entry that makes no sense: path %.80q, size %d, hash %.80q", n.Repo, f.path, f.size, f.hash)
+			f, err := e.file()
+			if err != nil {
+				return nil, fmt.Errorf("hub: %s: %w", n.Repo, err)
 			}
 			files[f.path] = f
 		}

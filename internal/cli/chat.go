@@ -132,7 +132,7 @@ func runChat(ctx context.Context, o *chatOptions) error {
 // welcome says what to expect, once.
 func (c *chat) welcome() {
 	file, note := c.e.File(), c.Sys.note
-	note("%s: %s, %s", file.Name(), c.e.Options(), c.Gen.Sample)
+	note("%s: %s, %s", cmp.Or(c.Model.Path, file.Name()), c.e.Options(), c.Gen.Sample)
 	switch {
 	case file.HasChat():
 	case c.Model.Path == "":

@@ -183,5 +183,10 @@ func (o *pullOptions) download(ctx context.Context, name string) (*hub.Model, er
 		clear()
 		o.Sys.warn("%s", text)
 	}
-	return h.Pull(ctx, n)
+	m, err := h.Pull(ctx, n)
+	if ctx.Err() != nil {
+		clear()
+		o.Sys.note("stopped; the same command goes on where this one ended")
+	}
+	return m, err
 }
