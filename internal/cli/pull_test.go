@@ -43,7 +43,7 @@ func TestPullAndUse(t *testing.T) {
 	if !strings.Contains(w.out.String(), fableRepo+":Q8_0  ") {
 		t.Error(w.out.String())
 	}
-	for _, args := range [][]string{{"--spec", "draft"}, {"--spec", "draft", "-d", draftRepo}} {
+	for _, args := range [][]string{{"--spec", "draft", "--outer-depth", "3"}, {"--spec", "draft", "--outer-depth", "3", "-d", draftRepo}} {
 		var r report
 		(&run{name: "generate", args: append([]string{"generate", "-m", fableRepo + ":q8_0", "-n", "8", "-t", "1", "--temp", "0", "--json", "Once"}, args...), env: env, any: true}).test(t).decode(t, &r)
 		if r.Draft == nil || !strings.HasSuffix(*r.Draft, "fable-draft-Q8_0.gguf") || r.Timings.DraftN == 0 {
