@@ -218,6 +218,7 @@ const (
 	wholeWeights = 512 << 20
 	timedKV      = 512 << 20
 	timedSamples = 5
+	timedSeconds = 0.5 // after which there are enough samples of a pass
 )
 
 // Costs are the seconds of passes by tokens in the cache and number of rows.
@@ -237,6 +238,21 @@ func (c *Costs) At(depth, rows int) float64 {
 		return along(c.depths, depth, func(d int) float64 { return c.seconds[d][r] })
 	}
 	return along(c.rows, rows, column)
+}
+
+// smooth lowers what took longer than a larger pass did: whatever else runs on
+// the machine can only add.
+func (c *Costs) smooth() {
+	for d := len(c.seconds) - 1; d >= 0; d-- {
+		for r := len(c.rows) - 1; r >= 0; r-- {
+			if d+1 < len(c.seconds) {
+				c.seconds[d][r] = min(c.seconds[d][r], c.seconds[d+1][r])
+			}
+			if r+1 < len(c.rows) {
+				c.seconds[d][r] = min(c.seconds[d][r], c.seconds[d][r+1])
+			}
+		}
+	}
 }
 
 // along draws straight lines through the values at ascending places.
@@ -305,6 +321,7 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 		}
 		costs.seconds = append(costs.seconds, line)
 	}
+	costs.smooth()
 	return costs, nil
 }
 
@@ -332,7 +349,11 @@ func (s *Shape) timedDepths(o Options, depths []int, window int) []int {
 func (s *Session) timePass(ctx context.Context, depth, rows, logits int) (float64, error) {
 	batch := model.Batch{Tokens: make([]int32, rows), Logits: logits}
 	var times []float64
+	began := time.Now()
 	for i := range timedSamples + 1 { // the first warms up
+		if i > 1 && time.Since(began).Seconds() > timedSeconds {
+			break
+		}
 		start := time.Now()
 		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
 			return 0, err

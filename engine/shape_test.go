@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -114,6 +115,11 @@ func TestCosts(t *testing.T) {
 		if got := c.At(x.depth, x.rows); got != x.want {
 			t.Errorf("%d rows at %d cost %v, expected %v", x.rows, x.depth, got, x.want)
 		}
+	}
+	noisy := Costs{rows: []int{1, 2}, seconds: [][]float64{{3, 2}, {9, 5}, {4, 7}}}
+	noisy.smooth()
+	if !reflect.DeepEqual(noisy.seconds, [][]float64{{2, 2}, {4, 5}, {4, 7}}) {
+		t.Errorf("smoothed %v", noisy.seconds)
 	}
 	one := Costs{depths: []int{5}, rows: []int{1}, seconds: [][]float64{{7}}}
 	if one.At(99, 9) != 7 {
