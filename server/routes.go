@@ -24,6 +24,7 @@ func (s *Server) routes() http.Handler {
 	open := http.NewServeMux() // without a key
 	open.HandleFunc("GET /health", s.health)
 	open.HandleFunc("GET /v1/health", s.health)
+	open.Handle("GET /metrics", s.metrics.handler()) // counts only; scrapers have no key
 	open.Handle("GET /", s.page())
 	mux.HandleFunc("GET /v1/models", s.models)
 	mux.HandleFunc("GET /v1/models/{name...}", s.model)
@@ -33,7 +34,6 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /detokenize", s.detokenize)
 	mux.HandleFunc("GET /props", s.props)
 	mux.HandleFunc("GET /slots", s.showSlots)
-	mux.Handle("GET /metrics", s.metrics.handler())
 	return s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, pattern := open.Handler(r); pattern != "" && pattern != "GET /" || isPage(r) {
 			h.ServeHTTP(w, r)
