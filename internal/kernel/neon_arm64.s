@@ -4,6 +4,32 @@
 
 #include "textflag.h"
 
+DATA exp2<>+0(SB)/4, $0x3aaddd0a
+DATA exp2<>+4(SB)/4, $0x3aaddd0a
+DATA exp2<>+8(SB)/4, $0x3aaddd0a
+DATA exp2<>+12(SB)/4, $0x3aaddd0a
+DATA exp2<>+16(SB)/4, $0x3c1e7544
+DATA exp2<>+20(SB)/4, $0x3c1e7544
+DATA exp2<>+24(SB)/4, $0x3c1e7544
+DATA exp2<>+28(SB)/4, $0x3c1e7544
+DATA exp2<>+32(SB)/4, $0x3d635ba9
+DATA exp2<>+36(SB)/4, $0x3d635ba9
+DATA exp2<>+40(SB)/4, $0x3d635ba9
+DATA exp2<>+44(SB)/4, $0x3d635ba9
+DATA exp2<>+48(SB)/4, $0x3e75fcde
+DATA exp2<>+52(SB)/4, $0x3e75fcde
+DATA exp2<>+56(SB)/4, $0x3e75fcde
+DATA exp2<>+60(SB)/4, $0x3e75fcde
+DATA exp2<>+64(SB)/4, $0x3f317215
+DATA exp2<>+68(SB)/4, $0x3f317215
+DATA exp2<>+72(SB)/4, $0x3f317215
+DATA exp2<>+76(SB)/4, $0x3f317215
+DATA exp2<>+80(SB)/4, $0x3f800000
+DATA exp2<>+84(SB)/4, $0x3f800000
+DATA exp2<>+88(SB)/4, $0x3f800000
+DATA exp2<>+92(SB)/4, $0x3f800000
+GLOBL exp2<>(SB), RODATA|NOPTR, $96
+
 // func matMulQ4Rows1NEON(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 TEXT ·matMulQ4Rows1NEON(SB), NOSPLIT, $0-56
 	MOVD dst+0(FP), R0
@@ -9366,74 +9392,67 @@ TEXT ·swiGLUNEON(SB), NOSPLIT, $0-32
 	MOVD gate+8(FP), R1
 	MOVD up+16(FP), R2
 	MOVD vectors+24(FP), R3
-	MOVW $0x3aaddd0a, R4
-	VDUP R4, V0.S4
-	MOVW $0x3c1e7544, R4
-	VDUP R4, V1.S4
-	MOVW $0x3d635ba9, R4
-	VDUP R4, V2.S4
-	MOVW $0x3e75fcde, R4
-	VDUP R4, V3.S4
-	MOVW $0x3f317215, R4
-	VDUP R4, V4.S4
-	MOVW $0x3f800000, R4
-	VDUP R4, V5.S4
-	MOVW $0x0000007f, R4
-	VDUP R4, V6.S4
-	MOVW $0xbfb8aa3b, R4
-	VDUP R4, V13.S4
-	MOVW $0xc2fc0000, R4
-	VDUP R4, V14.S4
-	MOVW $0x42fc0000, R4
-	VDUP R4, V15.S4
+	MOVW $0x3aaddd0a, R5
+	VDUP R5, V0.S4
+	MOVW $0x0000007f, R5
+	VDUP R5, V1.S4
+	MOVD $exp2<>(SB), R4
+	MOVW $0xbfb8aa3b, R5
+	VDUP R5, V8.S4
+	MOVW $0xc2fc0000, R5
+	VDUP R5, V9.S4
+	MOVW $0x42fc0000, R5
+	VDUP R5, V10.S4
+	MOVW $0x3f800000, R5
+	VDUP R5, V11.S4
 next1:
-	FLDPQ 0(R1), (F16, F17)
-	FLDPQ 0(R2), (F18, F19)
-	WORD $0x6e2dde14 // fmul v20.4s, v16.4s, v13.4s
-	WORD $0x4e2ef694 // fmax v20.4s, v20.4s, v14.4s
-	WORD $0x4eaff694 // fmin v20.4s, v20.4s, v15.4s
-	WORD $0x6e2dde35 // fmul v21.4s, v17.4s, v13.4s
-	WORD $0x4e2ef6b5 // fmax v21.4s, v21.4s, v14.4s
-	WORD $0x4eaff6b5 // fmin v21.4s, v21.4s, v15.4s
-	WORD $0x4e218a89 // frintn v9.4s, v20.4s
-	WORD $0x4e218aab // frintn v11.4s, v21.4s
-	WORD $0x4e21aa87 // fcvtns v7.4s, v20.4s
-	WORD $0x4e21aaa8 // fcvtns v8.4s, v21.4s
-	WORD $0x4ea9d694 // fsub v20.4s, v20.4s, v9.4s
-	WORD $0x4eabd6b5 // fsub v21.4s, v21.4s, v11.4s
-	VADD V6.S4, V7.S4, V7.S4
-	VADD V6.S4, V8.S4, V8.S4
-	VORR V1.B16, V1.B16, V9.B16
-	VORR V1.B16, V1.B16, V11.B16
-	VFMLA V0.S4, V20.S4, V9.S4
-	VFMLA V0.S4, V21.S4, V11.S4
-	VORR V2.B16, V2.B16, V10.B16
-	VORR V2.B16, V2.B16, V12.B16
-	VFMLA V9.S4, V20.S4, V10.S4
-	VFMLA V11.S4, V21.S4, V12.S4
-	VORR V3.B16, V3.B16, V9.B16
-	VORR V3.B16, V3.B16, V11.B16
-	VFMLA V10.S4, V20.S4, V9.S4
-	VFMLA V12.S4, V21.S4, V11.S4
-	VORR V4.B16, V4.B16, V10.B16
-	VORR V4.B16, V4.B16, V12.B16
-	VFMLA V9.S4, V20.S4, V10.S4
-	VFMLA V11.S4, V21.S4, V12.S4
-	VORR V5.B16, V5.B16, V9.B16
-	VORR V5.B16, V5.B16, V11.B16
-	VFMLA V10.S4, V20.S4, V9.S4
-	VFMLA V12.S4, V21.S4, V11.S4
-	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
-	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
-	WORD $0x6e27dd34 // fmul v20.4s, v9.4s, v7.4s
-	WORD $0x6e28dd75 // fmul v21.4s, v11.4s, v8.4s
-	WORD $0x4e25d694 // fadd v20.4s, v20.4s, v5.4s
-	WORD $0x6e34fe14 // fdiv v20.4s, v16.4s, v20.4s
-	WORD $0x6e32de94 // fmul v20.4s, v20.4s, v18.4s
-	WORD $0x4e25d6b5 // fadd v21.4s, v21.4s, v5.4s
-	WORD $0x6e35fe35 // fdiv v21.4s, v17.4s, v21.4s
-	WORD $0x6e33deb5 // fmul v21.4s, v21.4s, v19.4s
-	FSTPQ (F20, F21), 0(R0)
+	FLDPQ 0(R1), (F12, F13)
+	FLDPQ 0(R2), (F14, F15)
+	WORD $0x6e28dd90 // fmul v16.4s, v12.4s, v8.4s
+	WORD $0x4e29f610 // fmax v16.4s, v16.4s, v9.4s
+	WORD $0x4eaaf610 // fmin v16.4s, v16.4s, v10.4s
+	WORD $0x6e28ddb1 // fmul v17.4s, v13.4s, v8.4s
+	WORD $0x4e29f631 // fmax v17.4s, v17.4s, v9.4s
+	WORD $0x4eaaf631 // fmin v17.4s, v17.4s, v10.4s
+	WORD $0x4e218a04 // frintn v4.4s, v16.4s
+	WORD $0x4e218a26 // frintn v6.4s, v17.4s
+	WORD $0x4e21aa02 // fcvtns v2.4s, v16.4s
+	WORD $0x4e21aa23 // fcvtns v3.4s, v17.4s
+	WORD $0x4ea4d610 // fsub v16.4s, v16.4s, v4.4s
+	WORD $0x4ea6d631 // fsub v17.4s, v17.4s, v6.4s
+	VADD V1.S4, V2.S4, V2.S4
+	VADD V1.S4, V3.S4, V3.S4
+	FMOVQ 16(R4), F4
+	FMOVQ 16(R4), F6
+	VFMLA V0.S4, V16.S4, V4.S4
+	VFMLA V0.S4, V17.S4, V6.S4
+	FMOVQ 32(R4), F5
+	FMOVQ 32(R4), F7
+	VFMLA V4.S4, V16.S4, V5.S4
+	VFMLA V6.S4, V17.S4, V7.S4
+	FMOVQ 48(R4), F4
+	FMOVQ 48(R4), F6
+	VFMLA V5.S4, V16.S4, V4.S4
+	VFMLA V7.S4, V17.S4, V6.S4
+	FMOVQ 64(R4), F5
+	FMOVQ 64(R4), F7
+	VFMLA V4.S4, V16.S4, V5.S4
+	VFMLA V6.S4, V17.S4, V7.S4
+	FMOVQ 80(R4), F4
+	FMOVQ 80(R4), F6
+	VFMLA V5.S4, V16.S4, V4.S4
+	VFMLA V7.S4, V17.S4, V6.S4
+	WORD $0x4f375442 // shl v2.4s, v2.4s, #23
+	WORD $0x4f375463 // shl v3.4s, v3.4s, #23
+	WORD $0x6e22dc90 // fmul v16.4s, v4.4s, v2.4s
+	WORD $0x6e23dcd1 // fmul v17.4s, v6.4s, v3.4s
+	WORD $0x4e2bd610 // fadd v16.4s, v16.4s, v11.4s
+	WORD $0x6e30fd90 // fdiv v16.4s, v12.4s, v16.4s
+	WORD $0x6e2ede10 // fmul v16.4s, v16.4s, v14.4s
+	WORD $0x4e2bd631 // fadd v17.4s, v17.4s, v11.4s
+	WORD $0x6e31fdb1 // fdiv v17.4s, v13.4s, v17.4s
+	WORD $0x6e2fde31 // fmul v17.4s, v17.4s, v15.4s
+	FSTPQ (F16, F17), 0(R0)
 	ADD $32, R0
 	ADD $32, R1
 	ADD $32, R2
@@ -11972,27 +11991,18 @@ largest2:
 	MOVW $0xff800000, R8
 	CMPW R8, R7
 	BEQ done1
-	MOVW $0x3aaddd0a, R9
-	VDUP R9, V5.S4
-	MOVW $0x3c1e7544, R9
-	VDUP R9, V6.S4
-	MOVW $0x3d635ba9, R9
-	VDUP R9, V7.S4
-	MOVW $0x3e75fcde, R9
-	VDUP R9, V8.S4
-	MOVW $0x3f317215, R9
-	VDUP R9, V9.S4
-	MOVW $0x3f800000, R9
-	VDUP R9, V10.S4
-	MOVW $0x0000007f, R9
-	VDUP R9, V11.S4
-	MOVW $0xc2fc0000, R9
-	VDUP R9, V18.S4
-	VMOVI $0, V19.B16
-	VMOVI $0, V20.B16
-	VMOVI $0, V21.B16
+	MOVW $0x3aaddd0a, R10
+	VDUP R10, V5.S4
+	MOVW $0x0000007f, R10
+	VDUP R10, V6.S4
+	MOVD $exp2<>(SB), R9
+	MOVW $0xc2fc0000, R10
+	VDUP R10, V13.S4
+	VMOVI $0, V14.B16
+	VMOVI $0, V15.B16
+	VMOVI $0, V16.B16
+	VMOVI $0, V17.B16
 	VMOVI $0, V22.B16
-	VMOVI $0, V27.B16
 powers3:
 	FLDPQ 0(R0), (F0, F1)
 	FLDPQ 32(R0), (F2, F3)
@@ -12000,121 +12010,117 @@ powers3:
 	WORD $0x4ea4d421 // fsub v1.4s, v1.4s, v4.4s
 	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	WORD $0x4ea4d463 // fsub v3.4s, v3.4s, v4.4s
-	WORD $0x6e32e417 // fcmge v23.4s, v0.4s, v18.4s
-	WORD $0x6e32e438 // fcmge v24.4s, v1.4s, v18.4s
-	WORD $0x6e32e459 // fcmge v25.4s, v2.4s, v18.4s
-	WORD $0x6e32e47a // fcmge v26.4s, v3.4s, v18.4s
-	WORD $0x4e21880e // frintn v14.4s, v0.4s
-	WORD $0x4e218830 // frintn v16.4s, v1.4s
-	WORD $0x4e21a80c // fcvtns v12.4s, v0.4s
-	WORD $0x4e21a82d // fcvtns v13.4s, v1.4s
-	WORD $0x4eaed400 // fsub v0.4s, v0.4s, v14.4s
-	WORD $0x4eb0d421 // fsub v1.4s, v1.4s, v16.4s
-	VADD V11.S4, V12.S4, V12.S4
-	VADD V11.S4, V13.S4, V13.S4
-	VORR V6.B16, V6.B16, V14.B16
-	VORR V6.B16, V6.B16, V16.B16
-	VFMLA V5.S4, V0.S4, V14.S4
-	VFMLA V5.S4, V1.S4, V16.S4
-	VORR V7.B16, V7.B16, V15.B16
-	VORR V7.B16, V7.B16, V17.B16
-	VFMLA V14.S4, V0.S4, V15.S4
-	VFMLA V16.S4, V1.S4, V17.S4
-	VORR V8.B16, V8.B16, V14.B16
-	VORR V8.B16, V8.B16, V16.B16
-	VFMLA V15.S4, V0.S4, V14.S4
-	VFMLA V17.S4, V1.S4, V16.S4
-	VORR V9.B16, V9.B16, V15.B16
-	VORR V9.B16, V9.B16, V17.B16
-	VFMLA V14.S4, V0.S4, V15.S4
-	VFMLA V16.S4, V1.S4, V17.S4
-	VORR V10.B16, V10.B16, V14.B16
-	VORR V10.B16, V10.B16, V16.B16
-	VFMLA V15.S4, V0.S4, V14.S4
-	VFMLA V17.S4, V1.S4, V16.S4
-	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
-	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
-	WORD $0x6e2cddc0 // fmul v0.4s, v14.4s, v12.4s
-	WORD $0x6e2dde01 // fmul v1.4s, v16.4s, v13.4s
-	WORD $0x4e21884e // frintn v14.4s, v2.4s
-	WORD $0x4e218870 // frintn v16.4s, v3.4s
-	WORD $0x4e21a84c // fcvtns v12.4s, v2.4s
-	WORD $0x4e21a86d // fcvtns v13.4s, v3.4s
-	WORD $0x4eaed442 // fsub v2.4s, v2.4s, v14.4s
-	WORD $0x4eb0d463 // fsub v3.4s, v3.4s, v16.4s
-	VADD V11.S4, V12.S4, V12.S4
-	VADD V11.S4, V13.S4, V13.S4
-	VORR V6.B16, V6.B16, V14.B16
-	VORR V6.B16, V6.B16, V16.B16
-	VFMLA V5.S4, V2.S4, V14.S4
-	VFMLA V5.S4, V3.S4, V16.S4
-	VORR V7.B16, V7.B16, V15.B16
-	VORR V7.B16, V7.B16, V17.B16
-	VFMLA V14.S4, V2.S4, V15.S4
-	VFMLA V16.S4, V3.S4, V17.S4
-	VORR V8.B16, V8.B16, V14.B16
-	VORR V8.B16, V8.B16, V16.B16
-	VFMLA V15.S4, V2.S4, V14.S4
-	VFMLA V17.S4, V3.S4, V16.S4
-	VORR V9.B16, V9.B16, V15.B16
-	VORR V9.B16, V9.B16, V17.B16
-	VFMLA V14.S4, V2.S4, V15.S4
-	VFMLA V16.S4, V3.S4, V17.S4
-	VORR V10.B16, V10.B16, V14.B16
-	VORR V10.B16, V10.B16, V16.B16
-	VFMLA V15.S4, V2.S4, V14.S4
-	VFMLA V17.S4, V3.S4, V16.S4
-	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
-	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
-	WORD $0x6e2cddc2 // fmul v2.4s, v14.4s, v12.4s
-	WORD $0x6e2dde03 // fmul v3.4s, v16.4s, v13.4s
-	VAND V23.B16, V0.B16, V0.B16
-	WORD $0x4e20d673 // fadd v19.4s, v19.4s, v0.4s
-	VAND V24.B16, V1.B16, V1.B16
-	WORD $0x4e21d694 // fadd v20.4s, v20.4s, v1.4s
-	VAND V25.B16, V2.B16, V2.B16
-	WORD $0x4e22d6b5 // fadd v21.4s, v21.4s, v2.4s
-	VAND V26.B16, V3.B16, V3.B16
-	WORD $0x4e23d6d6 // fadd v22.4s, v22.4s, v3.4s
+	WORD $0x6e2de412 // fcmge v18.4s, v0.4s, v13.4s
+	WORD $0x6e2de433 // fcmge v19.4s, v1.4s, v13.4s
+	WORD $0x6e2de454 // fcmge v20.4s, v2.4s, v13.4s
+	WORD $0x6e2de475 // fcmge v21.4s, v3.4s, v13.4s
+	WORD $0x4e218809 // frintn v9.4s, v0.4s
+	WORD $0x4e21882b // frintn v11.4s, v1.4s
+	WORD $0x4e21a807 // fcvtns v7.4s, v0.4s
+	WORD $0x4e21a828 // fcvtns v8.4s, v1.4s
+	WORD $0x4ea9d400 // fsub v0.4s, v0.4s, v9.4s
+	WORD $0x4eabd421 // fsub v1.4s, v1.4s, v11.4s
+	VADD V6.S4, V7.S4, V7.S4
+	VADD V6.S4, V8.S4, V8.S4
+	FMOVQ 16(R9), F9
+	FMOVQ 16(R9), F11
+	VFMLA V5.S4, V0.S4, V9.S4
+	VFMLA V5.S4, V1.S4, V11.S4
+	FMOVQ 32(R9), F10
+	FMOVQ 32(R9), F12
+	VFMLA V9.S4, V0.S4, V10.S4
+	VFMLA V11.S4, V1.S4, V12.S4
+	FMOVQ 48(R9), F9
+	FMOVQ 48(R9), F11
+	VFMLA V10.S4, V0.S4, V9.S4
+	VFMLA V12.S4, V1.S4, V11.S4
+	FMOVQ 64(R9), F10
+	FMOVQ 64(R9), F12
+	VFMLA V9.S4, V0.S4, V10.S4
+	VFMLA V11.S4, V1.S4, V12.S4
+	FMOVQ 80(R9), F9
+	FMOVQ 80(R9), F11
+	VFMLA V10.S4, V0.S4, V9.S4
+	VFMLA V12.S4, V1.S4, V11.S4
+	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e27dd20 // fmul v0.4s, v9.4s, v7.4s
+	WORD $0x6e28dd61 // fmul v1.4s, v11.4s, v8.4s
+	WORD $0x4e218849 // frintn v9.4s, v2.4s
+	WORD $0x4e21886b // frintn v11.4s, v3.4s
+	WORD $0x4e21a847 // fcvtns v7.4s, v2.4s
+	WORD $0x4e21a868 // fcvtns v8.4s, v3.4s
+	WORD $0x4ea9d442 // fsub v2.4s, v2.4s, v9.4s
+	WORD $0x4eabd463 // fsub v3.4s, v3.4s, v11.4s
+	VADD V6.S4, V7.S4, V7.S4
+	VADD V6.S4, V8.S4, V8.S4
+	FMOVQ 16(R9), F9
+	FMOVQ 16(R9), F11
+	VFMLA V5.S4, V2.S4, V9.S4
+	VFMLA V5.S4, V3.S4, V11.S4
+	FMOVQ 32(R9), F10
+	FMOVQ 32(R9), F12
+	VFMLA V9.S4, V2.S4, V10.S4
+	VFMLA V11.S4, V3.S4, V12.S4
+	FMOVQ 48(R9), F9
+	FMOVQ 48(R9), F11
+	VFMLA V10.S4, V2.S4, V9.S4
+	VFMLA V12.S4, V3.S4, V11.S4
+	FMOVQ 64(R9), F10
+	FMOVQ 64(R9), F12
+	VFMLA V9.S4, V2.S4, V10.S4
+	VFMLA V11.S4, V3.S4, V12.S4
+	FMOVQ 80(R9), F9
+	FMOVQ 80(R9), F11
+	VFMLA V10.S4, V2.S4, V9.S4
+	VFMLA V12.S4, V3.S4, V11.S4
+	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e27dd22 // fmul v2.4s, v9.4s, v7.4s
+	WORD $0x6e28dd63 // fmul v3.4s, v11.4s, v8.4s
+	VAND V18.B16, V0.B16, V0.B16
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	VAND V19.B16, V1.B16, V1.B16
+	WORD $0x4e21d5ef // fadd v15.4s, v15.4s, v1.4s
+	VAND V20.B16, V2.B16, V2.B16
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
+	VAND V21.B16, V3.B16, V3.B16
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
 	CBZ R2, noMass4
-	WORD $0x4e22d40c // fadd v12.4s, v0.4s, v2.4s
-	WORD $0x4e23d42d // fadd v13.4s, v1.4s, v3.4s
-	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
-	WORD $0x6e0c418d // ext v13.16b, v12.16b, v12.16b, #8
-	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
-	WORD $0x6e2cd58c // faddp v12.4s, v12.4s, v12.4s
-	FMOVS F12, (R2)
+	WORD $0x4e22d407 // fadd v7.4s, v0.4s, v2.4s
+	WORD $0x4e23d428 // fadd v8.4s, v1.4s, v3.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e0740e8 // ext v8.16b, v7.16b, v7.16b, #8
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
+	FMOVS F7, (R2)
 	ADD $4, R2
 noMass4:
-	FLDPQ 0(R1), (F14, F15)
-	FLDPQ 32(R1), (F16, F17)
-	WORD $0x6e2edc00 // fmul v0.4s, v0.4s, v14.4s
-	VAND V23.B16, V0.B16, V0.B16
-	WORD $0x4e20f77b // fmax v27.4s, v27.4s, v0.4s
-	WORD $0x6e2fdc21 // fmul v1.4s, v1.4s, v15.4s
-	VAND V24.B16, V1.B16, V1.B16
-	WORD $0x4e21f77b // fmax v27.4s, v27.4s, v1.4s
-	WORD $0x6e30dc42 // fmul v2.4s, v2.4s, v16.4s
-	VAND V25.B16, V2.B16, V2.B16
-	WORD $0x4e22f77b // fmax v27.4s, v27.4s, v2.4s
-	WORD $0x6e31dc63 // fmul v3.4s, v3.4s, v17.4s
-	VAND V26.B16, V3.B16, V3.B16
-	WORD $0x4e23f77b // fmax v27.4s, v27.4s, v3.4s
+	FLDPQ 0(R1), (F9, F10)
+	FLDPQ 32(R1), (F11, F12)
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x4e20c6d6 // fmaxnm v22.4s, v22.4s, v0.4s
+	WORD $0x6e2adc21 // fmul v1.4s, v1.4s, v10.4s
+	WORD $0x4e21c6d6 // fmaxnm v22.4s, v22.4s, v1.4s
+	WORD $0x6e2bdc42 // fmul v2.4s, v2.4s, v11.4s
+	WORD $0x4e22c6d6 // fmaxnm v22.4s, v22.4s, v2.4s
+	WORD $0x6e2cdc63 // fmul v3.4s, v3.4s, v12.4s
+	WORD $0x4e23c6d6 // fmaxnm v22.4s, v22.4s, v3.4s
 	ADD $64, R1
 	FSTPQ (F0, F1), 0(R0)
 	FSTPQ (F2, F3), 32(R0)
 	ADD $64, R0
 	SUB $1, R3
 	CBNZ R3, powers3
-	WORD $0x4e35d673 // fadd v19.4s, v19.4s, v21.4s
-	WORD $0x4e36d694 // fadd v20.4s, v20.4s, v22.4s
-	WORD $0x4e34d673 // fadd v19.4s, v19.4s, v20.4s
-	WORD $0x6e134274 // ext v20.16b, v19.16b, v19.16b, #8
-	WORD $0x4e34d673 // fadd v19.4s, v19.4s, v20.4s
-	WORD $0x6e33d673 // faddp v19.4s, v19.4s, v19.4s
-	FMOVS F19, 4(R4)
-	WORD $0x6e30fb7b // fmaxv s27, v27.4s
-	FMOVS F27, 8(R4)
+	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
+	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
+	WORD $0x6e0e41cf // ext v15.16b, v14.16b, v14.16b, #8
+	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
+	WORD $0x6e2ed5ce // faddp v14.4s, v14.4s, v14.4s
+	FMOVS F14, 4(R4)
+	WORD $0x6e30fad6 // fmaxv s22, v22.4s
+	FMOVS F22, 8(R4)
 done1:
 	RET
 
@@ -12148,27 +12154,18 @@ largest2:
 	MOVW $0xff800000, R8
 	CMPW R8, R7
 	BEQ done1
-	MOVW $0x3aaddd0a, R9
-	VDUP R9, V5.S4
-	MOVW $0x3c1e7544, R9
-	VDUP R9, V6.S4
-	MOVW $0x3d635ba9, R9
-	VDUP R9, V7.S4
-	MOVW $0x3e75fcde, R9
-	VDUP R9, V8.S4
-	MOVW $0x3f317215, R9
-	VDUP R9, V9.S4
-	MOVW $0x3f800000, R9
-	VDUP R9, V10.S4
-	MOVW $0x0000007f, R9
-	VDUP R9, V11.S4
-	MOVW $0xc2fc0000, R9
-	VDUP R9, V18.S4
-	VMOVI $0, V19.B16
-	VMOVI $0, V20.B16
-	VMOVI $0, V21.B16
+	MOVW $0x3aaddd0a, R10
+	VDUP R10, V5.S4
+	MOVW $0x0000007f, R10
+	VDUP R10, V6.S4
+	MOVD $exp2<>(SB), R9
+	MOVW $0xc2fc0000, R10
+	VDUP R10, V13.S4
+	VMOVI $0, V14.B16
+	VMOVI $0, V15.B16
+	VMOVI $0, V16.B16
+	VMOVI $0, V17.B16
 	VMOVI $0, V22.B16
-	VMOVI $0, V27.B16
 powers3:
 	FLDPQ 0(R0), (F0, F1)
 	FLDPQ 32(R0), (F2, F3)
@@ -12176,90 +12173,90 @@ powers3:
 	WORD $0x4ea4d421 // fsub v1.4s, v1.4s, v4.4s
 	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	WORD $0x4ea4d463 // fsub v3.4s, v3.4s, v4.4s
-	WORD $0x6e32e417 // fcmge v23.4s, v0.4s, v18.4s
-	WORD $0x6e32e438 // fcmge v24.4s, v1.4s, v18.4s
-	WORD $0x6e32e459 // fcmge v25.4s, v2.4s, v18.4s
-	WORD $0x6e32e47a // fcmge v26.4s, v3.4s, v18.4s
-	WORD $0x4e21880e // frintn v14.4s, v0.4s
-	WORD $0x4e218830 // frintn v16.4s, v1.4s
-	WORD $0x4e21a80c // fcvtns v12.4s, v0.4s
-	WORD $0x4e21a82d // fcvtns v13.4s, v1.4s
-	WORD $0x4eaed400 // fsub v0.4s, v0.4s, v14.4s
-	WORD $0x4eb0d421 // fsub v1.4s, v1.4s, v16.4s
-	VADD V11.S4, V12.S4, V12.S4
-	VADD V11.S4, V13.S4, V13.S4
-	VORR V6.B16, V6.B16, V14.B16
-	VORR V6.B16, V6.B16, V16.B16
-	VFMLA V5.S4, V0.S4, V14.S4
-	VFMLA V5.S4, V1.S4, V16.S4
-	VORR V7.B16, V7.B16, V15.B16
-	VORR V7.B16, V7.B16, V17.B16
-	VFMLA V14.S4, V0.S4, V15.S4
-	VFMLA V16.S4, V1.S4, V17.S4
-	VORR V8.B16, V8.B16, V14.B16
-	VORR V8.B16, V8.B16, V16.B16
-	VFMLA V15.S4, V0.S4, V14.S4
-	VFMLA V17.S4, V1.S4, V16.S4
-	VORR V9.B16, V9.B16, V15.B16
-	VORR V9.B16, V9.B16, V17.B16
-	VFMLA V14.S4, V0.S4, V15.S4
-	VFMLA V16.S4, V1.S4, V17.S4
-	VORR V10.B16, V10.B16, V14.B16
-	VORR V10.B16, V10.B16, V16.B16
-	VFMLA V15.S4, V0.S4, V14.S4
-	VFMLA V17.S4, V1.S4, V16.S4
-	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
-	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
-	WORD $0x6e2cddc0 // fmul v0.4s, v14.4s, v12.4s
-	WORD $0x6e2dde01 // fmul v1.4s, v16.4s, v13.4s
-	WORD $0x4e21884e // frintn v14.4s, v2.4s
-	WORD $0x4e218870 // frintn v16.4s, v3.4s
-	WORD $0x4e21a84c // fcvtns v12.4s, v2.4s
-	WORD $0x4e21a86d // fcvtns v13.4s, v3.4s
-	WORD $0x4eaed442 // fsub v2.4s, v2.4s, v14.4s
-	WORD $0x4eb0d463 // fsub v3.4s, v3.4s, v16.4s
-	VADD V11.S4, V12.S4, V12.S4
-	VADD V11.S4, V13.S4, V13.S4
-	VORR V6.B16, V6.B16, V14.B16
-	VORR V6.B16, V6.B16, V16.B16
-	VFMLA V5.S4, V2.S4, V14.S4
-	VFMLA V5.S4, V3.S4, V16.S4
-	VORR V7.B16, V7.B16, V15.B16
-	VORR V7.B16, V7.B16, V17.B16
-	VFMLA V14.S4, V2.S4, V15.S4
-	VFMLA V16.S4, V3.S4, V17.S4
-	VORR V8.B16, V8.B16, V14.B16
-	VORR V8.B16, V8.B16, V16.B16
-	VFMLA V15.S4, V2.S4, V14.S4
-	VFMLA V17.S4, V3.S4, V16.S4
-	VORR V9.B16, V9.B16, V15.B16
-	VORR V9.B16, V9.B16, V17.B16
-	VFMLA V14.S4, V2.S4, V15.S4
-	VFMLA V16.S4, V3.S4, V17.S4
-	VORR V10.B16, V10.B16, V14.B16
-	VORR V10.B16, V10.B16, V16.B16
-	VFMLA V15.S4, V2.S4, V14.S4
-	VFMLA V17.S4, V3.S4, V16.S4
-	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
-	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
-	WORD $0x6e2cddc2 // fmul v2.4s, v14.4s, v12.4s
-	WORD $0x6e2dde03 // fmul v3.4s, v16.4s, v13.4s
-	VAND V23.B16, V0.B16, V0.B16
-	WORD $0x4e20d673 // fadd v19.4s, v19.4s, v0.4s
-	VAND V24.B16, V1.B16, V1.B16
-	WORD $0x4e21d694 // fadd v20.4s, v20.4s, v1.4s
-	VAND V25.B16, V2.B16, V2.B16
-	WORD $0x4e22d6b5 // fadd v21.4s, v21.4s, v2.4s
-	VAND V26.B16, V3.B16, V3.B16
-	WORD $0x4e23d6d6 // fadd v22.4s, v22.4s, v3.4s
+	WORD $0x6e2de412 // fcmge v18.4s, v0.4s, v13.4s
+	WORD $0x6e2de433 // fcmge v19.4s, v1.4s, v13.4s
+	WORD $0x6e2de454 // fcmge v20.4s, v2.4s, v13.4s
+	WORD $0x6e2de475 // fcmge v21.4s, v3.4s, v13.4s
+	WORD $0x4e218809 // frintn v9.4s, v0.4s
+	WORD $0x4e21882b // frintn v11.4s, v1.4s
+	WORD $0x4e21a807 // fcvtns v7.4s, v0.4s
+	WORD $0x4e21a828 // fcvtns v8.4s, v1.4s
+	WORD $0x4ea9d400 // fsub v0.4s, v0.4s, v9.4s
+	WORD $0x4eabd421 // fsub v1.4s, v1.4s, v11.4s
+	VADD V6.S4, V7.S4, V7.S4
+	VADD V6.S4, V8.S4, V8.S4
+	FMOVQ 16(R9), F9
+	FMOVQ 16(R9), F11
+	VFMLA V5.S4, V0.S4, V9.S4
+	VFMLA V5.S4, V1.S4, V11.S4
+	FMOVQ 32(R9), F10
+	FMOVQ 32(R9), F12
+	VFMLA V9.S4, V0.S4, V10.S4
+	VFMLA V11.S4, V1.S4, V12.S4
+	FMOVQ 48(R9), F9
+	FMOVQ 48(R9), F11
+	VFMLA V10.S4, V0.S4, V9.S4
+	VFMLA V12.S4, V1.S4, V11.S4
+	FMOVQ 64(R9), F10
+	FMOVQ 64(R9), F12
+	VFMLA V9.S4, V0.S4, V10.S4
+	VFMLA V11.S4, V1.S4, V12.S4
+	FMOVQ 80(R9), F9
+	FMOVQ 80(R9), F11
+	VFMLA V10.S4, V0.S4, V9.S4
+	VFMLA V12.S4, V1.S4, V11.S4
+	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e27dd20 // fmul v0.4s, v9.4s, v7.4s
+	WORD $0x6e28dd61 // fmul v1.4s, v11.4s, v8.4s
+	WORD $0x4e218849 // frintn v9.4s, v2.4s
+	WORD $0x4e21886b // frintn v11.4s, v3.4s
+	WORD $0x4e21a847 // fcvtns v7.4s, v2.4s
+	WORD $0x4e21a868 // fcvtns v8.4s, v3.4s
+	WORD $0x4ea9d442 // fsub v2.4s, v2.4s, v9.4s
+	WORD $0x4eabd463 // fsub v3.4s, v3.4s, v11.4s
+	VADD V6.S4, V7.S4, V7.S4
+	VADD V6.S4, V8.S4, V8.S4
+	FMOVQ 16(R9), F9
+	FMOVQ 16(R9), F11
+	VFMLA V5.S4, V2.S4, V9.S4
+	VFMLA V5.S4, V3.S4, V11.S4
+	FMOVQ 32(R9), F10
+	FMOVQ 32(R9), F12
+	VFMLA V9.S4, V2.S4, V10.S4
+	VFMLA V11.S4, V3.S4, V12.S4
+	FMOVQ 48(R9), F9
+	FMOVQ 48(R9), F11
+	VFMLA V10.S4, V2.S4, V9.S4
+	VFMLA V12.S4, V3.S4, V11.S4
+	FMOVQ 64(R9), F10
+	FMOVQ 64(R9), F12
+	VFMLA V9.S4, V2.S4, V10.S4
+	VFMLA V11.S4, V3.S4, V12.S4
+	FMOVQ 80(R9), F9
+	FMOVQ 80(R9), F11
+	VFMLA V10.S4, V2.S4, V9.S4
+	VFMLA V12.S4, V3.S4, V11.S4
+	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e27dd22 // fmul v2.4s, v9.4s, v7.4s
+	WORD $0x6e28dd63 // fmul v3.4s, v11.4s, v8.4s
+	VAND V18.B16, V0.B16, V0.B16
+	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	VAND V19.B16, V1.B16, V1.B16
+	WORD $0x4e21d5ef // fadd v15.4s, v15.4s, v1.4s
+	VAND V20.B16, V2.B16, V2.B16
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
+	VAND V21.B16, V3.B16, V3.B16
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
 	CBZ R2, noMass4
-	WORD $0x4e22d40c // fadd v12.4s, v0.4s, v2.4s
-	WORD $0x4e23d42d // fadd v13.4s, v1.4s, v3.4s
-	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
-	WORD $0x6e0c418d // ext v13.16b, v12.16b, v12.16b, #8
-	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
-	WORD $0x6e2cd58c // faddp v12.4s, v12.4s, v12.4s
-	FMOVS F12, (R2)
+	WORD $0x4e22d407 // fadd v7.4s, v0.4s, v2.4s
+	WORD $0x4e23d428 // fadd v8.4s, v1.4s, v3.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e0740e8 // ext v8.16b, v7.16b, v7.16b, #8
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
+	FMOVS F7, (R2)
 	ADD $4, R2
 noMass4:
 	FSTPQ (F0, F1), 0(R0)
@@ -12267,15 +12264,15 @@ noMass4:
 	ADD $64, R0
 	SUB $1, R3
 	CBNZ R3, powers3
-	WORD $0x4e35d673 // fadd v19.4s, v19.4s, v21.4s
-	WORD $0x4e36d694 // fadd v20.4s, v20.4s, v22.4s
-	WORD $0x4e34d673 // fadd v19.4s, v19.4s, v20.4s
-	WORD $0x6e134274 // ext v20.16b, v19.16b, v19.16b, #8
-	WORD $0x4e34d673 // fadd v19.4s, v19.4s, v20.4s
-	WORD $0x6e33d673 // faddp v19.4s, v19.4s, v19.4s
-	FMOVS F19, 4(R4)
-	WORD $0x6e30fb7b // fmaxv s27, v27.4s
-	FMOVS F27, 8(R4)
+	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
+	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
+	WORD $0x6e0e41cf // ext v15.16b, v14.16b, v14.16b, #8
+	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
+	WORD $0x6e2ed5ce // faddp v14.4s, v14.4s, v14.4s
+	FMOVS F14, 4(R4)
+	WORD $0x6e30fad6 // fmaxv s22, v22.4s
+	FMOVS F22, 8(R4)
 done1:
 	RET
 

@@ -148,22 +148,24 @@ func rope(a *asm) {
 // exponential computes 2^x for x ≥ -126, in place.
 type exponential struct {
 	a            *asm
-	coefficients []vec // from the highest
+	coefficients reg // where all lie, from the highest
+	highest      vec
 	bias         vec
 	n, p         []vec
 }
 
+var coefficients = []float32{0x1.5bba14p-10, 0x1.3cea88p-7, 0x1.c6b752p-5, 0x1.ebf9bcp-3, 0x1.62e42ap-1, 1}
+
 // exponential takes registers for that many vectors at a time.
 func (a *asm) exponential(together int) exponential {
-	e := exponential{a: a}
-	for _, c := range []float32{0x1.5bba14p-10, 0x1.3cea88p-7, 0x1.c6b752p-5, 0x1.ebf9bcp-3, 0x1.62e42ap-1, 1} {
-		e.coefficients = append(e.coefficients, a.splatFloat(c))
-	}
-	e.bias = a.splat(127)
+	e := exponential{a: a, coefficients: a.reg(), highest: a.splatFloat(coefficients[0]), bias: a.splat(127)}
+	a.op("MOVD $exp2<>(SB), %v", e.coefficients)
 	e.n, e.p = a.vecs(together), a.vecs(2*together)
 	return e
 }
 
+// power replaces x by 2^x. An FMLA writes over what it adds to, so each
+// coefficient is wanted anew: loads have pipes of their own.
 func (e exponential) power(x ...vec) {
 	var bodies []func()
 	for i, x := range x {
@@ -173,10 +175,10 @@ func (e exponential) power(x ...vec) {
 			a.do("fcvtns", n, x)
 			a.do("fsub", x, x, p)
 			a.do("add", n, n, e.bias)
-			a.op("VORR %v.B16, %v.B16, %v.B16", e.coefficients[1], e.coefficients[1], p)
-			a.do("fmla", p, x, e.coefficients[0])
-			for _, c := range e.coefficients[2:] {
-				a.op("VORR %v.B16, %v.B16, %v.B16", c, c, next)
+			a.load(e.coefficients, 16, p)
+			a.do("fmla", p, x, e.highest)
+			for c := 2; c < len(coefficients); c++ {
+				a.load(e.coefficients, 16*c, next)
 				a.do("fmla", next, x, p)
 				p, next = next, p
 			}
@@ -192,8 +194,7 @@ func swiGLU(a *asm) {
 		"dst *float32, gate *float32, up *float32, vectors int", "", func() {
 			dst, gate, up, vectors := a.param("dst"), a.param("gate"), a.param("up"), a.param("vectors")
 			e := a.exponential(2)
-			log2e, least, most := a.splatFloat(-math.Log2E), a.splatFloat(-126), a.splatFloat(126)
-			one := e.coefficients[5]
+			log2e, least, most, one := a.splatFloat(-math.Log2E), a.splatFloat(-126), a.splatFloat(126), a.splatFloat(1)
 			g, u, t := a.vecs(2), a.vecs(2), a.vecs(2)
 			a.loop("next", vectors, func() {
 				a.load(gate, 0, g...)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -119,6 +120,17 @@ func (a *asm) scope(body func()) {
 	regs := append([]reg(nil), a.regs...)
 	body()
 	a.regs = regs
+}
+
+// table writes vectors of copies of floats, as a symbol of the file.
+func (a *asm) table(name string, floats []float32) {
+	a.text.WriteByte('\n')
+	for i, f := range floats {
+		for lane := range 4 {
+			fmt.Fprintf(&a.text, "DATA %s<>+%d(SB)/4, $0x%08x\n", name, 16*i+4*lane, math.Float32bits(f))
+		}
+	}
+	fmt.Fprintf(&a.text, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", name, 16*len(floats))
 }
 
 func (a *asm) at(param string) string {

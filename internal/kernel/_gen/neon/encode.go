@@ -28,6 +28,7 @@ var encodings = map[string]encoding{
 	"fdiv":     {0x6e20fc00, "4s 4s 4s", ""},
 	"fmax":     {0x4e20f400, "4s 4s 4s", ""},
 	"fmin":     {0x4ea0f400, "4s 4s 4s", ""},
+	"fmaxnm":   {0x4e20c400, "4s 4s 4s", ""}, // of a number and a NaN the number
 	"fcmge":    {0x6e20e400, "4s 4s 4s", ""},
 	"faddp":    {0x6e20d400, "4s 4s 4s", ""},
 	"fmla":     {0x4e20cc00, "4s 4s 4s", "VFMLA"},

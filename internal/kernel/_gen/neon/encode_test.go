@@ -27,6 +27,7 @@ var pinned = []struct {
 	{"fcvtns", "fcvtns v1.4s, v18.4s", 0x4e21aa41},
 	{"fdiv", "fdiv v1.4s, v18.4s, v31.4s", 0x6e3ffe41},
 	{"fmax", "fmax v1.4s, v18.4s, v31.4s", 0x4e3ff641},
+	{"fmaxnm", "fmaxnm v1.4s, v18.4s, v31.4s", 0x4e3fc641},
 	{"fmaxv", "fmaxv s1, v18.4s", 0x6e30fa41},
 	{"fmin", "fmin v1.4s, v18.4s, v31.4s", 0x4ebff641},
 	{"fmla", "fmla v1.4s, v18.4s, v31.4s", 0x4e3fce41},

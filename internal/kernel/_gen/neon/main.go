@@ -47,6 +47,7 @@ func run(out, stubs string) error {
 
 // write writes all kernels.
 func write(a *asm) {
+	a.table("exp2", coefficients)
 	for _, f := range codeFormats {
 		for _, n := range []int{1, 2, 4, 8} {
 			f.product(a, n)

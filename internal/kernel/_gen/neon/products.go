@@ -63,10 +63,8 @@ var codeFormats = []codeFormat{
 //	Q8x16    64 + 8·(4 + 1) = 104           32 + 8·(1 + 2)     56
 //
 // that is, zeroing, shift, conversion and one or two FMLAs around the SDOTs of
-// four outputs. 8 rows take 0.18 (Q4), 0.17 (Q8), 0.22 (Q8x16) a product, and
-// one row 0.25, 0.23, 0.31, where SMLAL would take more than 0.28. A
-// Neoverse N1 starts two vector instructions a cycle and an Apple M1 four, so
-// their bounds for 8 rows of Q8 are 12 and 24 products a cycle.
+// four outputs. A product takes 0.17 of them with 8 rows of Q8 and 0.23 with one;
+// SMLAL alone would take 0.25. count_test.go has all counts.
 func (f codeFormat) product(a *asm, n int) {
 	name := fmt.Sprintf("matMul%sRows%dNEON", f.name, n)
 	doc := fmt.Sprintf("multiplies %d rows by panels packed as %s.", n, f.name)
