@@ -84,22 +84,22 @@ func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, di
 //go:noescape
 func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// blendAVX2 computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
+// blendAsm computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
 //
 //go:noescape
-func blendAVX2(state *float32, next *float32, a float32, b float32, n int)
+func blendAsm(state *float32, next *float32, a float32, b float32, n int)
 
-// hadamardAVX2 multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.
+// hadamardAsm multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.
 //
 //go:noescape
-func hadamardAVX2(x *float32, n int)
+func hadamardAsm(x *float32, n int)
 
-// quantizeHeadAVX2 rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.
+// quantizeHeadAsm rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.
 //
 //go:noescape
-func quantizeHeadAVX2(dst *byte, x *float32, n int) float32
+func quantizeHeadAsm(dst *byte, x *float32, n int) float32
 
-// halfAVX2 rounds x[:n], n a multiple of 16, to half precision.
+// halfAsm rounds x[:n], n a multiple of 16, to half precision.
 //
 //go:noescape
-func halfAVX2(dst *uint16, x *float32, n int)
+func halfAsm(dst *uint16, x *float32, n int)

@@ -11759,9 +11759,9 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func blendAVX2(state *float32, next *float32, a float32, b float32, n int)
+// func blendAsm(state *float32, next *float32, a float32, b float32, n int)
 // Requires: AVX, FMA3
-TEXT ·blendAVX2(SB), NOSPLIT, $0-32
+TEXT ·blendAsm(SB), NOSPLIT, $0-32
 	MOVQ         state+0(FP), AX
 	MOVQ         next+8(FP), CX
 	MOVQ         n+24(FP), DX
@@ -11782,9 +11782,9 @@ step:
 	VZEROUPPER
 	RET
 
-// func hadamardAVX2(x *float32, n int)
+// func hadamardAsm(x *float32, n int)
 // Requires: AVX
-TEXT ·hadamardAVX2(SB), NOSPLIT, $0-16
+TEXT ·hadamardAsm(SB), NOSPLIT, $0-16
 	MOVQ    x+0(FP), AX
 	MOVQ    n+8(FP), CX
 	VMOVUPS attentionConstants<>+640(SB), Y0
@@ -11853,9 +11853,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func quantizeHeadAVX2(dst *byte, x *float32, n int) float32
+// func quantizeHeadAsm(dst *byte, x *float32, n int) float32
 // Requires: AVX, AVX2
-TEXT ·quantizeHeadAVX2(SB), NOSPLIT, $0-28
+TEXT ·quantizeHeadAsm(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
@@ -11902,9 +11902,9 @@ round:
 	VZEROUPPER
 	RET
 
-// func halfAVX2(dst *uint16, x *float32, n int)
+// func halfAsm(dst *uint16, x *float32, n int)
 // Requires: AVX, F16C
-TEXT ·halfAVX2(SB), NOSPLIT, $0-24
+TEXT ·halfAsm(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX
 	MOVQ x+8(FP), CX
 	MOVQ n+16(FP), DX

@@ -137,93 +137,11 @@ func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
 	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, valuesAhead, valuesPace)
 }
 
-// over is a/b, rounded up.
-func over(a, b int) int { return (a + b - 1) / b }
-
-// see adds the bias to scores s of row r between slots start and end, and sets
-// those to -Inf that the row does not see.
-func see(a *AttendArgs, s []float32, r, start, end int) {
-	if a.Bias != nil {
-		add(s[start:end], a.Bias[start:end])
-	}
-	none := float32(math.Inf(-1))
-	lo, hi := int(a.Spans[r].Lo), int(a.Spans[r].Hi)
-	for j := start; j < min(lo, end); j++ {
-		s[j] = none
-	}
-	for j := max(hi, start); j < end; j++ {
-		s[j] = none
-	}
-	if a.Mask != nil {
-		for j := max(lo, start); j < min(hi, end); j++ {
-			if a.Mask[r*Tile/64+j/64]>>(j%64)&1 == 0 {
-				s[j] = none
-			}
-		}
-	}
-}
-
-func float(b []byte) *float32 { return (*float32)(unsafe.Pointer(&b[0])) }
-
-// maxHead is the size of heads up to which Store and Query need no memory.
-const maxHead = 256
-
-// padded returns x with zeros up to a multiple of 16, in buf if they fit.
-func padded(x []float32, buf *[maxHead]float32) []float32 {
-	n := StateLen(len(x)) - 16
-	y := buf[:]
-	if n > maxHead {
-		y = make([]float32, n)
-	}
-	copy(y, x)
-	return y[:n]
-}
-
-// spread multiplies x by Hadamard matrices, as ref.Q8Store does, and returns
-// their size.
-func spread(x []float32) int {
-	n := len(x) & -len(x)
-	for i := 0; i < len(x); i += n {
-		hadamardAVX2(&x[i], n)
-	}
-	return n
-}
-
-func q8Store(tile []byte, slot int, k, v []float32) {
-	var buf [maxHead]float32
-	var ints [maxHead]byte
-	x := padded(k, &buf)
-	D := len(x)
-	q := ints[:]
-	if D > maxHead {
-		q = make([]byte, D)
-	}
-	scales := tile[2*Tile*D:]
-
-	spread(x)
-	d := quantizeHeadAVX2(&q[0], &x[0], D)
-	binary.LittleEndian.PutUint32(scales[4*slot:], math.Float32bits(d))
-	keys := tile[slot/Chunk*Chunk*D+slot%Chunk*4:]
-	for i := 0; i < D; i += 4 {
-		biased := binary.LittleEndian.Uint32(q[i:]) ^ 0x80808080
-		binary.LittleEndian.PutUint32(keys[i*Chunk:], biased)
-	}
-
-	clear(x)
-	copy(x, v)
-	d = quantizeHeadAVX2(&q[0], &x[0], D)
-	binary.LittleEndian.PutUint32(scales[4*Tile+4*slot:], math.Float32bits(d))
-	values := tile[Tile*D+slot/4*4*D+slot%4:]
-	for i, b := range q[:D] {
-		values[i*4] = b
-	}
-}
-
 // q8Query quantizes a query to q and returns its scale and -128 times the sum
 // of its integers.
 func q8Query(q []byte, x []float32, scale float32) (float32, uint32) {
 	n := spread(x)
-	d := quantizeHeadAVX2(&q[0], &x[0], len(x))
+	d := quantizeHeadAsm(&q[0], &x[0], len(x))
 	sum := int32(0)
 	for _, b := range q[:len(x)] {
 		sum += int32(int8(b))
@@ -262,42 +180,4 @@ func q8QueryAVX2(dst []byte, q []float32, scale float32) {
 	tail := dst[2*n:]
 	binary.LittleEndian.PutUint32(tail, math.Float32bits(d))
 	binary.LittleEndian.PutUint32(tail[4:], bias)
-}
-
-func f16Store(tile []byte, slot int, k, v []float32) {
-	var buf [maxHead]float32
-	var halves [maxHead]uint16
-	x := padded(k, &buf)
-	D := len(x)
-	h := halves[:]
-	if D > maxHead {
-		h = make([]uint16, D)
-	}
-	saturate(x)
-	halfAVX2(&h[0], &x[0], D)
-	keys := tile[2*(slot/Chunk*Chunk*D+slot%Chunk):]
-	for i, b := range h[:D] {
-		binary.LittleEndian.PutUint16(keys[2*i*Chunk:], b)
-	}
-	clear(x)
-	copy(x, v)
-	saturate(x)
-	halfAVX2((*uint16)(unsafe.Pointer(&tile[2*(Tile+slot)*D])), &x[0], D)
-}
-
-// merge is ref.Merge.
-func merge(state, next []float32, dim, rows int) {
-	n := StateLen(dim)
-	D := n - 16
-	for r := range rows {
-		s, o := state[r*n:(r+1)*n], next[r*n:(r+1)*n]
-		if math.IsInf(float64(o[D]), -1) {
-			continue
-		}
-		m := max(s[D], o[D])
-		a, b := ref.Exp2(s[D]-m), ref.Exp2(o[D]-m)
-		blendAVX2(&s[0], &o[0], a, b, D)
-		s[D] = m
-		s[D+1] = ref.FMA(o[D+1], b, float32(s[D+1]*a))
-	}
 }

@@ -109,40 +109,40 @@ func matMulBF16Rows2NEON(dst *float32, ldd int, w *byte, panels int, x *float32,
 //go:noescape
 func matMulBF16Rows4NEON(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
-// largestNEON returns the bits of max|x| over blocks of 32; a NaN is above all.
+// largestAsm returns the bits of max|x| over blocks of 32; a NaN is above all.
 //
 //go:noescape
-func largestNEON(x *float32, blocks int) uint32
+func largestAsm(x *float32, blocks int) uint32
 
-// quantizeNEON writes blocks of an activation row: x·inv rounded to 16 bits.
+// quantizeAsm writes blocks of an activation row: x·inv rounded to 16 bits.
 //
 //go:noescape
-func quantizeNEON(dst *byte, x *float32, inv float32, blocks int)
+func quantizeAsm(dst *byte, x *float32, inv float32, blocks int)
 
-// sumSquaresNEON adds the squares of vectors of 16 to the lanes.
+// sumSquaresAsm adds the squares of vectors of 16 to the lanes.
 //
 //go:noescape
-func sumSquaresNEON(lanes *[16]float32, x *float32, vectors int)
+func sumSquaresAsm(lanes *[16]float32, x *float32, vectors int)
 
-// normalizeNEON computes dst = x·r·weight over vectors of 8.
+// normalizeAsm computes dst = x·r·weight over vectors of 8.
 //
 //go:noescape
-func normalizeNEON(dst *float32, x *float32, weight *float32, r float32, vectors int)
+func normalizeAsm(dst *float32, x *float32, weight *float32, r float32, vectors int)
 
-// ropeNEON rotates the pairs (a, b) over vectors of 8.
+// ropeAsm rotates the pairs (a, b) over vectors of 8.
 //
 //go:noescape
-func ropeNEON(a *float32, b *float32, cos *float32, sin *float32, vectors int)
+func ropeAsm(a *float32, b *float32, cos *float32, sin *float32, vectors int)
 
-// swiGLUNEON computes dst = gate·sigmoid(gate)·up over vectors of 8.
+// swiGLUAsm computes dst = gate·sigmoid(gate)·up over vectors of 8.
 //
 //go:noescape
-func swiGLUNEON(dst *float32, gate *float32, up *float32, vectors int)
+func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
 
-// addNEON computes dst += x over vectors of 8.
+// addAsm computes dst += x over vectors of 8.
 //
 //go:noescape
-func addNEON(dst *float32, x *float32, vectors int)
+func addAsm(dst *float32, x *float32, vectors int)
 
 // scoresQ8Rows1NEON writes the scores of 1 rows of q over chunks of 16 slots.
 //
@@ -279,22 +279,22 @@ func softmaxFloatsNEON(s *float32, scale *float32, mass *float32, chunks int, ou
 //go:noescape
 func roundNEON(p *byte, s *float32, inv float32, chunks int)
 
-// blendNEON computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
+// blendAsm computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
 //
 //go:noescape
-func blendNEON(state *float32, next *float32, a float32, b float32, n int)
+func blendAsm(state *float32, next *float32, a float32, b float32, n int)
 
-// hadamardNEON multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.
+// hadamardAsm multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.
 //
 //go:noescape
-func hadamardNEON(x *float32, n int)
+func hadamardAsm(x *float32, n int)
 
-// quantizeHeadNEON rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.
+// quantizeHeadAsm rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.
 //
 //go:noescape
-func quantizeHeadNEON(dst *byte, x *float32, n int) float32
+func quantizeHeadAsm(dst *byte, x *float32, n int) float32
 
-// halfNEON rounds x[:n], n a multiple of 16, to half precision.
+// halfAsm rounds x[:n], n a multiple of 16, to half precision.
 //
 //go:noescape
-func halfNEON(dst *uint16, x *float32, n int)
+func halfAsm(dst *uint16, x *float32, n int)

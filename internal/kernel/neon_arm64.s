@@ -9212,8 +9212,8 @@ out5:
 done2:
 	RET
 
-// func largestNEON(x *float32, blocks int) uint32
-TEXT ·largestNEON(SB), NOSPLIT, $0-20
+// func largestAsm(x *float32, blocks int) uint32
+TEXT ·largestAsm(SB), NOSPLIT, $0-20
 	MOVD x+0(FP), R0
 	MOVD blocks+8(FP), R1
 	VMOVI $0, V0.B16
@@ -9245,8 +9245,8 @@ block1:
 	FMOVS F0, ret+16(FP)
 	RET
 
-// func quantizeNEON(dst *byte, x *float32, inv float32, blocks int)
-TEXT ·quantizeNEON(SB), NOSPLIT, $0-32
+// func quantizeAsm(dst *byte, x *float32, inv float32, blocks int)
+TEXT ·quantizeAsm(SB), NOSPLIT, $0-32
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD blocks+24(FP), R2
@@ -9309,8 +9309,8 @@ block1:
 	CBNZ R2, block1
 	RET
 
-// func sumSquaresNEON(lanes *[16]float32, x *float32, vectors int)
-TEXT ·sumSquaresNEON(SB), NOSPLIT, $0-24
+// func sumSquaresAsm(lanes *[16]float32, x *float32, vectors int)
+TEXT ·sumSquaresAsm(SB), NOSPLIT, $0-24
 	MOVD lanes+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD vectors+16(FP), R2
@@ -9330,8 +9330,8 @@ next1:
 	FSTPQ (F2, F3), 32(R0)
 	RET
 
-// func normalizeNEON(dst *float32, x *float32, weight *float32, r float32, vectors int)
-TEXT ·normalizeNEON(SB), NOSPLIT, $0-40
+// func normalizeAsm(dst *float32, x *float32, weight *float32, r float32, vectors int)
+TEXT ·normalizeAsm(SB), NOSPLIT, $0-40
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD weight+16(FP), R2
@@ -9353,8 +9353,8 @@ next1:
 	CBNZ R3, next1
 	RET
 
-// func ropeNEON(a *float32, b *float32, cos *float32, sin *float32, vectors int)
-TEXT ·ropeNEON(SB), NOSPLIT, $0-40
+// func ropeAsm(a *float32, b *float32, cos *float32, sin *float32, vectors int)
+TEXT ·ropeAsm(SB), NOSPLIT, $0-40
 	MOVD a+0(FP), R0
 	MOVD b+8(FP), R1
 	MOVD cos+16(FP), R2
@@ -9386,8 +9386,8 @@ next1:
 	CBNZ R4, next1
 	RET
 
-// func swiGLUNEON(dst *float32, gate *float32, up *float32, vectors int)
-TEXT ·swiGLUNEON(SB), NOSPLIT, $0-32
+// func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
+TEXT ·swiGLUAsm(SB), NOSPLIT, $0-32
 	MOVD dst+0(FP), R0
 	MOVD gate+8(FP), R1
 	MOVD up+16(FP), R2
@@ -9460,8 +9460,8 @@ next1:
 	CBNZ R3, next1
 	RET
 
-// func addNEON(dst *float32, x *float32, vectors int)
-TEXT ·addNEON(SB), NOSPLIT, $0-24
+// func addAsm(dst *float32, x *float32, vectors int)
+TEXT ·addAsm(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD vectors+16(FP), R2
@@ -12309,8 +12309,8 @@ chunk1:
 	CBNZ R2, chunk1
 	RET
 
-// func blendNEON(state *float32, next *float32, a float32, b float32, n int)
-TEXT ·blendNEON(SB), NOSPLIT, $0-32
+// func blendAsm(state *float32, next *float32, a float32, b float32, n int)
+TEXT ·blendAsm(SB), NOSPLIT, $0-32
 	MOVD state+0(FP), R0
 	MOVD next+8(FP), R1
 	MOVD n+24(FP), R2
@@ -12340,8 +12340,8 @@ step1:
 	CBNZ R2, step1
 	RET
 
-// func hadamardNEON(x *float32, n int)
-TEXT ·hadamardNEON(SB), NOSPLIT, $0-16
+// func hadamardAsm(x *float32, n int)
+TEXT ·hadamardAsm(SB), NOSPLIT, $0-16
 	MOVD x+0(FP), R0
 	MOVD n+8(FP), R1
 	MOVD R0, R2
@@ -12417,8 +12417,8 @@ far5:
 done4:
 	RET
 
-// func quantizeHeadNEON(dst *byte, x *float32, n int) float32
-TEXT ·quantizeHeadNEON(SB), NOSPLIT, $0-28
+// func quantizeHeadAsm(dst *byte, x *float32, n int) float32
+TEXT ·quantizeHeadAsm(SB), NOSPLIT, $0-28
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD n+16(FP), R2
@@ -12475,8 +12475,8 @@ round2:
 	CBNZ R2, round2
 	RET
 
-// func halfNEON(dst *uint16, x *float32, n int)
-TEXT ·halfNEON(SB), NOSPLIT, $0-24
+// func halfAsm(dst *uint16, x *float32, n int)
+TEXT ·halfAsm(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD n+16(FP), R2

@@ -235,37 +235,37 @@ func peakAVX2(n int)
 // peakAVX512 multiplies and accumulates 512 pairs of words in registers, n times.
 func peakAVX512(n int)
 
-// largestAVX2 returns the bits of max|x| over blocks of 32; a NaN is above all.
+// largestAsm returns the bits of max|x| over blocks of 32; a NaN is above all.
 //
 //go:noescape
-func largestAVX2(x *float32, blocks int) uint32
+func largestAsm(x *float32, blocks int) uint32
 
-// quantizeAVX2 writes blocks of an activation row: x·inv rounded to 16 bits.
+// quantizeAsm writes blocks of an activation row: x·inv rounded to 16 bits.
 //
 //go:noescape
-func quantizeAVX2(dst *byte, x *float32, inv float32, blocks int)
+func quantizeAsm(dst *byte, x *float32, inv float32, blocks int)
 
-// sumSquaresAVX2 adds the squares of vectors of 16 to the lanes.
+// sumSquaresAsm adds the squares of vectors of 16 to the lanes.
 //
 //go:noescape
-func sumSquaresAVX2(lanes *[16]float32, x *float32, vectors int)
+func sumSquaresAsm(lanes *[16]float32, x *float32, vectors int)
 
-// normalizeAVX2 computes dst = x·r·weight over vectors of 8.
+// normalizeAsm computes dst = x·r·weight over vectors of 8.
 //
 //go:noescape
-func normalizeAVX2(dst *float32, x *float32, weight *float32, r float32, vectors int)
+func normalizeAsm(dst *float32, x *float32, weight *float32, r float32, vectors int)
 
-// ropeAVX2 rotates the pairs (a, b) over vectors of 8.
+// ropeAsm rotates the pairs (a, b) over vectors of 8.
 //
 //go:noescape
-func ropeAVX2(a *float32, b *float32, cos *float32, sin *float32, vectors int)
+func ropeAsm(a *float32, b *float32, cos *float32, sin *float32, vectors int)
 
-// swiGLUAVX2 computes dst = gate·sigmoid(gate)·up over vectors of 8.
+// swiGLUAsm computes dst = gate·sigmoid(gate)·up over vectors of 8.
 //
 //go:noescape
-func swiGLUAVX2(dst *float32, gate *float32, up *float32, vectors int)
+func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
 
-// addAVX2 computes dst += x over vectors of 8.
+// addAsm computes dst += x over vectors of 8.
 //
 //go:noescape
-func addAVX2(dst *float32, x *float32, vectors int)
+func addAsm(dst *float32, x *float32, vectors int)

@@ -8629,9 +8629,9 @@ turn:
 	VZEROUPPER
 	RET
 
-// func largestAVX2(x *float32, blocks int) uint32
+// func largestAsm(x *float32, blocks int) uint32
 // Requires: AVX, AVX2
-TEXT ·largestAVX2(SB), NOSPLIT, $0-20
+TEXT ·largestAsm(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), AX
 	MOVQ    blocks+8(FP), CX
 	VMOVDQU magnitude<>+0(SB), Y0
@@ -8660,9 +8660,9 @@ block:
 	VZEROUPPER
 	RET
 
-// func quantizeAVX2(dst *byte, x *float32, inv float32, blocks int)
+// func quantizeAsm(dst *byte, x *float32, inv float32, blocks int)
 // Requires: AVX, AVX2, SSE
-TEXT ·quantizeAVX2(SB), NOSPLIT, $0-32
+TEXT ·quantizeAsm(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         blocks+24(FP), DX
@@ -8710,9 +8710,9 @@ block:
 	VZEROUPPER
 	RET
 
-// func sumSquaresAVX2(lanes *[16]float32, x *float32, vectors int)
+// func sumSquaresAsm(lanes *[16]float32, x *float32, vectors int)
 // Requires: AVX, FMA3
-TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-24
+TEXT ·sumSquaresAsm(SB), NOSPLIT, $0-24
 	MOVQ    lanes+0(FP), AX
 	MOVQ    x+8(FP), CX
 	MOVQ    vectors+16(FP), DX
@@ -8732,9 +8732,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func normalizeAVX2(dst *float32, x *float32, weight *float32, r float32, vectors int)
+// func normalizeAsm(dst *float32, x *float32, weight *float32, r float32, vectors int)
 // Requires: AVX, AVX2, SSE
-TEXT ·normalizeAVX2(SB), NOSPLIT, $0-40
+TEXT ·normalizeAsm(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         weight+16(FP), DX
@@ -8754,9 +8754,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func ropeAVX2(a *float32, b *float32, cos *float32, sin *float32, vectors int)
+// func ropeAsm(a *float32, b *float32, cos *float32, sin *float32, vectors int)
 // Requires: AVX, FMA3
-TEXT ·ropeAVX2(SB), NOSPLIT, $0-40
+TEXT ·ropeAsm(SB), NOSPLIT, $0-40
 	MOVQ a+0(FP), AX
 	MOVQ b+8(FP), CX
 	MOVQ cos+16(FP), DX
@@ -8783,9 +8783,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func swiGLUAVX2(dst *float32, gate *float32, up *float32, vectors int)
+// func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·swiGLUAVX2(SB), NOSPLIT, $0-32
+TEXT ·swiGLUAsm(SB), NOSPLIT, $0-32
 	MOVQ    dst+0(FP), AX
 	MOVQ    gate+8(FP), CX
 	MOVQ    up+16(FP), DX
@@ -8921,9 +8921,9 @@ DATA exponentBias<>+24(SB)/4, $0x0000007f
 DATA exponentBias<>+28(SB)/4, $0x0000007f
 GLOBL exponentBias<>(SB), RODATA|NOPTR, $32
 
-// func addAVX2(dst *float32, x *float32, vectors int)
+// func addAsm(dst *float32, x *float32, vectors int)
 // Requires: AVX
-TEXT ·addAVX2(SB), NOSPLIT, $0-24
+TEXT ·addAsm(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), AX
 	MOVQ x+8(FP), CX
 	MOVQ vectors+16(FP), DX

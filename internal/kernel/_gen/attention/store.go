@@ -8,8 +8,9 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// The vectors of Store, Query and Merge are short: AVX2 does for both tiers.
-var narrow = tier{"AVX2", 8}
+// The vectors of Store, Query and Merge are short: AVX2 does for both tiers, and
+// names say only that this is assembly, as those on other processors do.
+var narrow = tier{"Asm", 8}
 
 // hadamard writes the butterflies of a product with the Hadamard matrix: at
 // distances within 16 elements in registers, further ones through memory.

@@ -9,7 +9,7 @@ func (a *asm) splatFloat(x float32) vec { return a.splat(math.Float32bits(x)) }
 
 // largest finds max|x|.
 func largest(a *asm) {
-	a.function("largestNEON", "returns the bits of max|x| over blocks of 32; a NaN is above all.",
+	a.function("largestAsm", "returns the bits of max|x| over blocks of 32; a NaN is above all.",
 		"x *float32, blocks int", "uint32", func() {
 			x, blocks := a.param("x"), a.param("blocks")
 			top, v := a.vec(), a.vecs(8)
@@ -34,7 +34,7 @@ func largest(a *asm) {
 
 // quantize makes the blocks of an activation row.
 func quantize(a *asm) {
-	a.function("quantizeNEON", "writes blocks of an activation row: x·inv rounded to 16 bits.",
+	a.function("quantizeAsm", "writes blocks of an activation row: x·inv rounded to 16 bits.",
 		"dst *byte, x *float32, inv float32, blocks int", "", func() {
 			dst, x, blocks := a.param("dst"), a.param("x"), a.param("blocks")
 			inv, v, s := a.float("inv"), a.vecs(8), a.vecs(4)
@@ -80,7 +80,7 @@ func split(a *asm, v, w, hi, lo vec) {
 }
 
 func sumSquares(a *asm) {
-	a.function("sumSquaresNEON", "adds the squares of vectors of 16 to the lanes.",
+	a.function("sumSquaresAsm", "adds the squares of vectors of 16 to the lanes.",
 		"lanes *[16]float32, x *float32, vectors int", "", func() {
 			lanes, x, vectors := a.param("lanes"), a.param("x"), a.param("vectors")
 			sum, v := a.vecs(4), a.vecs(4)
@@ -97,7 +97,7 @@ func sumSquares(a *asm) {
 }
 
 func normalize(a *asm) {
-	a.function("normalizeNEON", "computes dst = x·r·weight over vectors of 8.",
+	a.function("normalizeAsm", "computes dst = x·r·weight over vectors of 8.",
 		"dst *float32, x *float32, weight *float32, r float32, vectors int", "", func() {
 			dst, x, weight, vectors := a.param("dst"), a.param("x"), a.param("weight"), a.param("vectors")
 			r, v, w := a.float("r"), a.vecs(2), a.vecs(2)
@@ -121,7 +121,7 @@ func (a *asm) advance(by int, regs ...reg) {
 }
 
 func rope(a *asm) {
-	a.function("ropeNEON", "rotates the pairs (a, b) over vectors of 8.",
+	a.function("ropeAsm", "rotates the pairs (a, b) over vectors of 8.",
 		"a *float32, b *float32, cos *float32, sin *float32, vectors int", "", func() {
 			pa, pb, pc, ps, vectors := a.param("a"), a.param("b"), a.param("cos"), a.param("sin"), a.param("vectors")
 			x, y, c, s := a.vecs(2), a.vecs(2), a.vecs(2), a.vecs(2)
@@ -190,7 +190,7 @@ func (e exponential) power(x ...vec) {
 }
 
 func swiGLU(a *asm) {
-	a.function("swiGLUNEON", "computes dst = gate·sigmoid(gate)·up over vectors of 8.",
+	a.function("swiGLUAsm", "computes dst = gate·sigmoid(gate)·up over vectors of 8.",
 		"dst *float32, gate *float32, up *float32, vectors int", "", func() {
 			dst, gate, up, vectors := a.param("dst"), a.param("gate"), a.param("up"), a.param("vectors")
 			e := a.exponential(2)
@@ -217,7 +217,7 @@ func swiGLU(a *asm) {
 }
 
 func add(a *asm) {
-	a.function("addNEON", "computes dst += x over vectors of 8.",
+	a.function("addAsm", "computes dst += x over vectors of 8.",
 		"dst *float32, x *float32, vectors int", "", func() {
 			dst, x, vectors := a.param("dst"), a.param("x"), a.param("vectors")
 			v, w := a.vecs(2), a.vecs(2)

@@ -2,7 +2,7 @@ package main
 
 // blend writes a merge's step over one state: state = next·b + state·a.
 func blend(a *asm) {
-	a.function("blendNEON", "computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.",
+	a.function("blendAsm", "computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.",
 		"state *float32, next *float32, a float32, b float32, n int", "", func() {
 			state, next, n := a.param("state"), a.param("next"), a.param("n")
 			fa, fb, v, w := a.float("a"), a.float("b"), a.vecs(4), a.vecs(4)
@@ -23,7 +23,7 @@ func blend(a *asm) {
 // hadamard writes the butterflies of a product with the Hadamard matrix: at
 // distances within 16 elements in registers, further ones through memory.
 func hadamard(a *asm) {
-	a.function("hadamardNEON", "multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.", "x *float32, n int", "", func() {
+	a.function("hadamardAsm", "multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.", "x *float32, n int", "", func() {
 		x, n := a.param("x"), a.param("n")
 		v, w := a.vecs(4), a.vecs(4)
 		at, left := a.copyOf(x), a.reg()
@@ -97,7 +97,7 @@ func hadamard(a *asm) {
 
 // head writes the quantization of a vector of a head.
 func head(a *asm) {
-	a.function("quantizeHeadNEON", "rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.",
+	a.function("quantizeHeadAsm", "rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.",
 		"dst *byte, x *float32, n int", "float32", func() {
 			dst, x, n := a.param("dst"), a.param("x"), a.param("n")
 			largest, v := a.vec(), a.vecs(4)
@@ -141,7 +141,7 @@ func head(a *asm) {
 
 // half writes the rounding of a vector to half precision.
 func half(a *asm) {
-	a.function("halfNEON", "rounds x[:n], n a multiple of 16, to half precision.", "dst *uint16, x *float32, n int", "", func() {
+	a.function("halfAsm", "rounds x[:n], n a multiple of 16, to half precision.", "dst *uint16, x *float32, n int", "", func() {
 		dst, x, n := a.param("dst"), a.param("x"), a.param("n")
 		v := a.vecs(4)
 		a.op("LSR $4, %v", n)

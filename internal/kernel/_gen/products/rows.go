@@ -9,8 +9,9 @@ import (
 )
 
 // What follows is written once, for AVX2: both tiers use it, as it takes a few
-// thousandths of the time of the products. Callers pass whole vectors of 8 or
-// 16 elements and give the rest in buffers.
+// thousandths of the time of the products. Names end in Asm as on other
+// processors, so that package kernel calls all alike. Callers pass whole vectors
+// of 8 or 16 elements and give the rest in buffers.
 
 // Constants of 32 bytes.
 var lowNibbles, lowBytes, magnitude Mem
@@ -46,8 +47,8 @@ func params(names ...string) []reg.GPVirtual {
 
 // largest finds max|x|.
 func largest() {
-	TEXT("largestAVX2", NOSPLIT, "func(x *float32, blocks int) uint32")
-	Doc("largestAVX2 returns the bits of max|x| over blocks of 32; a NaN is above all.")
+	TEXT("largestAsm", NOSPLIT, "func(x *float32, blocks int) uint32")
+	Doc("largestAsm returns the bits of max|x| over blocks of 32; a NaN is above all.")
 	Pragma("noescape")
 	p := params("x", "blocks")
 	abs, top, v := YMM(), YMM(), avx2.vecs(4)
@@ -79,8 +80,8 @@ func largest() {
 
 // quantize makes the blocks of an activation row.
 func quantize() {
-	TEXT("quantizeAVX2", NOSPLIT, "func(dst *byte, x *float32, inv float32, blocks int)")
-	Doc("quantizeAVX2 writes blocks of an activation row: x·inv rounded to 16 bits.")
+	TEXT("quantizeAsm", NOSPLIT, "func(dst *byte, x *float32, inv float32, blocks int)")
+	Doc("quantizeAsm writes blocks of an activation row: x·inv rounded to 16 bits.")
 	Pragma("noescape")
 	p := params("dst", "x", "blocks")
 	dst, x, blocks := p[0], p[1], p[2]
@@ -129,8 +130,8 @@ func quantize() {
 }
 
 func sumSquares() {
-	TEXT("sumSquaresAVX2", NOSPLIT, "func(lanes *[16]float32, x *float32, vectors int)")
-	Doc("sumSquaresAVX2 adds the squares of vectors of 16 to the lanes.")
+	TEXT("sumSquaresAsm", NOSPLIT, "func(lanes *[16]float32, x *float32, vectors int)")
+	Doc("sumSquaresAsm adds the squares of vectors of 16 to the lanes.")
 	Pragma("noescape")
 	p := params("lanes", "x", "vectors")
 	a, b := YMM(), YMM()
@@ -151,8 +152,8 @@ func sumSquares() {
 }
 
 func normalize() {
-	TEXT("normalizeAVX2", NOSPLIT, "func(dst, x, weight *float32, r float32, vectors int)")
-	Doc("normalizeAVX2 computes dst = x·r·weight over vectors of 8.")
+	TEXT("normalizeAsm", NOSPLIT, "func(dst, x, weight *float32, r float32, vectors int)")
+	Doc("normalizeAsm computes dst = x·r·weight over vectors of 8.")
 	Pragma("noescape")
 	p := params("dst", "x", "weight", "vectors")
 	r, rx := YMM(), XMM()
@@ -172,8 +173,8 @@ func normalize() {
 }
 
 func rope() {
-	TEXT("ropeAVX2", NOSPLIT, "func(a, b, cos, sin *float32, vectors int)")
-	Doc("ropeAVX2 rotates the pairs (a, b) over vectors of 8.")
+	TEXT("ropeAsm", NOSPLIT, "func(a, b, cos, sin *float32, vectors int)")
+	Doc("ropeAsm rotates the pairs (a, b) over vectors of 8.")
 	Pragma("noescape")
 	p := params("a", "b", "cos", "sin", "vectors")
 	loop("next", p[4], func() {
@@ -197,8 +198,8 @@ func rope() {
 }
 
 func swiGLU() {
-	TEXT("swiGLUAVX2", NOSPLIT, "func(dst, gate, up *float32, vectors int)")
-	Doc("swiGLUAVX2 computes dst = gate·sigmoid(gate)·up over vectors of 8.")
+	TEXT("swiGLUAsm", NOSPLIT, "func(dst, gate, up *float32, vectors int)")
+	Doc("swiGLUAsm computes dst = gate·sigmoid(gate)·up over vectors of 8.")
 	Pragma("noescape")
 	p := params("dst", "gate", "up", "vectors")
 	minusLog2E := float("minusLog2E", -math.Log2E)
@@ -239,8 +240,8 @@ func swiGLU() {
 }
 
 func add() {
-	TEXT("addAVX2", NOSPLIT, "func(dst, x *float32, vectors int)")
-	Doc("addAVX2 computes dst += x over vectors of 8.")
+	TEXT("addAsm", NOSPLIT, "func(dst, x *float32, vectors int)")
+	Doc("addAsm computes dst += x over vectors of 8.")
 	Pragma("noescape")
 	p := params("dst", "x", "vectors")
 	loop("next", p[2], func() {

@@ -1,0 +1,141 @@
+//go:build (amd64 || arm64) && !purego
+
+package kernel
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+
+	"triforce/internal/kernel/ref"
+)
+
+// What surrounds the phases of attention on all processors: what a row sees,
+// storing a slot, merging states.
+
+// over is a/b, rounded up.
+func over(a, b int) int { return (a + b - 1) / b }
+
+// see adds the bias to scores s of row r between slots start and end, and sets
+// those to -Inf that the row does not see.
+func see(a *AttendArgs, s []float32, r, start, end int) {
+	if a.Bias != nil {
+		add(s[start:end], a.Bias[start:end])
+	}
+	none := float32(math.Inf(-1))
+	lo, hi := int(a.Spans[r].Lo), int(a.Spans[r].Hi)
+	for j := start; j < min(lo, end); j++ {
+		s[j] = none
+	}
+	for j := max(hi, start); j < end; j++ {
+		s[j] = none
+	}
+	if a.Mask != nil {
+		for j := max(lo, start); j < min(hi, end); j++ {
+			if a.Mask[r*Tile/64+j/64]>>(j%64)&1 == 0 {
+				s[j] = none
+			}
+		}
+	}
+}
+
+func float(b []byte) *float32 { return (*float32)(unsafe.Pointer(&b[0])) }
+
+// maxHead is the size of heads up to which Store and Query need no memory.
+const maxHead = 256
+
+// padded returns x with zeros up to a multiple of 16, in buf if they fit.
+func padded(x []float32, buf *[maxHead]float32) []float32 {
+	n := StateLen(len(x)) - 16
+	y := buf[:]
+	if n > maxHead {
+		y = make([]float32, n)
+	}
+	copy(y, x)
+	return y[:n]
+}
+
+// spread multiplies x by Hadamard matrices, as ref.Q8Store does, and returns
+// their size.
+func spread(x []float32) int {
+	n := len(x) & -len(x)
+	for i := 0; i < len(x); i += n {
+		hadamardAsm(&x[i], n)
+	}
+	return n
+}
+
+func q8Store(tile []byte, slot int, k, v []float32) {
+	var buf [maxHead]float32
+	var ints [maxHead]byte
+	x := padded(k, &buf)
+	D := len(x)
+	q := ints[:]
+	if D > maxHead {
+		q = make([]byte, D)
+	}
+	scales := tile[2*Tile*D:]
+
+	spread(x)
+	d := quantizeHeadAsm(&q[0], &x[0], D)
+	binary.LittleEndian.PutUint32(scales[4*slot:], math.Float32bits(d))
+	keys := tile[slot/Chunk*Chunk*D+slot%Chunk*4:]
+	for i := 0; i < D; i += 4 {
+		biased := binary.LittleEndian.Uint32(q[i:]) ^ 0x80808080
+		binary.LittleEndian.PutUint32(keys[i*Chunk:], biased)
+	}
+
+	clear(x)
+	copy(x, v)
+	d = quantizeHeadAsm(&q[0], &x[0], D)
+	binary.LittleEndian.PutUint32(scales[4*Tile+4*slot:], math.Float32bits(d))
+	values := tile[Tile*D+slot/4*4*D+slot%4:]
+	for i, b := range q[:D] {
+		values[i*4] = b
+	}
+}
+
+func f16Store(tile []byte, slot int, k, v []float32) {
+	var buf [maxHead]float32
+	var halves [maxHead]uint16
+	x := padded(k, &buf)
+	D := len(x)
+	h := halves[:]
+	if D > maxHead {
+		h = make([]uint16, D)
+	}
+	saturate(x)
+	halfAsm(&h[0], &x[0], D)
+	keys := tile[2*(slot/Chunk*Chunk*D+slot%Chunk):]
+	for i, b := range h[:D] {
+		binary.LittleEndian.PutUint16(keys[2*i*Chunk:], b)
+	}
+	clear(x)
+	copy(x, v)
+	saturate(x)
+	halfAsm((*uint16)(unsafe.Pointer(&tile[2*(Tile+slot)*D])), &x[0], D)
+}
+
+// merge is ref.Merge.
+func merge(state, next []float32, dim, rows int) {
+	n := StateLen(dim)
+	D := n - 16
+	for r := range rows {
+		s, o := state[r*n:(r+1)*n], next[r*n:(r+1)*n]
+		mergeRow(s, o[:D], o[D], o[D+1])
+	}
+}
+
+// mergeRow adds to a state the output of what follows, its largest score (-Inf
+// if the row saw nothing there) and its sum.
+func mergeRow(state, o []float32, largest, sum float32) {
+	if math.IsInf(float64(largest), -1) {
+		return
+	}
+	D := len(o)
+	m := max(state[D], largest)
+	a, b := ref.Exp2(state[D]-m), ref.Exp2(largest-m)
+	blendAsm(&state[0], &o[0], a, b, D)
+	state[D] = m
+	state[D+1] = ref.FMA(sum, b, float32(state[D+1]*a))
+}
