@@ -21,7 +21,7 @@ import "math"
 // believes what it observes. So that learning is never dear, there is a bank:
 // what drafting saves is paid in, what it loses is taken out, and no round may
 // risk more than there is. It begins with the cost of one plain pass and receives
-// a small share of the time. A drafter that does not look worth while is tried
+// a small share of the time, a larger one the more there seems to be to win. A drafter that does not look worth while is tried
 // again if it could be, after a wait that doubles with each try.
 type controller struct {
 	fixed  int  // depth asked for in every round, 0 = choose
@@ -31,6 +31,7 @@ type controller struct {
 	arms   []arm
 	pace   float64 // of the best choice, and at least 1
 	yield  float64 // tokens expected of it
+	could  float64 // the best pace if the bank were full
 	bank   float64 // plain passes that may be lost
 	plain  int     // plain rounds observed
 	since  int     // rounds since the last of them
@@ -49,6 +50,7 @@ type choice struct{ arm, depth int }
 type plan struct {
 	choice
 	tokens, cost float64
+	could        float64 // the best pace of those that the bank does not allow
 }
 
 // arm is what is known of one drafter.
@@ -85,6 +87,7 @@ const (
 	draftShare   = 0.1   // assumed cost of a drafted token in passes
 	bankStart    = 1.0   // plain passes that a request may lose at first
 	bankShare    = 0.015 // of the time, that it may lose later
+	bankTrust    = 5.0   // times as much again if a pace of 2 is expected: then there is more to win
 	bankMost     = 6.0   // what is saved beyond is not there to be lost
 	bankInner    = 6.0   // times as much for a level below another
 	bankBelief   = 4.0   // observations that make the worst less likely than what is expected
@@ -117,7 +120,7 @@ func newController(drafters, fixed int, timed bool) controller {
 
 // reset begins a new request. Costs stay, acceptance counts for less.
 func (c *controller) reset() {
-	c.again, c.bank, c.pace, c.yield, c.since, c.wait = 0, c.daring()*bankStart, 1, 1, 0, firstPlain
+	c.again, c.bank, c.pace, c.yield, c.could, c.since, c.wait = 0, c.daring()*bankStart, 1, 1, 1, 0, firstPlain
 	c.spent, c.gained = 4, 4
 	for i := range c.arms {
 		a := &c.arms[i]
@@ -175,15 +178,18 @@ func (c *controller) best(most int) plan {
 		saves = margin - c.pace
 	}
 	pace, varying := 1.0, false
+	c.could = 1
 	for i := range c.arms {
 		a := &c.arms[i]
 		if a.sure == 0 && c.fixed == 0 {
 			continue
 		}
 		p := c.plan(i, most, 0)
+		c.could = max(c.could, p.could)
 		if p.depth == 0 {
 			continue
 		}
+		c.could = max(c.could, p.tokens/p.cost)
 		varying = varying || a.varying
 		if !a.varying {
 			pace = max(pace, p.tokens/p.cost)
@@ -219,6 +225,7 @@ func (c *controller) plan(i, most int, hope float64) plan {
 		lag = a.behind / one
 	}
 	best, saves, worse := plan{tokens: 1, cost: 1}, math.Inf(-1), 0
+	could := 0.0
 	reached, tokens, width := 1.0, 1.0, 1+a.extra
 	short := 0.0 // chance of ending before a position, times the tokens until there
 	for d := 1; d <= to && worse < patience; d++ {
@@ -238,14 +245,17 @@ func (c *controller) plan(i, most int, hope float64) plan {
 		}
 		cost := (c.pass.hoped(width, hope) + c.drafting(a, d)) / one
 		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > c.bank {
-			break
+			could = max(could, tokens/cost)
+			worse++
+			continue
 		}
 		if s := tokens - c.pace*cost; s > saves {
-			best, saves, worse = plan{choice{i, d}, tokens, cost}, s, 0
+			best, saves, worse = plan{choice: choice{i, d}, tokens: tokens, cost: cost}, s, 0
 		} else {
 			worse++
 		}
 	}
+	best.could = could
 	return best
 }
 
@@ -299,7 +309,7 @@ func (c *controller) observe(o outcome) {
 		c.pass.observe(o.width, o.total-o.drafting)
 	}
 	cost := min(o.total, curveMaxRatio*expected) / c.pass.at(1)
-	c.bank += c.daring() * bankShare * cost
+	c.bank += c.daring() * bankShare * (1 + bankTrust*min(c.could-1, 1)) * cost
 	c.since++
 	if o.depth == 0 {
 		c.plain++
