@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"triforce/internal/kernel"
 	"triforce/internal/mem"
 	"triforce/internal/par"
 )
@@ -227,12 +226,13 @@ func (r *ring) tile(layer, head, page int) []byte {
 	return r.memory[at : at+size : at+size]
 }
 
-// scan calls f on all tiles of the first slots, layer by layer and segment by
-// segment, which are in memory during the call. One worker takes all of a head.
-func (c *Full) scan(team *par.Team, slots int, f func(layer, head, lo, hi int)) error {
+// scan calls f on all tiles, layer by layer and segment by segment, which are in
+// memory during the call. One worker takes all of a head. Tiles of forgotten
+// tokens come too: what is on disk is fetched and released to its end.
+func (c *Full) scan(team *par.Team, f func(layer, head, lo, hi int)) error {
 	r := &c.disk.ring
 	r.plan(0)
-	tiles := (slots + kernel.Tile - 1) / kernel.Tile
+	tiles := max(tiles(c.length), c.disk.first)
 	team.Run(func(w *par.Worker) {
 		for l := range c.shape.Layers {
 			for lo := 0; lo < tiles; lo += Segment {

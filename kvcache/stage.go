@@ -85,7 +85,7 @@ func (v *View) averageFromDisk() error {
 	if v.chosen == 0 || !v.averages() || v.meant >= n || v.full.Resident(v.meant/chunksPerTile) {
 		return nil
 	}
-	err := v.full.scan(v.team, n*kernel.Chunk, func(layer, head, lo, hi int) {
+	err := v.full.scan(v.team, func(layer, head, lo, hi int) {
 		from, to := max(v.meant, lo*chunksPerTile), min(n, hi*chunksPerTile)
 		if from < to {
 			v.average(layer, head, &v.choices[layer*v.shape.Heads+head], from, to)
@@ -102,15 +102,13 @@ func (v *View) readMissing() error {
 	if v.stage == nil {
 		return nil
 	}
-	last := -1
+	lacking := false
 	for i := range v.choices {
-		for _, m := range v.choices[i].missing {
-			last = max(last, m.chunk)
-		}
+		lacking = lacking || len(v.choices[i].missing) > 0
 	}
 	var err error
-	if last >= 0 {
-		err = v.full.scan(v.team, (last+1)*kernel.Chunk, func(layer, head, lo, hi int) {
+	if lacking {
+		err = v.full.scan(v.team, func(layer, head, lo, hi int) {
 			for _, m := range v.choices[layer*v.shape.Heads+head].missing {
 				if t := m.chunk / chunksPerTile; t >= lo && t < hi {
 					v.copyChunk(layer, head, m.dst, v.full.Store, m.chunk)
