@@ -33,11 +33,11 @@ func Figures(rows []Row) []Figure {
 			all = append(all, Figure{name, caption, p})
 		}
 	}
-	byDepth := few(lines(rows, func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
+	byDepth := few(lines(rows, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
 	add("speed-by-depth", "Tokens a second by tokens in the cache. Dashed: predicted, or another program.", longest(byDepth) > 1, func(t *theme) (*plot.Plot, error) {
 		return t.lines("Speed by depth", "tokens in the cache", "tokens/s", byDepth, depthAxis, logAxis)
 	})
-	ratios := few(lines(rows, func(r *Row) (x, y float64) { return float64(r.Depth), r.Ratio }, func(r *Row) bool { return r.Ratio > 0 && r.Gen > 0 && !r.Foreign() }))
+	ratios := few(lines(rows, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), r.Ratio }, func(r *Row) bool { return r.Ratio > 0 && r.Gen > 0 && !r.Foreign() }))
 	add("ratio-by-depth", "Times as fast as plain decoding. A mode pays where its line is above 1.", longest(ratios) > 1, func(t *theme) (*plot.Plot, error) {
 		return t.lines("Against plain decoding", "tokens in the cache", "× plain", ratios, depthAxis, zeroAxis)
 	})
@@ -56,13 +56,13 @@ func Figures(rows []Row) []Figure {
 		{"acceptance-by-budget", "Accepted of the tokens that the target judged, by the tokens that the middle level sees.", "Acceptance by budget", "accepted", func(r *Row) float64 { return r.Accepted }},
 		{"speed-by-budget", "Tokens a second by the tokens that the middle level sees.", "Speed by budget", "tokens/s", speed},
 	} {
-		l := lines(budgets, func(r *Row) (x, y float64) { return float64(r.Budget), f.y(r) }, at)
+		l := lines(budgets, "budget", func(r *Row) (x, y float64) { return float64(r.Budget), f.y(r) }, at)
 		add(f.name, f.caption, longest(l) > 2, func(t *theme) (*plot.Plot, error) {
 			return t.lines(fmt.Sprintf("%s, at depth %d", f.title, deepest), "budget", f.label, l, budgetAxis, plainAxis)
 		})
 	}
 	temps := varying(rows, at, func(r *Row) float64 { return r.Temp })
-	byTemp := lines(temps, func(r *Row) (x, y float64) { return r.Temp, r.Accepted }, at)
+	byTemp := lines(temps, "temp", func(r *Row) (x, y float64) { return r.Temp, r.Accepted }, at)
 	add("acceptance-by-temperature", "Accepted of the tokens that the target judged, by temperature.", longest(byTemp) > 2, func(t *theme) (*plot.Plot, error) {
 		return t.lines(fmt.Sprintf("Acceptance by temperature, at depth %d", deepest), "temperature", "accepted", byTemp, plainAxis, plainAxis)
 	})
@@ -87,9 +87,9 @@ type line struct {
 	points plotter.XYs
 }
 
-// lines are the points of rows that differ in x alone, by what else they share.
+// lines are the points of rows that differ in x, the column called axis, alone.
 // A row with a prediction beside its measurement gives a point on a second line.
-func lines(rows []Row, xy func(*Row) (x, y float64), keep func(*Row) bool) []line {
+func lines(rows []Row, axis string, xy func(*Row) (x, y float64), keep func(*Row) bool) []line {
 	type key struct {
 		name   string
 		dashed bool
@@ -106,21 +106,14 @@ func lines(rows []Row, xy func(*Row) (x, y float64), keep func(*Row) bool) []lin
 			l.points = append(l.points, plotter.XY{X: x, Y: y})
 		}
 	}
-	x0 := func(r *Row) float64 { x, _ := xy(r); return x }
+	kept := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !keep(&r) })
 	for i := range rows {
 		r := &rows[i]
 		if !keep(r) {
 			continue
 		}
-		// What does not move x names the line.
-		var rest []Row
-		for j := range rows {
-			if keep(&rows[j]) && x0(&rows[j]) == x0(r) {
-				rest = append(rest, rows[j])
-			}
-		}
 		x, y := xy(r)
-		name := series(r, rest)
+		name := series(r, kept, axis)
 		if _, speeds := xy(&Row{MedianTS: 1, PredictedTS: 1}); speeds == 1 && r.PredictedTS > 0 {
 			put(key{name + ", predicted", true}, r.Mode, x, r.PredictedTS)
 			if r.MedianTS == 0 {
@@ -361,9 +354,23 @@ func budgetAxis(a *plot.Axis, values []float64) {
 }
 
 // zeroAxis begins at 0 and leaves room for the legend.
-func zeroAxis(a *plot.Axis, values []float64) { a.Min, a.Max = 0, 1.1*slices.Max(values) }
+func zeroAxis(a *plot.Axis, values []float64) {
+	plainAxis(a, values)
+	a.Min, a.Max = 0, 1.1*slices.Max(values)
+}
 
-func plainAxis(*plot.Axis, []float64) {}
+// plainAxis writes numbers no longer than they are.
+func plainAxis(a *plot.Axis, _ []float64) {
+	a.Tick.Marker = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
+		ticks := plot.DefaultTicks{}.Ticks(lo, hi)
+		for i := range ticks {
+			if ticks[i].Label != "" {
+				ticks[i].Label = fmt.Sprintf("%.4g", ticks[i].Value)
+			}
+		}
+		return ticks
+	})
+}
 
 // stacks draws a bar for each row: the milliseconds of a token by level.
 func (t *theme) stacks(title, yLabel string, rows []Row) (*plot.Plot, error) {

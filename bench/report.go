@@ -241,12 +241,12 @@ func crossovers(rows []Row) []string {
 }
 
 // series names what rows of different depths share: the mode, and what else
-// differs between rows of that mode.
-func series(r *Row, rows []Row) string {
+// differs between rows of that mode, but for the columns named.
+func series(r *Row, rows []Row, but ...string) string {
 	name := r.Mode
 	for _, c := range columns() {
 		cell := c.cell(r)
-		if !slices.Contains([]string{"cache", "threads", "temp", "budget", "chunk", "window", "outer", "inner"}, c.head) || cell == "" {
+		if !slices.Contains([]string{"cache", "threads", "temp", "budget", "chunk", "window", "outer", "inner"}, c.head) || cell == "" || slices.Contains(but, c.head) {
 			continue
 		}
 		if slices.ContainsFunc(rows, func(o Row) bool { return o.Mode == r.Mode && c.cell(&o) != cell }) {

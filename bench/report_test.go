@@ -138,6 +138,21 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+// Other budgets at the greatest depth do not break lines over depths.
+func TestLines(t *testing.T) {
+	rows := manyRows()
+	rows = slices.DeleteFunc(rows, func(r Row) bool { return r.Depth < 8192 && r.Budget > 256 })
+	got := few(lines(rows, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
+	for _, l := range got {
+		if len(l.points) != 3 {
+			t.Errorf("%s has %d points", l.name, len(l.points))
+		}
+	}
+	if len(got) == 0 {
+		t.Error("no lines")
+	}
+}
+
 // parse reads XML to its end.
 func parse(t *testing.T, data []byte) {
 	t.Helper()
