@@ -109,6 +109,11 @@ func matMulBF16Rows2NEON(dst *float32, ldd int, w *byte, panels int, x *float32,
 //go:noescape
 func matMulBF16Rows4NEON(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
+// peakNEON multiplies and accumulates 512 words with bytes in registers, n times.
+//
+//go:noescape
+func peakNEON(n int)
+
 // largestAsm returns the bits of max|x| over blocks of 32; a NaN is above all.
 //
 //go:noescape

@@ -9212,6 +9212,95 @@ out5:
 done2:
 	RET
 
+// func peakNEON(n int)
+TEXT ·peakNEON(SB), NOSPLIT, $0-8
+	MOVD n+0(FP), R0
+	VMOVI $0, V0.B16
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	VMOVI $0, V3.B16
+	VMOVI $0, V4.B16
+	VMOVI $0, V5.B16
+	VMOVI $0, V6.B16
+	VMOVI $0, V7.B16
+	VMOVI $0, V8.B16
+	VMOVI $0, V9.B16
+	VMOVI $0, V10.B16
+	VMOVI $0, V11.B16
+	VMOVI $0, V12.B16
+	VMOVI $0, V13.B16
+	VMOVI $0, V14.B16
+	VMOVI $0, V15.B16
+	VMOVI $0, V16.B16
+turn1:
+	WORD $0x4f90e200 // sdot v0.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e201 // sdot v1.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e202 // sdot v2.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e203 // sdot v3.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e204 // sdot v4.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e205 // sdot v5.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e206 // sdot v6.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e207 // sdot v7.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e208 // sdot v8.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e209 // sdot v9.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20a // sdot v10.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20b // sdot v11.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20c // sdot v12.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20d // sdot v13.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20e // sdot v14.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20f // sdot v15.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e200 // sdot v0.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e201 // sdot v1.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e202 // sdot v2.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e203 // sdot v3.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e204 // sdot v4.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e205 // sdot v5.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e206 // sdot v6.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e207 // sdot v7.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e208 // sdot v8.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e209 // sdot v9.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20a // sdot v10.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20b // sdot v11.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20c // sdot v12.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20d // sdot v13.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20e // sdot v14.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20f // sdot v15.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e200 // sdot v0.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e201 // sdot v1.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e202 // sdot v2.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e203 // sdot v3.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e204 // sdot v4.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e205 // sdot v5.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e206 // sdot v6.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e207 // sdot v7.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e208 // sdot v8.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e209 // sdot v9.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20a // sdot v10.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20b // sdot v11.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20c // sdot v12.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20d // sdot v13.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20e // sdot v14.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20f // sdot v15.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e200 // sdot v0.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e201 // sdot v1.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e202 // sdot v2.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e203 // sdot v3.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e204 // sdot v4.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e205 // sdot v5.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e206 // sdot v6.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e207 // sdot v7.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e208 // sdot v8.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e209 // sdot v9.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20a // sdot v10.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20b // sdot v11.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20c // sdot v12.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20d // sdot v13.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20e // sdot v14.4s, v16.16b, v16.4b[0]
+	WORD $0x4f90e20f // sdot v15.4s, v16.16b, v16.4b[0]
+	SUB $1, R0
+	CBNZ R0, turn1
+	RET
+
 // func largestAsm(x *float32, blocks int) uint32
 TEXT ·largestAsm(SB), NOSPLIT, $0-20
 	MOVD x+0(FP), R0

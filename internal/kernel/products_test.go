@@ -144,9 +144,6 @@ func BenchmarkQuantize(b *testing.B) {
 // Tiers of the processor can be asked what it can do at most.
 func TestPeak(t *testing.T) {
 	for _, tier := range accelerated() {
-		if tier != cpu.AVX2 && tier != cpu.AVX512 {
-			continue
-		}
 		set := kernel.For(tier)
 		if set.Peak == nil {
 			t.Errorf("%v: none", tier)

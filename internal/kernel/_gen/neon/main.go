@@ -58,6 +58,7 @@ func write(a *asm) {
 		f.product(a, 2, 2)
 		f.product(a, 4, 1)
 	}
+	peak(a)
 	largest(a)
 	quantize(a)
 	sumSquares(a)

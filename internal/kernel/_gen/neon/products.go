@@ -240,6 +240,21 @@ func (s segment) dot(a *asm, x reg, codes []vec, d, m, acc vec, in []vec, dot ve
 	}
 }
 
+// peak does nothing but products, with the instruction that they are made of:
+// two for 16 of them, as activations have two bytes.
+func peak(a *asm) {
+	const turn = 512 // products
+	a.function("peakNEON", fmt.Sprintf("multiplies and accumulates %d words with bytes in registers, n times.", turn), "n int", "", func() {
+		n, acc, x := a.param("n"), a.vecs(16), a.vec()
+		a.zero(append(acc, x)...)
+		a.loop("turn", n, func() {
+			for i := range turn / 8 {
+				a.lane("sdot", acc[i%len(acc)], x, x, 0)
+			}
+		})
+	})
+}
+
 // floatFormat is a packed format of floats.
 type floatFormat struct {
 	name string
