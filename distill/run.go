@@ -226,16 +226,18 @@ func (r *run) label(ctx context.Context) error {
 		}
 		return r.store.put(x, a)
 	}
-	for _, x := range append(append([]excerpt(nil), r.text.held...), r.self.held...) {
-		if err := ask(x); err != nil {
-			return err
-		}
-	}
 	total := len(r.text.train) + len(r.self.train)
 	if r.Labels > 0 {
 		total = min(total, r.Labels)
 	}
-	for done := 0; done < total; done++ {
+	held := append(append([]excerpt(nil), r.text.held...), r.self.held...)
+	for i, x := range held {
+		r.Report(Status{Phase: Labeling, Done: i, Total: len(held) + total})
+		if err := ask(x); err != nil {
+			return err
+		}
+	}
+	for done := range total {
 		p := &r.self
 		if p.labelled == len(p.train) {
 			p = &r.text
@@ -243,7 +245,7 @@ func (r *run) label(ctx context.Context) error {
 		if r.Labels == 0 && r.late(labelShare) && !r.store.has(p.train[p.labelled]) {
 			break
 		}
-		r.Report(Status{Phase: Labeling, Done: done, Total: total})
+		r.Report(Status{Phase: Labeling, Done: len(held) + done, Total: len(held) + total})
 		if err := ask(p.train[p.labelled]); err != nil {
 			return err
 		}
