@@ -156,7 +156,7 @@ func (c *controller) next(most int) choice {
 	if best.depth > 0 {
 		c.arms[best.arm].wait = firstWait
 		if c.fixed == 0 && c.since > c.wait && c.bank > 1 {
-			c.wait = min(4*c.wait, longestPlain)
+			c.wait = min(2*c.wait, longestPlain)
 			return choice{}
 		}
 	}
