@@ -8,6 +8,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
 	"triforce/kvcache"
 	"triforce/weights"
 )
@@ -44,6 +46,37 @@ func (s *Session) Load(path string, spec Spec, progress func(done, total int64))
 	}
 	s.tokens = snap.Tokens
 	return nil
+}
+
+// SnapshotInfo says what a snapshot holds. Model and Draft are fingerprints.
+type SnapshotInfo struct {
+	Model      string `json:"model"`
+	Draft      string `json:"draft,omitempty"`
+	Tokens     int    `json:"tokens"`
+	Cached     int    `json:"cached"`
+	Layers     int    `json:"layers"`
+	KVHeads    int    `json:"kv_heads"`
+	HeadDim    int    `json:"head_dim"`
+	KVType     string `json:"kv_type"`
+	FileBytes  int64  `json:"file_bytes"`
+	CacheBytes int64  `json:"cache_bytes"`
+}
+
+// InspectSnapshot reads what the head of a snapshot says of it. Its pages are
+// not checked; Load does that.
+func InspectSnapshot(path string) (*SnapshotInfo, error) {
+	i, err := kvcache.InspectSnapshot(path)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	if i.Shape.Type > kernel.KVF32 {
+		return nil, fmt.Errorf("engine: %w: %s: no form of keys and values has number %d", ErrSnapshot, path, i.Shape.Type)
+	}
+	return &SnapshotInfo{
+		Model: i.Model, Draft: i.Draft, Tokens: i.Tokens, Cached: i.Length,
+		Layers: i.Shape.Layers, KVHeads: i.Shape.Heads, HeadDim: i.Shape.Dim, KVType: i.Shape.Type.String(), FileBytes: i.FileBytes,
+		CacheBytes: i.Shape.ContextBytes(kernel.For(cpu.Best()), i.Length),
+	}, nil
 }
 
 func (s *Session) snapshot() *kvcache.Snapshot {

@@ -197,6 +197,46 @@ func (s *Snapshot) Load(path string, progress func(done, total int64)) error {
 	return nil
 }
 
+// SnapshotInfo is what the header of a snapshot says.
+type SnapshotInfo struct {
+	Model, Draft   string
+	Tokens, Length int // of the history, and those of them that are cached
+	Shape          Shape
+	FileBytes      int64
+}
+
+// InspectSnapshot reads the header of the snapshot at path. Errors wrap
+// ErrSnapshot if the file is at fault.
+func InspectSnapshot(path string) (*SnapshotInfo, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	r := &blockReader{path: path, r: f, left: info.Size()}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(1<<20), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	defer dec.Close()
+	r.dec = dec
+	h, err := r.header()
+	if err == nil && h.Version != snapshotVersion {
+		err = r.errorf("version %d, expected %d", h.Version, snapshotVersion)
+	}
+	if err == nil && (h.Tokens < h.Length || h.Length < 0) {
+		err = r.errorf("it holds %d tokens, %d of them cached", h.Tokens, h.Length)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return &SnapshotInfo{Model: h.Model, Draft: h.Draft, Tokens: h.Tokens, Length: h.Length, Shape: h.Target, FileBytes: info.Size()}, nil
+}
+
 // blockReader reads the blocks of a file and knows where it is.
 type blockReader struct {
 	path     string
@@ -261,15 +301,30 @@ func (r *blockReader) blockInto(what string, size, limit int64, into []byte) ([]
 	return b, nil
 }
 
-func (r *blockReader) load(s *Snapshot, progress func(done, total int64)) error {
+// header reads what comes before the tokens.
+func (r *blockReader) header() (*snapshotHeader, error) {
 	magic := make([]byte, len(snapshotMagic))
 	if err := r.read(magic); err != nil {
-		return err
+		return nil, err
 	}
 	if string(magic) != snapshotMagic {
 		r.at = 0
-		return r.errorf("expected a snapshot that begins with %q, found %q", snapshotMagic, magic)
+		return nil, r.errorf("expected a snapshot that begins with %q, found %q", snapshotMagic, magic)
 	}
+	head, err := r.block("header", -1, maxHeaderBytes)
+	if err != nil {
+		return nil, err
+	}
+	h := &snapshotHeader{}
+	d := json.NewDecoder(bytes.NewReader(head))
+	d.DisallowUnknownFields()
+	if err := d.Decode(h); err != nil {
+		return nil, r.errorf("header: %v", err)
+	}
+	return h, nil
+}
+
+func (r *blockReader) load(s *Snapshot, progress func(done, total int64)) error {
 	// No block is larger than a page, and pages are checked against the shapes
 	// at hand; the decoder needs no window beyond that.
 	limit := uint64(max(maxHeaderBytes, 4*(s.Target.context+1), s.Target.pageBytes()))
@@ -282,15 +337,9 @@ func (r *blockReader) load(s *Snapshot, progress func(done, total int64)) error 
 	}
 	defer dec.Close()
 	r.dec = dec
-	head, err := r.block("header", -1, maxHeaderBytes)
+	h, err := r.header()
 	if err != nil {
 		return err
-	}
-	var h snapshotHeader
-	d := json.NewDecoder(bytes.NewReader(head))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&h); err != nil {
-		return r.errorf("header: %v", err)
 	}
 	if err := h.check(r, s); err != nil {
 		return err
