@@ -90,7 +90,12 @@ func columns() []column {
 	return []column{
 		{"test", 0, func(r *Row) string { return r.Test }},
 		{"mode", 0, func(r *Row) string { return r.Mode }},
-		{"model", 2, func(r *Row) string { return r.Model }},
+		{"model", 2, func(r *Row) string {
+			if r.Foreign() {
+				return ""
+			}
+			return r.Model
+		}},
 		{"text", 2, func(r *Row) string { return r.Sent }},
 		{"cache", 2, func(r *Row) string { return r.TypeK }},
 		{"threads", 2, func(r *Row) string { return number(r.Threads) }},
