@@ -15,7 +15,7 @@ func (a *Attention) attendOffloaded(w *par.Worker, layer int) {
 	if a.pass.Err() != nil {
 		return // in a layer before
 	}
-	items, workers := a.kvHeads*a.blocks, len(a.scratch)
+	items, workers := a.kvHeads*a.blocks, w.Team() // which may be fewer than there is scratch for
 	for s := range a.segments {
 		if !a.pass.Fetch(layer, s, w.ID) {
 			return

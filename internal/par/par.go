@@ -120,6 +120,9 @@ func (w *Worker) Sync() {
 	w.phase++
 }
 
+// Team is the number of workers that run the function.
+func (w *Worker) Team() int { return w.team.n }
+
 // Each yields the numbers 0 … n-1 to the workers, each number to exactly one
 // worker, in ascending order on each. Which worker gets a number depends on
 // timing, so results must not. At most one Each may stand between two Syncs.
