@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -389,7 +388,11 @@ func (o *benchOptions) save(rows []bench.Row) error {
 		return nil
 	}
 	write := func(name string, data []byte) error {
-		return renameio.WriteFile(filepath.Join(o.Save, name), data, 0o644)
+		path := filepath.Join(o.Save, name)
+		if err := os.WriteFile(path+".new", data, 0o644); err != nil {
+			return err
+		}
+		return os.Rename(path+".new", path) // what was there may be what is gone on with
 	}
 	figures := bench.Figures(rows)
 	for _, format := range bench.Formats() {
