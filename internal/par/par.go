@@ -32,9 +32,10 @@ type Team struct {
 	start   gate
 	barrier gate
 	arrived atomic.Int32
-	// next holds the items handed out in the current phase and in the one
-	// before, whose slot is cleared for the next phase at each barrier.
-	next [2]paddedCounter
+	// taken counts the items handed out of each worker's part, in the current
+	// phase and in the one before. The latter's counters are cleared before the
+	// barrier, each by its worker, for the phase to come.
+	taken [2][]paddedCounter
 }
 
 type paddedCounter struct {
@@ -58,6 +59,9 @@ func NewTeam(n int) *Team {
 	}
 	t.start.init()
 	t.barrier.init()
+	for i := range t.taken {
+		t.taken[i] = make([]paddedCounter, t.n)
+	}
 	for i := range t.n {
 		t.workers = append(t.workers, &Worker{ID: i, team: t})
 	}
@@ -103,36 +107,45 @@ func (w *Worker) loop() {
 // Sync waits until every worker has called it.
 func (w *Worker) Sync() {
 	t := w.team
-	if t.n > 1 {
-		seen := t.barrier.seen()
-		if int(t.arrived.Add(1)) == t.n {
-			t.arrived.Store(0)
-			// The phase that ends used next[phase&1]; the one before it is
-			// over for everybody, so its counter can serve again.
-			t.next[(w.phase+1)&1].Store(0)
-			t.barrier.open()
-		} else {
-			t.barrier.wait(seen, t.spins)
-		}
-	} else {
-		t.next[(w.phase+1)&1].Store(0)
-	}
 	w.phase++
+	t.taken[w.phase&1][w.ID].Store(0)
+	if t.n == 1 {
+		return
+	}
+	seen := t.barrier.seen()
+	if int(t.arrived.Add(1)) == t.n {
+		t.arrived.Store(0)
+		t.barrier.open()
+	} else {
+		t.barrier.wait(seen, t.spins)
+	}
 }
 
 // Team is the number of workers that run the function.
 func (w *Worker) Team() int { return w.team.n }
 
 // Each yields the numbers 0 … n-1 to the workers, each number to exactly one
-// worker, in ascending order on each. Which worker gets a number depends on
-// timing, so results must not. At most one Each may stand between two Syncs.
+// worker. A worker first takes its own part of them, as Share cuts it, so that
+// it meets the same data in its caches pass after pass, and then what is left of
+// the others'. Who gets a number depends on timing, so results must not. At most
+// one Each may stand between two Syncs.
 func (w *Worker) Each(n int) func(yield func(int) bool) {
 	return func(yield func(int) bool) {
-		c := &w.team.next[w.phase&1]
-		for {
-			i := int(c.Add(1)) - 1
-			if i >= n || !yield(i) {
-				return
+		size, taken := w.team.n, w.team.taken[w.phase&1]
+		for i := range size {
+			of := (w.ID + i) % size
+			lo, hi := of*n/size, (of+1)*n/size
+			if lo == hi || i > 0 && lo+int(taken[of].Load()) >= hi {
+				continue
+			}
+			for {
+				at := lo + int(taken[of].Add(1)) - 1
+				if at >= hi {
+					break
+				}
+				if !yield(at) {
+					return
+				}
 			}
 		}
 	}
