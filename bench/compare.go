@@ -127,11 +127,17 @@ func ReadPeer(name string, data []byte) ([]Row, error) {
 	return rows, nil
 }
 
+// recordReader hides that a csv.Reader knows where fields are: it panics when
+// asked for one that a short record was given to match the head.
+type recordReader struct{ read func() ([]string, error) }
+
+func (r recordReader) Read() ([]string, error) { return r.read() }
+
 // separated decodes values separated by commas.
 func separated(name, text string) ([]peer, error) {
 	r := csv.NewReader(strings.NewReader(text))
 	r.FieldsPerRecord, r.LazyQuotes = -1, true
-	d, err := csvutil.NewDecoder(r)
+	d, err := csvutil.NewDecoder(recordReader{r.Read})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", name, ErrRows, err)
 	}
