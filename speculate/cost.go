@@ -104,6 +104,11 @@ func (c *curve) beyond(shape float64) float64 {
 	steep := ratio
 	if lo := c.shape(float64(c.lo)); lo < hi {
 		slope := (ratio*hi - c.ratio[c.lo]*lo) / (hi - lo)
+		if c.expect != nil {
+			// Where the two are expected to cost nearly the same, what they did
+			// says little of wider ones.
+			slope = ratio + (slope-ratio)*(hi-lo)/hi
+		}
 		steep = min(max(slope, steep/curveSteepest), steep*curveSteepest)
 	}
 	return ratio*hi + steep*(shape-hi)
