@@ -3,6 +3,7 @@ package hub
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -56,9 +57,12 @@ func FuzzEntry(f *testing.F) {
 			filepath.Join(h.folder("a/b"), "snapshots", sha1Of, filepath.FromSlash(got.path)),
 			filepath.Join(h.folder("a/b"), "blobs", got.hash),
 		} {
-			if !strings.HasPrefix(p, h.folder("a/b")+string(filepath.Separator)) || strings.Count(p, "..") != strings.Count(got.path, "..") {
+			if !strings.HasPrefix(p, h.folder("a/b")+string(filepath.Separator)) {
 				t.Errorf("%s leads to %s", data, p)
 			}
+		}
+		if slices.Contains(strings.Split(got.path, "/"), "..") { // though names such as "..b" are fine
+			t.Errorf("%s goes up: %s", data, got.path)
 		}
 		if got.size < 0 || got.newHash() == nil {
 			t.Errorf("%+v", got)
