@@ -52,7 +52,7 @@ func saveCheckpoint(path string, a *adamW, p progress, tokens []int32) error {
 		put(m.name+variance, m.rows, m.cols, a.v[i])
 	}
 	put(seenName, 1, len(a.seen), a.seen)
-	return replace(path, func(w io.Writer) error { return gguf.Write(w, meta, all) })
+	return write(path, func(w io.Writer) error { return gguf.Write(w, meta, all) })
 }
 
 // loadCheckpoint fills the optimizer and its matrices, and reports false if

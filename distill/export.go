@@ -42,7 +42,7 @@ func export(path, name string, s Shape, params []param, tokens []int32, vocabula
 			meta = append(meta, gguf.KV{Key: key, Value: vocabulary[key]})
 		}
 	}
-	return replace(path, func(w io.Writer) error { return gguf.Write(w, meta, fileTensors(s, params, format)) })
+	return write(path, func(w io.Writer) error { return gguf.Write(w, meta, fileTensors(s, params, format)) })
 }
 
 func widen(tokens []int32) []int64 {

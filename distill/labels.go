@@ -75,7 +75,7 @@ func (s *store) put(x excerpt, a *answers) error {
 		v := -math.Log(float64(p)) * logScale
 		raw = binary.LittleEndian.AppendUint16(raw, uint16(min(math.Round(v), math.MaxUint16)))
 	}
-	return replaceData(s.path(x), s.enc.EncodeAll(raw, nil))
+	return writeData(s.path(x), s.enc.EncodeAll(raw, nil))
 }
 
 // get reads answers to x, for a vocabulary of that size.

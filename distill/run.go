@@ -125,7 +125,7 @@ func (r *run) save() error {
 	r.state.Seconds = (r.Clock() - r.began).Seconds()
 	data, err := json.MarshalIndent(&r.state, "", "  ")
 	if err == nil {
-		err = replaceData(r.statePath(), append(data, '\n'))
+		err = writeData(r.statePath(), append(data, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("distill: %w", err)

@@ -76,7 +76,7 @@ func (r *run) kept(i int) ([]int32, error) {
 func (r *run) keep(i int, tokens []int32) error {
 	data, err := json.Marshal(tokens)
 	if err == nil {
-		err = replaceData(r.textPath(i), data)
+		err = writeData(r.textPath(i), data)
 	}
 	if err != nil {
 		return fmt.Errorf("distill: %w", err)

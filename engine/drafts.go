@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"triforce/internal/replace"
 	"triforce/tokenizer"
 )
 
@@ -89,13 +90,7 @@ func (d *Drafts) Record(f *File, model, draft string) error {
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	temporary := fmt.Sprintf("%s.%d.tmp", d.path, os.Getpid())
-	err = os.WriteFile(temporary, append(data, '\n'), 0o644)
-	if err == nil {
-		err = os.Rename(temporary, d.path)
-	}
-	if err != nil {
-		_ = os.Remove(temporary)
+	if err := replace.Data(d.path, 0o644, append(data, '\n')); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
 	return nil

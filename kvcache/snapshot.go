@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 
 	"triforce/internal/kernel"
+	"triforce/internal/replace"
 )
 
 // A snapshot file is
@@ -77,34 +77,16 @@ func (s *Snapshot) Save(path string, progress func(done, total int64)) error {
 	if c := s.Stream; c != nil {
 		h.Stream = &streamHeader{c.shape, c.sinks, c.window, c.held, c.first, c.valid, c.length, len(c.pages)}
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	defer os.Remove(f.Name()) // unless it has been renamed
-	defer f.Close()
-	w := bufio.NewWriterSize(f, 1<<20)
-	for _, step := range []func() error{
-		func() error { return h.write(w, s, progress) },
-		w.Flush, f.Sync, f.Close,
-		func() error { return os.Rename(f.Name(), path) },
-	} {
-		if err := step(); err != nil {
-			return fmt.Errorf("snapshot: %s: %w", path, err)
+	err := replace.File(path, 0o600, func(f io.Writer) error {
+		w := bufio.NewWriterSize(f, 1<<20)
+		if err := h.write(w, s, progress); err != nil {
+			return err
 		}
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename in the folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+		return w.Flush()
+	})
 	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+		return fmt.Errorf("snapshot: %s: %w", path, err)
 	}
-	defer d.Close()
-	// Some file systems cannot sync folders; the file itself is safe.
-	_ = d.Sync()
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"triforce/bench"
 	"triforce/engine"
+	"triforce/internal/replace"
 )
 
 type benchOptions struct {
@@ -388,11 +389,8 @@ func (o *benchOptions) save(rows []bench.Row) error {
 		return nil
 	}
 	write := func(name string, data []byte) error {
-		path := filepath.Join(o.Save, name)
-		if err := os.WriteFile(path+".new", data, 0o644); err != nil {
-			return err
-		}
-		return os.Rename(path+".new", path) // what was there may be what is gone on with
+		// What was there may be what is gone on with.
+		return replace.Data(filepath.Join(o.Save, name), 0o644, data)
 	}
 	figures := bench.Figures(rows)
 	for _, format := range bench.Formats() {
