@@ -5,7 +5,8 @@
 // For each depth a session reads the text up to there once, and all modes go on
 // from it. Machines are noisy and change their clock: so the runs of all modes
 // take turns, each is paired with a run of plain decoding at most one run
-// before it, and the ratio is the median over the pairs. Every run starts as a
+// before it, short ones are repeated until a sample has taken some time, and the
+// ratio is the median over the samples. Every run starts as a
 // new request does, with what speculation learns from the run before forgotten,
 // and generates the same tokens: whatever differs from plain decoding where it
 // must not is an error.
@@ -21,6 +22,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"triforce/engine"
 	"triforce/sample"
@@ -31,9 +33,11 @@ type Options struct {
 	Depths  []int // tokens of the text before those measured, ascending
 	Sweeps  []Sweep
 	Predict int // tokens to generate in a run
-	Reps    int // runs of each mode
-	Spec    engine.Spec
-	Sample  sample.Options
+	Reps    int // samples of each mode
+	// SampleTime is how long a sample takes at least: the mean of as many runs.
+	SampleTime time.Duration
+	Spec       engine.Spec
+	Sample     sample.Options
 	// Progress, if not nil, is told what is being done and how much of the work
 	// is behind, in arbitrary units.
 	Progress func(stage string, done, total int64)
@@ -85,7 +89,7 @@ func Presets() []string { return []string{"quick", "paper", "sweep-budget"} }
 //	              left out; acceptance by budget and by temperature
 //	sweep-budget  budget and chunk of the middle level
 func Preset(name string) (Options, error) {
-	o := Options{Depths: []int{0, 2 << 10, 8 << 10, 32 << 10}, Predict: 128, Reps: 3, Spec: engine.SpecDefaults(), Sample: sample.Defaults()}
+	o := Options{Depths: []int{0, 2 << 10, 8 << 10, 32 << 10}, Predict: 128, Reps: 5, SampleTime: 300 * time.Millisecond, Spec: engine.SpecDefaults(), Sample: sample.Defaults()}
 	budgets := Axis{"budget", []int{128, 256, 512, 1024, 2048, 4096}}
 	switch name {
 	case "quick":
@@ -122,6 +126,8 @@ const (
 	maxReps    = 1 << 10
 	maxPredict = 1 << 20
 	maxCases   = 1 << 12
+
+	maxSampleTime = time.Hour
 )
 
 // Modes lists the modes that the sweeps name.
@@ -161,6 +167,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Reps < 1 || o.Reps > maxReps {
 		return usage("--reps %d: expected 1 to %d", o.Reps, maxReps)
+	}
+	if o.SampleTime < 0 || o.SampleTime > maxSampleTime {
+		return usage("--sample-time %v: expected 0 to %v", o.SampleTime, maxSampleTime)
 	}
 	cases := o.cases(true)
 	if len(cases) > maxCases {

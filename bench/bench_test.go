@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"triforce/engine"
 )
@@ -33,7 +34,7 @@ func pair(t *testing.T) *engine.Engine {
 // brief is options that take little time.
 func brief() Options {
 	o := Defaults()
-	o.Depths, o.Predict, o.Reps = []int{0, 96}, 8, 2
+	o.Depths, o.Predict, o.Reps, o.SampleTime = []int{0, 96}, 8, 2, 0
 	o.Sweeps = []Sweep{
 		{Modes: engine.SpecModes(), Temps: []float64{0, 0.6}},
 		{Modes: []string{engine.SpecRetrieval, engine.SpecPlain}, Temps: []float64{0}, Axes: []Axis{{"budget", []int{256, 512}}}, Deepest: true},
@@ -126,6 +127,22 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A run shorter than a sample is repeated until it has filled it.
+func TestSampleTime(t *testing.T) {
+	e := pair(t)
+	o := brief()
+	o.Depths, o.Reps, o.SampleTime = []int{0}, 1, 20*time.Millisecond
+	o.Sweeps = []Sweep{{Modes: []string{engine.SpecPlain, engine.SpecNGram}, Temps: []float64{0}}}
+	err := Run(context.Background(), e, story(t, e, 1), here, o, func(r Row) {
+		if len(r.NS) != 1 || (r.NS[0]+1)*int64(r.Runs) < o.SampleTime.Nanoseconds() {
+			t.Errorf("%s: %d runs of %v ns", r.Mode, r.Runs, r.NS)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What was finished before an end is kept.
 func TestRunCancelled(t *testing.T) {
 	e := pair(t)
@@ -163,6 +180,7 @@ func TestValidate(t *testing.T) {
 		"--modes magic":                   func(o *Options) { o.Sweeps[0].Modes = []string{"magic"} },
 		"--predict 0":                     func(o *Options) { o.Predict = 0 },
 		"--reps 0":                        func(o *Options) { o.Reps = 0 },
+		"--sample-time -1s":               func(o *Options) { o.SampleTime = -time.Second },
 		"--temp -1":                       func(o *Options) { o.Sweeps[0].Temps = []float64{0, -1} },
 		"--budget 1":                      func(o *Options) { o.Sweeps[0].Axes = []Axis{{"budget", []int{512, 1}}} },
 		"settings to measure at a depth":  func(o *Options) { o.Sweeps[0].Temps = make([]float64, 0); fill(&o.Sweeps[0].Temps, 5000) },

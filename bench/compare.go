@@ -33,6 +33,7 @@ func ReadRows(name string, data []byte) ([]Row, error) {
 		if r.Test == "" || r.Mode == "" || r.Tokens() <= 0 || r.Depth < 0 || len(r.PlainNS) > len(r.NS) {
 			return nil, fmt.Errorf("%s: row %d: %w: expected test, mode, n_depth and n_prompt or n_gen as `triforce bench -o jsonl` writes them", name, i, ErrRows)
 		}
+		r.Runs = max(r.Runs, len(r.NS)) // before rows had it, a sample was a run
 	}
 	return rows, nil
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -20,8 +21,10 @@ type PlanOptions struct {
 	// View and Drafted are the assumed shares of accepted tokens: of the middle
 	// level's by the model, and of the draft's by whoever judges them.
 	View, Drafted float64
-	Command       string
-	Progress      func(done, total int)
+	// Disk is where keys and values beyond Engine.KVRAM are, if that is not 0.
+	Disk     engine.DiskSpeed
+	Command  string
+	Progress func(done, total int)
 }
 
 // Planner predicts speeds from the costs of passes, which it measures on this
@@ -33,7 +36,8 @@ type PlanOptions struct {
 //
 // for the n with the largest rate, where each proposed token is accepted with
 // probability a if those before it were. The middle level's rate is that of the
-// same formula one level below.
+// same formula one level below. Keys and values on disk are read while a pass
+// computes, so it takes the longer of the two.
 type Planner struct {
 	o             PlanOptions
 	target, draft *engine.Costs
@@ -61,14 +65,33 @@ func NewPlanner(ctx context.Context, o PlanOptions) (*Planner, error) {
 		depths = append(depths, d+o.Predict/2)
 	}
 	slices.Sort(depths)
+	inMemory := o.Engine
+	inMemory.KVRAM = 0
 	var err error
-	if p.target, err = o.Target.Time(ctx, o.Engine, slices.Compact(depths), planRows(), o.Progress); err != nil {
+	if p.target, err = o.Target.Time(ctx, inMemory, slices.Compact(depths), planRows(), o.Progress); err != nil {
 		return nil, err
 	}
 	if o.Draft != nil {
-		p.draft, err = o.Draft.Time(ctx, o.Engine, []int{0, draftSees}, planRows()[:2], nil)
+		p.draft, err = o.Draft.Time(ctx, inMemory, []int{0, draftSees}, planRows()[:2], nil)
 	}
 	return p, err
+}
+
+// onDisk is the bytes of keys and values that do not fit into memory.
+func (p *Planner) onDisk(depth int) int64 {
+	if p.o.Engine.KVRAM <= 0 {
+		return 0
+	}
+	return max(p.o.Target.KVBytes(p.o.Engine, depth)-p.o.Engine.KVRAM, 0)
+}
+
+// pass is the cost of a pass of the target over the full cache, in seconds.
+func (p *Planner) pass(depth, rows int) float64 {
+	seconds := p.target.At(depth, rows)
+	if n := p.onDisk(depth); n > 0 {
+		seconds = max(seconds, float64(n)/p.o.Disk.Read)
+	}
+	return seconds
 }
 
 // tokens is how many a round yields that proposes n.
@@ -100,7 +123,7 @@ func best(accept float64, fixed int, cost func(n int) float64) (rate float64, de
 // round proposes, and whether it can tell.
 func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted float64) (rate float64, proposed int, ok bool) {
 	at := depth + p.o.Predict/2
-	pass := func(rows int) float64 { return p.target.At(at, rows) }
+	pass := func(rows int) float64 { return p.pass(at, rows) }
 	seen := min(spec.Budget, at)
 	switch mode {
 	case engine.SpecPlain:
@@ -157,34 +180,39 @@ func (p *Planner) Rows() []Row {
 				}
 				r.MeanLength = tokens(proposed, r.Accepted)
 			}
+			r.DiskRead = float64(p.onDisk(depth+o.Predict/2)) / max(r.MeanLength, 1)
 			rows = append(rows, r)
 		}
 	}
 	return rows
 }
 
-// Beside puts the prediction for a measured row beside its measurement: for the
-// acceptance and the mean length of proposals that were measured. Runs choose
-// that length as they learn, so that short ones are below the best.
+// Beside puts the prediction for a measured row beside its measurement: the time
+// that the passes take which its levels ran, by their numbers and their rows.
 func (p *Planner) Beside(r *Row) {
-	if r.Gen == 0 || r.Foreign() {
+	if r.Gen == 0 || r.Runs == 0 || r.Foreign() {
 		return
 	}
-	view, drafted := r.Accepted, r.Accepted
-	spec := p.o.Spec
-	if r.Budget > 0 {
-		spec.Budget = r.Budget
+	at, budget := r.Depth+r.Gen/2, cmp.Or(r.Budget, p.o.Spec.Budget)
+	seconds := 0.0
+	for i := range r.Levels {
+		l := &r.Levels[i]
+		cost := func(rows int) float64 { return p.target.At(min(budget, at), rows) }
+		switch l.Name {
+		case "target":
+			cost = func(rows int) float64 { return p.pass(at, rows) }
+		case "draft":
+			if p.draft == nil {
+				return
+			}
+			cost = func(rows int) float64 { return p.draft.At(min(draftSees, at), rows) }
+		}
+		// Passes with proposals have so many rows on average, the others one.
+		rows, part := math.Modf(1 + share(l.Proposed, l.Rounds))
+		judging := (1-part)*cost(int(rows)) + part*cost(int(rows)+1)
+		seconds += float64(l.Passes-l.Rounds)*cost(1) + float64(l.Rounds)*judging
 	}
-	length := func(l *Level) int { return max(int(math.Round(share(l.Proposed, l.Rounds))), 1) }
-	if len(r.Levels) > 0 {
-		spec.Outer = length(&r.Levels[0])
-	}
-	if len(r.Levels) > 1 && r.Mode == engine.SpecTriForce {
-		drafted, spec.Inner = r.Levels[1].OfJudged(), length(&r.Levels[1])
-	}
-	if rate, _, ok := p.speed(r.Mode, &spec, r.Depth, view, drafted); ok {
-		r.PredictedTS = rate
-	}
+	r.PredictedTS = float64(r.Runs*r.Gen) / seconds
 }
 
 // accuracy says how far predictions are from measurements, if there are any.

@@ -381,16 +381,13 @@ func (t *theme) stacks(title, yLabel string, rows []Row) (*plot.Plot, error) {
 	for i := range rows {
 		r := &rows[i]
 		names = append(names, r.Mode)
-		perToken := 1e3 / float64(len(r.NS)*r.Tokens())
-		rest := 0.0
-		for _, ns := range r.NS {
-			rest += float64(ns) / 1e9
-		}
+		mean, _ := moments(r.NS)
+		rest, perToken := mean/1e9, 1e3/float64(r.Tokens())
 		for k := range parts {
 			seconds := 0.0
 			for _, l := range r.Levels {
 				if l.Name == parts[k] {
-					seconds += l.Seconds
+					seconds += l.Seconds / float64(r.Runs)
 				}
 			}
 			if rest -= seconds; parts[k] == "rest" {

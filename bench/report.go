@@ -152,6 +152,18 @@ func columns() []column {
 			}
 			return engine.Bytes(r.KVBytes).String()
 		}},
+		{"disk a token", 1, func(r *Row) string {
+			if r.DiskRead == 0 {
+				return ""
+			}
+			return engine.Bytes(int64(r.DiskRead)).String()
+		}},
+		{"disk wait", 1, func(r *Row) string {
+			if r.DiskWait == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%.0f%%", 100*r.DiskWait)
+		}},
 	}
 }
 
@@ -160,6 +172,7 @@ func legend() []string {
 	return []string{
 		"× plain: the median over pairs with runs of plain decoding just before",
 		"accepted: of the tokens that were judged; a round: the tokens that one yields; first those of the target, then of the level below",
+		"disk a token, disk wait: what is read of keys and values on disk, and the share of the time that passes wait for it",
 		"of limit: of what reading the weights and the cache once a token allows; beyond 100% no plain decoding can be on this machine, or caches help",
 	}
 }
@@ -197,7 +210,38 @@ func rowsTable(all []Row) *table {
 }
 
 // findings is what follows from the rows, for a person.
-func findings(rows []Row) []string { return append(crossovers(rows), accuracy(rows)...) }
+func findings(rows []Row) []string {
+	return slices.Concat(crossovers(rows), accuracy(rows), disturbed(rows))
+}
+
+// unsteady is the difference of the fastest and the slowest sample, as a part of
+// the median, from which on a row's speed is worth a warning.
+const unsteady = 0.3
+
+// disturbed names the rows whose samples differ so much that something else must
+// have run, if there are any.
+func disturbed(rows []Row) []string {
+	var names []string
+	n := 0
+	for i := range rows {
+		r := &rows[i]
+		if r.Foreign() || len(r.NS) < 2 {
+			continue
+		}
+		if n++; r.MaxTS-r.MinTS > unsteady*r.MedianTS {
+			names = append(names, r.Test+" "+series(r, rows))
+		}
+	}
+	const most = 4
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("and %d more", more))
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("disturbed: the samples of these rows (of %d) differ by more than %.0f%%, so trust × plain rather than tokens/s, or measure again on a quieter machine: %s",
+		n, 100*unsteady, strings.Join(names, "; "))}
+}
 
 // crossovers says from which depth on each mode pays, if there are several
 // depths to tell that from.
@@ -295,7 +339,7 @@ func writeMarkdown(w io.Writer, lines []string, t *table, findings []string) err
 		b.WriteString("|\n")
 	}
 	if len(findings) > 0 {
-		b.WriteString("\nCompared with plain decoding:\n\n- " + strings.Join(findings, "\n- ") + "\n")
+		b.WriteString("\nFindings:\n\n- " + strings.Join(findings, "\n- ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

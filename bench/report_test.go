@@ -47,9 +47,9 @@ func sampleRows() []Row {
 	}
 	rows := []Row{
 		{Setting: at(Prefill, 6144, 0, 2048), NS: Samples{2e9}, KVBytes: 26 << 20},
-		{Setting: at(engine.SpecPlain, 0, 128, 8192), NS: Samples{25e7, 5e8}, KVBytes: 26 << 20, LimitTS: 1000,
+		{Setting: at(engine.SpecPlain, 0, 128, 8192), Runs: 2, NS: Samples{25e7, 5e8}, KVBytes: 26 << 20, LimitTS: 1000,
 			Levels: Levels{{Name: "target", Passes: 256, Seconds: 0.75, MeanLength: 1}}},
-		{Setting: at(engine.SpecTriForce, 0, 128, 8192), NS: Samples{125e6, 125e6}, PlainNS: Samples{25e7, 5e8}, KVBytes: 30 << 20, LimitTS: 1000, PeakBytes: 99 << 20,
+		{Setting: at(engine.SpecTriForce, 0, 128, 8192), Runs: 2, NS: Samples{125e6, 125e6}, PlainNS: Samples{25e7, 5e8}, KVBytes: 30 << 20, LimitTS: 1000, PeakBytes: 99 << 20,
 			Levels: Levels{
 				{Name: "target", Passes: 40, Seconds: 0.17, Rounds: 38, Proposed: 300, Accepted: 210, Rejected: 14, MeanLength: 6.5},
 				{Name: "retrieved", Passes: 150, Seconds: 0.04, Rounds: 120, Proposed: 360, Accepted: 180, Rejected: 90, MeanLength: 2.5},
@@ -203,6 +203,33 @@ func TestCrossovers(t *testing.T) {
 	want := []string{"auto: faster from depth 8192 on", "slower at the greatest depth: ngram; stream"}
 	if got := crossovers(rows); !slices.Equal(got, want) {
 		t.Errorf("%q, expected %q", got, want)
+	}
+}
+
+// Rows with wide spreads are named, as many as a line holds.
+func TestDisturbed(t *testing.T) {
+	row := func(mode string, ts ...float64) Row {
+		r := Row{Setting: Setting{Mode: mode, Test: "tg1", Gen: 1}}
+		for _, x := range ts {
+			r.NS = append(r.NS, int64(1e9/x))
+		}
+		r.finish()
+		return r
+	}
+	steady := []Row{row("plain", 100, 95, 110), row("ngram", 5), row("llama-bench", 1, 9)}
+	if got := disturbed(steady); got != nil {
+		t.Errorf("%q", got)
+	}
+	got := disturbed(append(steady, row("auto", 100, 60, 95)))
+	if len(got) != 1 || !strings.Contains(got[0], "(of 2)") || !strings.HasSuffix(got[0], ": tg1 auto") {
+		t.Errorf("%q", got)
+	}
+	var many []Row
+	for range 7 {
+		many = append(many, row("auto", 1, 2))
+	}
+	if got := disturbed(many); len(got) != 1 || !strings.HasSuffix(got[0], "; and 3 more") {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -77,9 +77,15 @@ type Row struct {
 	PredictedTS float64 `json:"predicted_ts"`       // by Plan; 0 = none
 	KVBytes     int64   `json:"kv_bytes"`
 	PeakBytes   int64   `json:"peak_rss_bytes"` // of the process so far
+	// DiskRead is what was read of keys and values in a file for each token that
+	// was generated, in bytes, and DiskWait the share of the time that passes
+	// waited for it.
+	DiskRead float64 `json:"disk_bytes_per_token,omitempty"`
+	DiskWait float64 `json:"disk_wait,omitempty"`
 
-	Levels  Levels  `json:"levels"` // the topmost first
-	NS      Samples `json:"samples_ns"`
+	Levels  Levels  `json:"levels"` // of all runs, the topmost first
+	Runs    int     `json:"runs"`
+	NS      Samples `json:"samples_ns"` // of a run; each is the mean of those that fill Options.SampleTime
 	TS      Speeds  `json:"samples_ts"`
 	PlainNS Samples `json:"plain_samples_ns"` // of the run of plain decoding that each sample is paired with
 }
@@ -167,6 +173,13 @@ func (r *Row) count(levels []speculate.Stats) {
 		sum.MeanLength = 1 + share(sum.Accepted, sum.Rounds)
 		sum.ProposedAt, sum.AcceptedAt = added(sum.ProposedAt, l.ProposedAt), added(sum.AcceptedAt, l.AcceptedAt)
 	}
+}
+
+// disk takes a run into the averages over runs.
+func (r *Row) disk(run *outcome) {
+	weight := 1 / float64(r.Runs+1)
+	r.DiskRead += weight * (float64(run.disk.Read)/float64(max(r.Gen, 1)) - r.DiskRead)
+	r.DiskWait += weight * (float64(run.disk.Waiting.Nanoseconds())/float64(max(run.ns, 1)) - r.DiskWait)
 }
 
 func added(sum, x []int) []int {

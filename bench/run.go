@@ -100,18 +100,23 @@ func (r *runner) caseRow(c *aCase, depth int) *Row {
 	return r.row(s)
 }
 
-// Costs of the work, for the progress: they need not be right, only in
-// proportion.
-const readShare = 0.1 // of the time of a token's reading in that of generating it
+// Costs of the work in nanoseconds, for the progress: they need not be right,
+// only in proportion.
+const (
+	readShare = 0.1 // of the time of a token's reading in that of generating it
+	pairShare = 0.5 // of a sample's time that runs of plain decoding beside it add
+)
 
 // cost is that of generating n tokens plainly at a depth.
-func (r *runner) cost(depth, n int) int64 {
-	w := r.e.Work(depth, 1)
-	return int64(n) * (w.Weights + w.KV) / 1e3
-}
+func (r *runner) cost(depth, n int) int64 { return int64(1e9 * float64(n) / r.limit(depth)) }
 
 func (r *runner) readCost(from, to int) int64 {
 	return int64(readShare * float64(r.cost((from+to)/2, to-from)))
+}
+
+// sampleCost is that of one sample of one case.
+func (r *runner) sampleCost(depth int) int64 {
+	return int64((1 + pairShare) * float64(max(r.o.SampleTime.Nanoseconds(), r.cost(depth, r.o.Predict))))
 }
 
 // missing lists the cases at a depth whose rows lack samples.
@@ -128,7 +133,7 @@ func (r *runner) plan(depth int, deepest bool) {
 	r.total += r.readCost(r.read, depth)
 	r.read = depth
 	for _, c := range cases {
-		r.total += int64(r.o.Reps-len(r.caseRow(&c, depth).NS)) * r.cost(depth, r.o.Predict)
+		r.total += int64(r.o.Reps-len(r.caseRow(&c, depth).NS)) * r.sampleCost(depth)
 	}
 }
 
@@ -188,56 +193,87 @@ func (r *runner) warm(prompt []int32, cases []aCase) error {
 	return nil
 }
 
-// rounds takes a sample of each case in turn until none is missing. Every case
-// but plain decoding is paired with a plain run that is at most one run old.
+// rounds takes a sample of each case in turn until none is missing. A sample is
+// the mean of as many runs as fill its time; the cases that lack some take turns,
+// so that what disturbs the machine for a while disturbs all of them.
 func (r *runner) rounds(prompt []int32, cases []aCase) error {
 	depth := len(prompt) - 1
 	for rep := range r.o.Reps {
-		pair, age := pairing{}, 0
+		var open []*sampling
 		for _, c := range cases {
-			row := r.caseRow(&c, depth)
-			if len(row.NS) > rep {
-				continue
+			if row := r.caseRow(&c, depth); len(row.NS) <= rep {
+				open = append(open, &sampling{aCase: c, row: row, stage: fmt.Sprintf("%s %s %d/%d", row.Test, c.spec.Mode, rep+1, r.o.Reps)})
 			}
-			stage := fmt.Sprintf("%s %s %d/%d", row.Test, c.spec.Mode, rep+1, r.o.Reps)
-			r.progress(stage, 0)
-			if plain := c.spec.Mode == engine.SpecPlain; !plain && (pair.ids == nil || pair.temp != c.temp || age > 1) {
-				p := c
-				p.spec = heeded(engine.Spec{Mode: engine.SpecPlain})
-				ns, ids, err := r.once(prompt, p)
-				if err != nil {
-					return err
-				}
-				pair, age = pairing{c.temp, ns, ids}, 0
-			}
-			ns, ids, err := r.once(prompt, c)
-			if err != nil {
+		}
+		for len(open) > 0 {
+			if err := r.turn(prompt, open); err != nil {
 				return err
 			}
-			if c.spec.Mode == engine.SpecPlain {
-				pair, age = pairing{c.temp, ns, ids}, -1
-			} else {
-				row.PlainNS = append(row.PlainNS, pair.ns)
-				if at := differ(pair.ids, ids); at >= 0 && c.exact() {
-					return fmt.Errorf("%w: mode %s at depth %d, temperature %v: token %d", ErrDiffers, c.spec.Mode, depth, c.temp, at)
-				}
-			}
-			age++
-			row.NS = append(row.NS, ns)
-			row.count(r.s.Levels())
-			row.KVBytes, row.PeakBytes = r.s.CacheBytes(), engine.PeakBytes()
-			row.LimitTS = r.limit(depth)
-			r.progress(stage, r.cost(depth, r.o.Predict))
+			open = slices.DeleteFunc(open, func(s *sampling) bool { return s.done })
 		}
 	}
 	return nil
 }
 
-// pairing is a run of plain decoding that others are compared with.
-type pairing struct {
-	temp float64
-	ns   int64
-	ids  []int32
+// sampling is a sample under way.
+type sampling struct {
+	aCase
+	row         *Row
+	stage       string
+	ns, plainNS int64 // of its runs, and of the runs that these are paired with
+	runs        int64
+	done        bool
+}
+
+// finish adds the sample to its row.
+func (s *sampling) finish() {
+	s.done = true
+	s.row.NS = append(s.row.NS, s.ns/s.runs)
+	if s.spec.Mode != engine.SpecPlain {
+		s.row.PlainNS = append(s.row.PlainNS, s.plainNS/s.runs)
+	}
+}
+
+// turn runs each case once. Every case but plain decoding is paired with a plain
+// run that is at most one run old.
+func (r *runner) turn(prompt []int32, open []*sampling) error {
+	depth := len(prompt) - 1
+	var plain outcome
+	temp, age := 0.0, 2 // of the plain run
+	for _, s := range open {
+		r.progress(s.stage, 0)
+		isPlain := s.spec.Mode == engine.SpecPlain
+		var err error
+		if !isPlain && (age > 1 || temp != s.temp) {
+			p := s.aCase
+			p.spec = heeded(engine.Spec{Mode: engine.SpecPlain})
+			if plain, err = r.once(prompt, p); err != nil {
+				return err
+			}
+			temp, age = s.temp, 0
+		}
+		run, err := r.once(prompt, s.aCase)
+		if err != nil {
+			return err
+		}
+		age++
+		if isPlain {
+			plain, temp, age = run, s.temp, 0
+		} else if at := differ(plain.ids, run.ids); at >= 0 && s.exact() {
+			return fmt.Errorf("%w: mode %s at depth %d, temperature %v: token %d", ErrDiffers, s.spec.Mode, depth, s.temp, at)
+		}
+		s.ns, s.plainNS, s.runs = s.ns+run.ns, s.plainNS+plain.ns, s.runs+1
+		s.row.count(r.s.Levels())
+		s.row.disk(&run)
+		s.row.Runs++
+		s.row.KVBytes, s.row.PeakBytes = r.s.CacheBytes(), engine.PeakBytes()
+		s.row.LimitTS = r.limit(depth)
+		if s.ns >= r.o.SampleTime.Nanoseconds() {
+			s.finish()
+			r.progress(s.stage, r.sampleCost(depth))
+		}
+	}
+	return nil
 }
 
 // ErrDiffers marks a run that did not generate what plain decoding does.
@@ -290,11 +326,17 @@ func ignore(engine.Token) error { return nil }
 // newest rows of the last pass over the prompt for a hint at what matters.
 const reread = 32
 
-// once generates in one mode and returns the nanoseconds that it took, reading
-// the prompt and preparing the levels left out, and the tokens.
-func (r *runner) once(prompt []int32, c aCase) (int64, []int32, error) {
+// outcome is what a run came to.
+type outcome struct {
+	ns   int64 // but for reading the prompt and preparing the levels
+	ids  []int32
+	disk engine.DiskStats
+}
+
+// once generates in one mode.
+func (r *runner) once(prompt []int32, c aCase) (outcome, error) {
 	if err := r.rewind(prompt[:max(1, len(prompt)-reread)]); err != nil {
-		return 0, nil, err
+		return outcome{}, err
 	}
 	ids := make([]int32, 0, r.o.Predict)
 	result, err := r.s.Generate(r.ctx, prompt, r.o.generation(c), func(t engine.Token) error {
@@ -303,7 +345,7 @@ func (r *runner) once(prompt []int32, c aCase) (int64, []int32, error) {
 		}
 		return nil
 	})
-	return result.PredictTime.Nanoseconds(), ids, err
+	return outcome{result.PredictTime.Nanoseconds(), ids, result.Disk}, err
 }
 
 // rewind makes the cache hold the prompt but for its last token.

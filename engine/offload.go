@@ -56,8 +56,11 @@ func (e *Engine) KVDirKind() string {
 	if e.opt.KVRAM == 0 {
 		return ""
 	}
-	return scratch.Kind(e.KVDir())
+	return KVFolderKind(e.opt.KVDir)
 }
+
+// KVFolderKind says the same of a folder.
+func KVFolderKind(dir string) string { return scratch.Kind(KVFolder(dir)) }
 
 // maxPass is the most rows of a pass over the full cache.
 func (o *Options) maxPass() int { return max(o.Batch, maxLogits) }

@@ -102,7 +102,8 @@ that passes of several tokens come.`,
 	f.StringSliceVar(&o.Modes, "modes", nil, "`modes` of speculation: "+strings.Join(engine.SpecModes(), ", "))
 	f.Float64SliceVar(&o.Temps, "temps", nil, "`temperatures`; 0 takes the most probable token")
 	f.IntVarP(&o.Bench.Predict, "predict", "n", o.Bench.Predict, "`tokens` to generate in a run")
-	f.IntVarP(&o.Bench.Reps, "reps", "r", o.Bench.Reps, "`runs` of each mode")
+	f.IntVarP(&o.Bench.Reps, "reps", "r", o.Bench.Reps, "`samples` of each mode")
+	f.DurationVar(&o.Bench.SampleTime, "sample-time", o.Bench.SampleTime, "`time` that a sample takes at least; shorter runs are repeated, and their mean is the sample")
 	f.Uint64Var(&o.Bench.Sample.Seed, "seed", 0, "the same seed gives the same text")
 	o.Model.bindContext(f)
 	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes")
@@ -155,7 +156,7 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		}
 	}
 	if o.Roofline {
-		idle := append([]string{"preset", "draft", "file", "workload", "item", "modes", "temps", "predict", "seed", "batch-size", "compare", "resume", "save"}, specFlags[engine.SpecAuto]...)
+		idle := append([]string{"preset", "draft", "file", "workload", "item", "modes", "temps", "predict", "sample-time", "seed", "batch-size", "compare", "resume", "save"}, specFlags[engine.SpecAuto]...)
 		if given := changed(f, idle...); given != "" {
 			return usagef("no effect with --roofline: %s", given)
 		}

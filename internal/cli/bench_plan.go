@@ -35,6 +35,9 @@ func (o *benchOptions) checkPlan(f *pflag.FlagSet) error {
 	if len(o.Threads) > 1 || len(o.KVTypes) > 1 {
 		return usagef("--plan takes one of --threads and of --kv-type")
 	}
+	if o.Model.KVRAM == engine.AutoRAM {
+		return usagef("--kv-ram auto: expected a size with --plan")
+	}
 	if len(o.Plan.Acceptance) != 2 {
 		return usagef("--acceptance: expected two numbers, such as 0.9,0.6")
 	}
@@ -60,7 +63,7 @@ func (o *benchOptions) checkPlan(f *pflag.FlagSet) error {
 		}
 		return nil
 	}
-	if given := changed(f, "preset", "file", "workload", "item", "modes", "temps", "reps", "seed", "compare", "resume", "rows"); given != "" {
+	if given := changed(f, "preset", "file", "workload", "item", "modes", "temps", "reps", "sample-time", "seed", "compare", "resume", "rows"); given != "" {
 		return usagef("no effect with --plan but without --measure: %s", given)
 	}
 	return o.Bench.Validate()
@@ -96,6 +99,11 @@ func (o *benchOptions) runPlan(ctx context.Context) error {
 	}
 	if opt.Depths, err = o.planned(target); err != nil {
 		return err
+	}
+	if o.Model.KVRAM > 0 {
+		if opt.Disk, err = engine.MeasureDisk(o.Model.KVDir); err != nil {
+			return err
+		}
 	}
 	bar := o.Sys.progress("timing passes of that shape")
 	opt.Progress = bar.tokens

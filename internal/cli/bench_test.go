@@ -75,6 +75,7 @@ func TestBenchFlags(t *testing.T) {
 		{args: "--temps -1", fails: "--temp -1"},
 		{args: "-n 0", fails: "--predict 0"},
 		{args: "-r 0", fails: "--reps 0"},
+		{args: "--sample-time 2h", fails: "--sample-time 2h0m0s"},
 		{args: "-o pdf", fails: "--output"},
 		{args: "--roofline -o html", fails: "--output html"},
 		{args: "--roofline -t 1,2", fails: "--threads"},
@@ -131,7 +132,7 @@ func TestBenchFlags(t *testing.T) {
 
 func TestBench(t *testing.T) {
 	file := write(t, "text.txt", strings.Repeat(story+" ", 8))
-	base := []string{"bench", "-t", "1", "-n", "4", "-r", "1", "--temps", "0"}
+	base := []string{"bench", "-t", "1", "-n", "4", "-r", "1", "--sample-time", "0s", "--temps", "0"}
 	with := func(args ...string) []string { return append(slices.Clone(base), args...) }
 	for _, r := range []run{
 		{name: "beyond the context", args: with("--depths", "64k"), code: exitUsage, err: []string{"--depths 65536", "context of 32768", "--rope-scaling"}},
@@ -209,7 +210,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("no %q in\n%s", part, w.out.String())
 		}
 	}
-	w = (&run{name: "a plan and what is measured", args: append(plan, "--measure", "--depths", "64", "-r", "1", "--modes", "plain"), any: true}).test(t)
+	w = (&run{name: "a plan and what is measured", args: append(plan, "--measure", "--depths", "64", "-r", "1", "--sample-time", "0s", "--modes", "plain"), any: true}).test(t)
 	if !strings.Contains(w.out.String(), "predictions are off") {
 		t.Errorf("%s", w.out.String())
 	}

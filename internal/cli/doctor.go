@@ -41,6 +41,10 @@ type machineRates struct {
 	Read      float64 `json:"read_bytes_per_second"`
 	Products  float64 `json:"product_macs_per_second"`
 	Attention float64 `json:"attention_macs_per_second"`
+	// What the disk of a cache that does not fit into memory does.
+	Folder    string  `json:"kv_dir"`
+	DiskRead  float64 `json:"disk_read_bytes_per_second,omitempty"` // 0 if it cannot be used
+	DiskWrite float64 `json:"disk_write_bytes_per_second,omitempty"`
 }
 
 func newDoctor(sys *System, run func(context.Context, *doctorOptions) error) *cobra.Command {
@@ -48,16 +52,18 @@ func newDoctor(sys *System, run func(context.Context, *doctorOptions) error) *co
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine can do, what is slow, and what to do about it",
-		Long: `Look at processor, memory and disk, measure for about a second what they can do,
-and say what a model can expect of them: the one of --model, or usual sizes.`,
+		Long: `Look at processor, memory and disk, measure for a second or two what they can do,
+and say what a model can expect of them: the one of --model, or usual sizes. The
+disk is measured past the system's cache, with 128 MiB in --kv-dir.`,
 		Example: `  triforce doctor
-  triforce doctor -m model.gguf -c 32768
+  triforce doctor -m model.gguf -c 32768 --kv-dir /var/tmp
   triforce doctor --json`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
 	o.Model.bindRun(f)
+	f.StringVar(&o.Model.KVDir, "kv-dir", "", "`folder` whose disk to measure, for keys and values that do not fit into memory (default: the one for temporary files)")
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
 	return cmd
 }
@@ -75,22 +81,25 @@ func runDoctor(ctx context.Context, o *doctorOptions) error {
 	bar := o.Sys.progress("measuring")
 	bar.tokens(0, 1)
 	rates, err := o.measure(ctx)
+	disk, diskErr := engine.MeasureDisk(o.Model.KVDir)
 	bar.done()
 	if err != nil {
 		return err
 	}
-	d := &doctor{o: o, sys: machine{o.Sys.Root}, rates: rates, available: forecast.Available, logical: runtime.NumCPU()}
+	d := &doctor{o: o, sys: machine{o.Sys.Root}, rates: rates, disk: disk, diskErr: diskErr, available: forecast.Available, logical: runtime.NumCPU()}
 	d.processor()
 	d.threads()
 	d.memory()
 	d.speed()
+	d.offload()
 	if o.Model.Path == "" {
 		d.usualModels()
 	} else {
 		d.model(file.Name(), forecast)
 	}
 	d.models()
-	r := doctorReport{Checks: d.checks, Machine: machineRates(rates)}
+	r := doctorReport{Checks: d.checks, Machine: machineRates{ReadOne: rates.ReadOne, Read: rates.Read, Products: rates.Products, Attention: rates.Attention,
+		Folder: engine.KVFolder(o.Model.KVDir), DiskRead: math.Round(disk.Read), DiskWrite: math.Round(disk.Write)}}
 	if o.JSON {
 		return writeJSON(o.Sys.Out, r)
 	}
@@ -115,6 +124,8 @@ type doctor struct {
 	o         *doctorOptions
 	sys       machine
 	rates     engine.Roofline
+	disk      engine.DiskSpeed
+	diskErr   error
 	available int64 // bytes of memory, 0 if not known
 	logical   int   // processors
 	checks    []check
@@ -221,6 +232,33 @@ func (d *doctor) speed() {
 	d.add("drafting", fmt.Sprintf("a pass hides about %.0f tokens behind the reading of 8-bit weights", math.Max(rows, 1)), advice)
 }
 
+// offload says what the disk does for a cache that does not fit into memory.
+func (d *doctor) offload() {
+	folder := engine.KVFolder(d.o.Model.KVDir)
+	if d.diskErr != nil {
+		d.add("cache on disk", d.diskErr.Error(), "name a folder on a local disk with --kv-dir")
+		return
+	}
+	advice := ""
+	if kind := engine.KVFolderKind(d.o.Model.KVDir); kind != "" {
+		advice = fmt.Sprintf("that is on a %s file system; for --kv-ram, name a folder on a local disk with --kv-dir", kind)
+	}
+	d.add("cache on disk", fmt.Sprintf("%s reads %v/s and writes %v/s", folder, engine.Bytes(d.disk.Read), engine.Bytes(d.disk.Write)), advice)
+}
+
+// onDisk says what a model can expect whose weights fit into memory, but not all
+// of its cache, or "".
+func (d *doctor) onDisk(weights, kv int64) string {
+	kept := int64(float64(d.available)*ramShare) - weights
+	if d.disk.Read == 0 || kept <= 0 || kept >= kv {
+		return ""
+	}
+	return fmt.Sprintf("; with --kv-ram auto, %v of keys and values go to disk, at most %.2g passes/s: draft", engine.Bytes(kv-kept), d.disk.Read/float64(kv-kept))
+}
+
+// ramShare is about what --kv-ram auto takes of the memory that is available.
+const ramShare = 0.75
+
 // slowPrompt is the time to read a prompt from which on it is worth a warning,
 // in seconds.
 const slowPrompt = 60
@@ -229,7 +267,7 @@ const slowPrompt = 60
 func (d *doctor) model(name string, c *engine.Forecast) {
 	advice := ""
 	if !c.Fits() {
-		advice = "would not fit: shorten the context (-c), use --kv-type q8_0, or a smaller quantization"
+		advice = "would not fit: shorten the context (-c), use --kv-type q8_0, or a smaller quantization" + d.onDisk(c.Weights, c.KV)
 	}
 	d.add("model", fmt.Sprintf("%s: %v", name, c), advice)
 	d.expect(filepath.Base(name), c.Weights, c.KV, c.Context)
@@ -271,7 +309,7 @@ func (d *doctor) usualModels() {
 		{"7B model, 8 bits, 32 heads", 6_740_000_000, 32 * 2 * 32 * 130, 32768}, // Llama 2
 	} {
 		if need := m.weights + m.kv*int64(m.context); d.available > 0 && need > d.available {
-			d.add("expect", fmt.Sprintf("%s, with %s tokens: needs %v", m.name, grouped(m.context), engine.Bytes(need)), "would not fit into the memory that is available")
+			d.add("expect", fmt.Sprintf("%s, with %s tokens: needs %v", m.name, grouped(m.context), engine.Bytes(need)), "would not fit into the memory that is available"+d.onDisk(m.weights, m.kv*int64(m.context)))
 			continue
 		}
 		d.expect(m.name, m.weights, m.kv*int64(m.context), m.context)

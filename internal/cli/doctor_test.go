@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,16 +74,19 @@ func TestDoctorAdvice(t *testing.T) {
 			d.sys = linux(map[string]string{"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n"})
 		}, map[string]string{"clock": "performance"}},
 		{"one thread reads all", func(d *doctor) { d.rates.ReadOne = 59e9 }, map[string]string{"reading": "one thread"}},
+		{"a disk that fails", func(d *doctor) { d.diskErr = errors.New("no space") }, map[string]string{"cache on disk": "--kv-dir"}},
+		{"a cache beyond memory", func(d *doctor) { d.available, d.disk.Read = 12<<30, 1e9 }, map[string]string{"expect": "with --kv-ram auto, 5.40 GiB of keys and values go to disk, at most 0.17 passes/s"}},
 		{"slow arithmetic", func(d *doctor) { d.rates.Products = 120e9 }, map[string]string{"drafting": "almost as much"}},
 	} {
 		d := &doctor{o: &doctorOptions{Sys: newWorld("", nil).System, Model: modelDefaults(newWorld("", nil).System)},
-			sys: linux(nil), rates: fast, available: 64 << 30, logical: 8}
+			sys: linux(nil), rates: fast, disk: engine.DiskSpeed{Read: 2e9, Write: 1e9}, available: 64 << 30, logical: 8}
 		d.o.Model.Threads = 4
 		c.change(d)
 		d.processor()
 		d.threads()
 		d.memory()
 		d.speed()
+		d.offload()
 		d.usualModels()
 		found := map[string]bool{}
 		for _, check := range d.checks {
@@ -118,7 +122,7 @@ func TestDoctor(t *testing.T) {
 	}
 	var r doctorReport
 	(&run{name: "json", args: []string{"doctor", "--json", "-t", "1"}, env: map[string]string{"HOME": home}, any: true}).test(t).decode(t, &r)
-	if r.Machine.Read < 1e8 || r.Machine.Products < 1e7 || r.Machine.Attention < 1e7 {
+	if r.Machine.Read < 1e8 || r.Machine.Products < 1e7 || r.Machine.Attention < 1e7 || r.Machine.DiskRead < 1e5 || r.Machine.DiskWrite < 1e5 || r.Machine.Folder == "" {
 		t.Errorf("%+v", r.Machine)
 	}
 	text := ""
