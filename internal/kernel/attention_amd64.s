@@ -156,78 +156,78 @@ DATA attentionConstants<>+592(SB)/4, $0x42fe0000
 DATA attentionConstants<>+596(SB)/4, $0x42fe0000
 DATA attentionConstants<>+600(SB)/4, $0x42fe0000
 DATA attentionConstants<>+604(SB)/4, $0x42fe0000
-DATA attentionConstants<>+608(SB)/4, $0x07800000
-DATA attentionConstants<>+612(SB)/4, $0x07800000
-DATA attentionConstants<>+616(SB)/4, $0x07800000
-DATA attentionConstants<>+620(SB)/4, $0x07800000
-DATA attentionConstants<>+624(SB)/4, $0x07800000
-DATA attentionConstants<>+628(SB)/4, $0x07800000
-DATA attentionConstants<>+632(SB)/4, $0x07800000
-DATA attentionConstants<>+636(SB)/4, $0x07800000
-DATA attentionConstants<>+640(SB)/4, $0x00000000
-DATA attentionConstants<>+644(SB)/4, $0x80000000
-DATA attentionConstants<>+648(SB)/4, $0x00000000
-DATA attentionConstants<>+652(SB)/4, $0x80000000
-DATA attentionConstants<>+656(SB)/4, $0x00000000
-DATA attentionConstants<>+660(SB)/4, $0x80000000
-DATA attentionConstants<>+664(SB)/4, $0x00000000
-DATA attentionConstants<>+668(SB)/4, $0x80000000
+DATA attentionConstants<>+608(SB)/4, $0x00000080
+DATA attentionConstants<>+612(SB)/4, $0x00000080
+DATA attentionConstants<>+616(SB)/4, $0x00000080
+DATA attentionConstants<>+620(SB)/4, $0x00000080
+DATA attentionConstants<>+624(SB)/4, $0x00000080
+DATA attentionConstants<>+628(SB)/4, $0x00000080
+DATA attentionConstants<>+632(SB)/4, $0x00000080
+DATA attentionConstants<>+636(SB)/4, $0x00000080
+DATA attentionConstants<>+640(SB)/4, $0x07800000
+DATA attentionConstants<>+644(SB)/4, $0x07800000
+DATA attentionConstants<>+648(SB)/4, $0x07800000
+DATA attentionConstants<>+652(SB)/4, $0x07800000
+DATA attentionConstants<>+656(SB)/4, $0x07800000
+DATA attentionConstants<>+660(SB)/4, $0x07800000
+DATA attentionConstants<>+664(SB)/4, $0x07800000
+DATA attentionConstants<>+668(SB)/4, $0x07800000
 DATA attentionConstants<>+672(SB)/4, $0x00000000
-DATA attentionConstants<>+676(SB)/4, $0x00000000
-DATA attentionConstants<>+680(SB)/4, $0x80000000
+DATA attentionConstants<>+676(SB)/4, $0x80000000
+DATA attentionConstants<>+680(SB)/4, $0x00000000
 DATA attentionConstants<>+684(SB)/4, $0x80000000
 DATA attentionConstants<>+688(SB)/4, $0x00000000
-DATA attentionConstants<>+692(SB)/4, $0x00000000
-DATA attentionConstants<>+696(SB)/4, $0x80000000
+DATA attentionConstants<>+692(SB)/4, $0x80000000
+DATA attentionConstants<>+696(SB)/4, $0x00000000
 DATA attentionConstants<>+700(SB)/4, $0x80000000
 DATA attentionConstants<>+704(SB)/4, $0x00000000
 DATA attentionConstants<>+708(SB)/4, $0x00000000
-DATA attentionConstants<>+712(SB)/4, $0x00000000
-DATA attentionConstants<>+716(SB)/4, $0x00000000
-DATA attentionConstants<>+720(SB)/4, $0x80000000
-DATA attentionConstants<>+724(SB)/4, $0x80000000
+DATA attentionConstants<>+712(SB)/4, $0x80000000
+DATA attentionConstants<>+716(SB)/4, $0x80000000
+DATA attentionConstants<>+720(SB)/4, $0x00000000
+DATA attentionConstants<>+724(SB)/4, $0x00000000
 DATA attentionConstants<>+728(SB)/4, $0x80000000
 DATA attentionConstants<>+732(SB)/4, $0x80000000
-DATA attentionConstants<>+736(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+740(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+744(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+748(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+752(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+756(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+760(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+764(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+768(SB)/4, $0x05040100
-DATA attentionConstants<>+772(SB)/4, $0x07060302
-DATA attentionConstants<>+776(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+780(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+784(SB)/4, $0x05040100
-DATA attentionConstants<>+788(SB)/4, $0x07060302
-DATA attentionConstants<>+792(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+796(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+800(SB)/4, $0x00000000
-DATA attentionConstants<>+804(SB)/4, $0x00000004
-DATA attentionConstants<>+808(SB)/4, $0x00000008
-DATA attentionConstants<>+812(SB)/4, $0x0000000c
-DATA attentionConstants<>+816(SB)/4, $0x00000001
-DATA attentionConstants<>+820(SB)/4, $0x00000005
-DATA attentionConstants<>+824(SB)/4, $0x00000009
-DATA attentionConstants<>+828(SB)/4, $0x0000000d
-DATA attentionConstants<>+832(SB)/4, $0x00000002
-DATA attentionConstants<>+836(SB)/4, $0x00000006
-DATA attentionConstants<>+840(SB)/4, $0x0000000a
-DATA attentionConstants<>+844(SB)/4, $0x0000000e
-DATA attentionConstants<>+848(SB)/4, $0x00000003
-DATA attentionConstants<>+852(SB)/4, $0x00000007
-DATA attentionConstants<>+856(SB)/4, $0x0000000b
-DATA attentionConstants<>+860(SB)/4, $0x0000000f
-DATA attentionConstants<>+864(SB)/4, $0x00000000
-DATA attentionConstants<>+868(SB)/4, $0x00000004
-DATA attentionConstants<>+872(SB)/4, $0x00000008
-DATA attentionConstants<>+876(SB)/4, $0x0000000c
-DATA attentionConstants<>+880(SB)/4, $0x00000000
-DATA attentionConstants<>+884(SB)/4, $0x00000004
-DATA attentionConstants<>+888(SB)/4, $0x00000008
-DATA attentionConstants<>+892(SB)/4, $0x0000000c
+DATA attentionConstants<>+736(SB)/4, $0x00000000
+DATA attentionConstants<>+740(SB)/4, $0x00000000
+DATA attentionConstants<>+744(SB)/4, $0x00000000
+DATA attentionConstants<>+748(SB)/4, $0x00000000
+DATA attentionConstants<>+752(SB)/4, $0x80000000
+DATA attentionConstants<>+756(SB)/4, $0x80000000
+DATA attentionConstants<>+760(SB)/4, $0x80000000
+DATA attentionConstants<>+764(SB)/4, $0x80000000
+DATA attentionConstants<>+768(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+772(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+776(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+780(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+784(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+788(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+792(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+796(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+800(SB)/4, $0x05040100
+DATA attentionConstants<>+804(SB)/4, $0x07060302
+DATA attentionConstants<>+808(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+812(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+816(SB)/4, $0x05040100
+DATA attentionConstants<>+820(SB)/4, $0x07060302
+DATA attentionConstants<>+824(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+828(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+832(SB)/4, $0x00000000
+DATA attentionConstants<>+836(SB)/4, $0x00000004
+DATA attentionConstants<>+840(SB)/4, $0x00000008
+DATA attentionConstants<>+844(SB)/4, $0x0000000c
+DATA attentionConstants<>+848(SB)/4, $0x00000001
+DATA attentionConstants<>+852(SB)/4, $0x00000005
+DATA attentionConstants<>+856(SB)/4, $0x00000009
+DATA attentionConstants<>+860(SB)/4, $0x0000000d
+DATA attentionConstants<>+864(SB)/4, $0x00000002
+DATA attentionConstants<>+868(SB)/4, $0x00000006
+DATA attentionConstants<>+872(SB)/4, $0x0000000a
+DATA attentionConstants<>+876(SB)/4, $0x0000000e
+DATA attentionConstants<>+880(SB)/4, $0x00000003
+DATA attentionConstants<>+884(SB)/4, $0x00000007
+DATA attentionConstants<>+888(SB)/4, $0x0000000b
+DATA attentionConstants<>+892(SB)/4, $0x0000000f
 DATA attentionConstants<>+896(SB)/4, $0x00000000
 DATA attentionConstants<>+900(SB)/4, $0x00000004
 DATA attentionConstants<>+904(SB)/4, $0x00000008
@@ -236,7 +236,31 @@ DATA attentionConstants<>+912(SB)/4, $0x00000000
 DATA attentionConstants<>+916(SB)/4, $0x00000004
 DATA attentionConstants<>+920(SB)/4, $0x00000008
 DATA attentionConstants<>+924(SB)/4, $0x0000000c
-GLOBL attentionConstants<>(SB), RODATA|NOPTR, $928
+DATA attentionConstants<>+928(SB)/4, $0x00000000
+DATA attentionConstants<>+932(SB)/4, $0x00000004
+DATA attentionConstants<>+936(SB)/4, $0x00000008
+DATA attentionConstants<>+940(SB)/4, $0x0000000c
+DATA attentionConstants<>+944(SB)/4, $0x00000000
+DATA attentionConstants<>+948(SB)/4, $0x00000004
+DATA attentionConstants<>+952(SB)/4, $0x00000008
+DATA attentionConstants<>+956(SB)/4, $0x0000000c
+DATA attentionConstants<>+960(SB)/4, $0x00000000
+DATA attentionConstants<>+964(SB)/4, $0x00000000
+DATA attentionConstants<>+968(SB)/4, $0x00000000
+DATA attentionConstants<>+972(SB)/4, $0x00000000
+DATA attentionConstants<>+976(SB)/4, $0x00000001
+DATA attentionConstants<>+980(SB)/4, $0x00000001
+DATA attentionConstants<>+984(SB)/4, $0x00000001
+DATA attentionConstants<>+988(SB)/4, $0x00000001
+DATA attentionConstants<>+992(SB)/4, $0x00000002
+DATA attentionConstants<>+996(SB)/4, $0x00000002
+DATA attentionConstants<>+1000(SB)/4, $0x00000002
+DATA attentionConstants<>+1004(SB)/4, $0x00000002
+DATA attentionConstants<>+1008(SB)/4, $0x00000003
+DATA attentionConstants<>+1012(SB)/4, $0x00000003
+DATA attentionConstants<>+1016(SB)/4, $0x00000003
+DATA attentionConstants<>+1020(SB)/4, $0x00000003
+GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1024
 
 // func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, MMX+
@@ -248,7 +272,7 @@ TEXT ·scoresQ8AVX2(SB), NOSPLIT, $16-80
 	LEAQ         (AX)(AX*4), SI
 	MOVQ         dim+40(FP), SI
 	SHLQ         $0x04, SI
-	VPBROADCASTD attentionConstants<>+736(SB), Y0
+	VPBROADCASTD attentionConstants<>+768(SB), Y0
 	MOVQ         ahead+64(FP), DI
 
 group:
@@ -2089,7 +2113,7 @@ noMassE:
 	VDIVPS       X4, X2, X1
 	VDIVPS       X2, X4, X2
 	VMOVSS       X2, (R9)
-	VBROADCASTSS attentionConstants<>+608(SB), X2
+	VBROADCASTSS attentionConstants<>+640(SB), X2
 	VCMPPS       $0x1d, X2, X4, X2
 	VANDPS       X2, X1, X1
 	VMOVSS       X1, 20(R9)
@@ -2119,7 +2143,7 @@ roundRow:
 	MOVQ         groups+72(FP), CX
 
 round:
-	VMOVDQU   attentionConstants<>+768(SB), Y1
+	VMOVDQU   attentionConstants<>+800(SB), Y1
 	VMULPS    (BX)(AX*1), Y0, Y2
 	VCVTPS2DQ Y2, Y2
 	VMULPS    32(BX)(AX*1), Y0, Y3
@@ -4552,6 +4576,257 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
+// func sumKeysAVX2(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
+// Requires: AVX, AVX2
+TEXT ·sumKeysAVX2(SB), NOSPLIT, $0-56
+	MOVQ         sum+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         scale+16(FP), DX
+	MOVQ         dim+24(FP), BX
+	MOVQ         stride+48(FP), SI
+	VMOVUPS      attentionConstants<>+960(SB), Y0
+	VMOVUPS      attentionConstants<>+992(SB), Y1
+	VBROADCASTSS attentionConstants<>+608(SB), Y2
+	MOVQ         BX, DI
+
+elements:
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	MOVQ  CX, R8
+	MOVQ  DX, R9
+	MOVQ  chunks+32(FP), R10
+
+chunk:
+	MOVQ R8, R11
+	MOVQ R9, R12
+	MOVQ quads+40(FP), R13
+
+quad:
+	VBROADCASTF128 (R12), Y11
+	VPERMILPS      Y1, Y11, Y12
+	VPERMILPS      Y0, Y11, Y11
+	VPMOVZXBD      (R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y11, Y13, Y13
+	VADDPS         Y13, Y3, Y3
+	VPMOVZXBD      8(R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y12, Y13, Y13
+	VADDPS         Y13, Y4, Y4
+	VPMOVZXBD      64(R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y11, Y13, Y13
+	VADDPS         Y13, Y5, Y5
+	VPMOVZXBD      72(R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y12, Y13, Y13
+	VADDPS         Y13, Y6, Y6
+	VPMOVZXBD      128(R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y11, Y13, Y13
+	VADDPS         Y13, Y7, Y7
+	VPMOVZXBD      136(R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y12, Y13, Y13
+	VADDPS         Y13, Y8, Y8
+	VPMOVZXBD      192(R11), Y13
+	VPSUBD         Y2, Y13, Y13
+	VCVTDQ2PS      Y13, Y13
+	VMULPS         Y11, Y13, Y13
+	VADDPS         Y13, Y9, Y9
+	VPMOVZXBD      200(R11), Y11
+	VPSUBD         Y2, Y11, Y11
+	VCVTDQ2PS      Y11, Y11
+	VMULPS         Y12, Y11, Y11
+	VADDPS         Y11, Y10, Y10
+	ADDQ           SI, R11
+	ADDQ           $0x10, R12
+	DECQ           R13
+	JNE            quad
+	MOVQ           BX, R11
+	SHLQ           $0x04, R11
+	ADDQ           R11, R8
+	ADDQ           $0x40, R9
+	DECQ           R10
+	JNE            chunk
+	VPERM2F128     $0x01, Y3, Y3, Y11
+	VADDPS         Y11, Y3, Y3
+	VPERM2F128     $0x01, Y4, Y4, Y11
+	VADDPS         Y11, Y4, Y4
+	VADDPS         Y4, Y3, Y3
+	VMOVUPS        X3, (AX)
+	VPERM2F128     $0x01, Y5, Y5, Y3
+	VADDPS         Y3, Y5, Y5
+	VPERM2F128     $0x01, Y6, Y6, Y3
+	VADDPS         Y3, Y6, Y6
+	VADDPS         Y6, Y5, Y5
+	VMOVUPS        X5, 16(AX)
+	VPERM2F128     $0x01, Y7, Y7, Y3
+	VADDPS         Y3, Y7, Y7
+	VPERM2F128     $0x01, Y8, Y8, Y3
+	VADDPS         Y3, Y8, Y8
+	VADDPS         Y8, Y7, Y7
+	VMOVUPS        X7, 32(AX)
+	VPERM2F128     $0x01, Y9, Y9, Y3
+	VADDPS         Y3, Y9, Y9
+	VPERM2F128     $0x01, Y10, Y10, Y3
+	VADDPS         Y3, Y10, Y10
+	VADDPS         Y10, Y9, Y9
+	VMOVUPS        X9, 48(AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x00000100, CX
+	SUBQ           $0x10, DI
+	JNE            elements
+	VZEROUPPER
+	RET
+
+// func sumValuesAVX2(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
+// Requires: AVX, AVX2
+TEXT ·sumValuesAVX2(SB), NOSPLIT, $0-56
+	MOVQ sum+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ scale+16(FP), DX
+	MOVQ dim+24(FP), BX
+	MOVQ stride+48(FP), SI
+	MOVQ BX, DI
+
+elements:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  CX, R8
+	MOVQ  DX, R9
+	MOVQ  chunks+32(FP), R10
+
+chunk:
+	MOVQ R8, R11
+	MOVQ R9, R12
+	MOVQ quads+40(FP), R13
+
+quad:
+	VBROADCASTF128 (R12), Y8
+	VPMOVSXBD      (R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y0, Y0
+	VPMOVSXBD      8(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y1, Y1
+	VPMOVSXBD      16(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y2, Y2
+	VPMOVSXBD      24(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y3, Y3
+	VPMOVSXBD      32(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y4, Y4
+	VPMOVSXBD      40(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y5, Y5
+	VPMOVSXBD      48(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y6, Y6
+	VPMOVSXBD      56(R11), Y9
+	VCVTDQ2PS      Y9, Y9
+	VMULPS         Y8, Y9, Y9
+	VADDPS         Y9, Y7, Y7
+	ADDQ           SI, R11
+	ADDQ           $0x10, R12
+	DECQ           R13
+	JNE            quad
+	MOVQ           BX, R11
+	SHLQ           $0x04, R11
+	ADDQ           R11, R8
+	ADDQ           $0x40, R9
+	DECQ           R10
+	JNE            chunk
+	VPERMILPS      $0xb1, Y0, Y8
+	VADDPS         Y8, Y0, Y0
+	VPERMILPS      $0x4e, Y0, Y8
+	VADDPS         Y8, Y0, Y0
+	VPERMILPS      $0xb1, Y1, Y8
+	VADDPS         Y8, Y1, Y1
+	VPERMILPS      $0x4e, Y1, Y8
+	VADDPS         Y8, Y1, Y1
+	VEXTRACTF128   $0x01, Y0, X8
+	VUNPCKLPS      X8, X0, X8
+	VEXTRACTF128   $0x01, Y1, X0
+	VUNPCKLPS      X0, X1, X0
+	VMOVLHPS       X0, X8, X8
+	VMOVUPS        X8, (AX)
+	VPERMILPS      $0xb1, Y2, Y0
+	VADDPS         Y0, Y2, Y2
+	VPERMILPS      $0x4e, Y2, Y0
+	VADDPS         Y0, Y2, Y2
+	VPERMILPS      $0xb1, Y3, Y0
+	VADDPS         Y0, Y3, Y3
+	VPERMILPS      $0x4e, Y3, Y0
+	VADDPS         Y0, Y3, Y3
+	VEXTRACTF128   $0x01, Y2, X0
+	VUNPCKLPS      X0, X2, X0
+	VEXTRACTF128   $0x01, Y3, X1
+	VUNPCKLPS      X1, X3, X1
+	VMOVLHPS       X1, X0, X0
+	VMOVUPS        X0, 16(AX)
+	VPERMILPS      $0xb1, Y4, Y0
+	VADDPS         Y0, Y4, Y4
+	VPERMILPS      $0x4e, Y4, Y0
+	VADDPS         Y0, Y4, Y4
+	VPERMILPS      $0xb1, Y5, Y0
+	VADDPS         Y0, Y5, Y5
+	VPERMILPS      $0x4e, Y5, Y0
+	VADDPS         Y0, Y5, Y5
+	VEXTRACTF128   $0x01, Y4, X0
+	VUNPCKLPS      X0, X4, X0
+	VEXTRACTF128   $0x01, Y5, X1
+	VUNPCKLPS      X1, X5, X1
+	VMOVLHPS       X1, X0, X0
+	VMOVUPS        X0, 32(AX)
+	VPERMILPS      $0xb1, Y6, Y0
+	VADDPS         Y0, Y6, Y6
+	VPERMILPS      $0x4e, Y6, Y0
+	VADDPS         Y0, Y6, Y6
+	VPERMILPS      $0xb1, Y7, Y0
+	VADDPS         Y0, Y7, Y7
+	VPERMILPS      $0x4e, Y7, Y0
+	VADDPS         Y0, Y7, Y7
+	VEXTRACTF128   $0x01, Y6, X0
+	VUNPCKLPS      X0, X6, X0
+	VEXTRACTF128   $0x01, Y7, X1
+	VUNPCKLPS      X1, X7, X1
+	VMOVLHPS       X1, X0, X0
+	VMOVUPS        X0, 48(AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x00000040, CX
+	SUBQ           $0x10, DI
+	JNE            elements
+	VZEROUPPER
+	RET
+
 // func scoresQ8AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
 TEXT ·scoresQ8AVX512(SB), NOSPLIT, $16-80
@@ -6837,7 +7112,7 @@ powers:
 	VADDPS      Z10, Z12, Z12
 	VPERMILPS   $0xb1, Z12, Z10
 	VADDPS      Z10, Z12, Z12
-	VMOVUPS     attentionConstants<>+864(SB), Z10
+	VMOVUPS     attentionConstants<>+896(SB), Z10
 	VPERMPS     Z12, Z10, Z12
 	VMOVUPS     X12, (R11)
 
@@ -6895,7 +7170,7 @@ noMassA:
 	VDIVPS        X9, X8, X7
 	VDIVPS        X8, X9, X8
 	VMOVSS        X8, (R9)
-	VBROADCASTSS  attentionConstants<>+608(SB), X8
+	VBROADCASTSS  attentionConstants<>+640(SB), X8
 	VCMPPS        $0x1d, X8, X9, K1
 	VMOVAPS.Z     X7, K1, X7
 	VMOVSS        X7, 20(R9)
@@ -6938,11 +7213,11 @@ round:
 	VPSRLW       $0x08, Z1, Z3
 	VPSRLW       $0x08, Z2, Z4
 	VPACKUSWB    Z4, Z3, Z3
-	VPBROADCASTD attentionConstants<>+736(SB), Z4
+	VPBROADCASTD attentionConstants<>+768(SB), Z4
 	VPANDD       Z4, Z1, Z1
 	VPANDD       Z4, Z2, Z2
 	VPACKUSWB    Z2, Z1, Z1
-	VMOVDQU32    attentionConstants<>+800(SB), Z2
+	VMOVDQU32    attentionConstants<>+832(SB), Z2
 	VPERMD       Z3, Z2, Z3
 	VPERMD       Z1, Z2, Z1
 	VMOVDQU32    Z3, (R8)
@@ -7114,7 +7389,7 @@ powers:
 	VADDPS      Z9, Z11, Z11
 	VPERMILPS   $0xb1, Z11, Z9
 	VADDPS      Z9, Z11, Z11
-	VMOVUPS     attentionConstants<>+864(SB), Z9
+	VMOVUPS     attentionConstants<>+896(SB), Z9
 	VPERMPS     Z11, Z9, Z11
 	VMOVUPS     X11, (R10)
 
@@ -11759,6 +12034,179 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
+// func sumKeysAVX512(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·sumKeysAVX512(SB), NOSPLIT, $0-56
+	MOVQ         sum+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         scale+16(FP), DX
+	MOVQ         dim+24(FP), BX
+	MOVQ         stride+48(FP), SI
+	VMOVUPS      attentionConstants<>+960(SB), Z0
+	VBROADCASTSS attentionConstants<>+608(SB), Z1
+	MOVQ         BX, DI
+
+elements:
+	VBROADCASTSS attentionConstants<>+448(SB), Z2
+	VBROADCASTSS attentionConstants<>+448(SB), Z3
+	VBROADCASTSS attentionConstants<>+448(SB), Z4
+	VBROADCASTSS attentionConstants<>+448(SB), Z5
+	MOVQ         CX, R8
+	MOVQ         DX, R9
+	MOVQ         chunks+32(FP), R10
+
+chunk:
+	MOVQ R8, R11
+	MOVQ R9, R12
+	MOVQ quads+40(FP), R13
+
+quad:
+	VBROADCASTF32X4 (R12), Z6
+	VPERMILPS       Z0, Z6, Z6
+	VPMOVZXBD       (R11), Z7
+	VPSUBD          Z1, Z7, Z7
+	VCVTDQ2PS       Z7, Z7
+	VMULPS          Z6, Z7, Z7
+	VADDPS          Z7, Z2, Z2
+	VPMOVZXBD       64(R11), Z7
+	VPSUBD          Z1, Z7, Z7
+	VCVTDQ2PS       Z7, Z7
+	VMULPS          Z6, Z7, Z7
+	VADDPS          Z7, Z3, Z3
+	VPMOVZXBD       128(R11), Z7
+	VPSUBD          Z1, Z7, Z7
+	VCVTDQ2PS       Z7, Z7
+	VMULPS          Z6, Z7, Z7
+	VADDPS          Z7, Z4, Z4
+	VPMOVZXBD       192(R11), Z7
+	VPSUBD          Z1, Z7, Z7
+	VCVTDQ2PS       Z7, Z7
+	VMULPS          Z6, Z7, Z7
+	VADDPS          Z7, Z5, Z5
+	ADDQ            SI, R11
+	ADDQ            $0x10, R12
+	DECQ            R13
+	JNE             quad
+	MOVQ            BX, R11
+	SHLQ            $0x04, R11
+	ADDQ            R11, R8
+	ADDQ            $0x40, R9
+	DECQ            R10
+	JNE             chunk
+	VSHUFF32X4      $0xb1, Z2, Z2, Z6
+	VADDPS          Z6, Z2, Z2
+	VSHUFF32X4      $0x4e, Z2, Z2, Z6
+	VADDPS          Z6, Z2, Z2
+	VMOVUPS         X2, (AX)
+	VSHUFF32X4      $0xb1, Z3, Z3, Z2
+	VADDPS          Z2, Z3, Z3
+	VSHUFF32X4      $0x4e, Z3, Z3, Z2
+	VADDPS          Z2, Z3, Z3
+	VMOVUPS         X3, 16(AX)
+	VSHUFF32X4      $0xb1, Z4, Z4, Z2
+	VADDPS          Z2, Z4, Z4
+	VSHUFF32X4      $0x4e, Z4, Z4, Z2
+	VADDPS          Z2, Z4, Z4
+	VMOVUPS         X4, 32(AX)
+	VSHUFF32X4      $0xb1, Z5, Z5, Z2
+	VADDPS          Z2, Z5, Z5
+	VSHUFF32X4      $0x4e, Z5, Z5, Z2
+	VADDPS          Z2, Z5, Z5
+	VMOVUPS         X5, 48(AX)
+	ADDQ            $0x40, AX
+	ADDQ            $0x00000100, CX
+	SUBQ            $0x10, DI
+	JNE             elements
+	VZEROUPPER
+	RET
+
+// func sumValuesAVX512(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·sumValuesAVX512(SB), NOSPLIT, $0-56
+	MOVQ sum+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ scale+16(FP), DX
+	MOVQ dim+24(FP), BX
+	MOVQ stride+48(FP), SI
+	MOVQ BX, DI
+
+elements:
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+448(SB), Z1
+	VBROADCASTSS attentionConstants<>+448(SB), Z2
+	VBROADCASTSS attentionConstants<>+448(SB), Z3
+	MOVQ         CX, R8
+	MOVQ         DX, R9
+	MOVQ         chunks+32(FP), R10
+
+chunk:
+	MOVQ R8, R11
+	MOVQ R9, R12
+	MOVQ quads+40(FP), R13
+
+quad:
+	VBROADCASTF32X4 (R12), Z4
+	VPMOVSXBD       (R11), Z5
+	VCVTDQ2PS       Z5, Z5
+	VMULPS          Z4, Z5, Z5
+	VADDPS          Z5, Z0, Z0
+	VPMOVSXBD       16(R11), Z5
+	VCVTDQ2PS       Z5, Z5
+	VMULPS          Z4, Z5, Z5
+	VADDPS          Z5, Z1, Z1
+	VPMOVSXBD       32(R11), Z5
+	VCVTDQ2PS       Z5, Z5
+	VMULPS          Z4, Z5, Z5
+	VADDPS          Z5, Z2, Z2
+	VPMOVSXBD       48(R11), Z5
+	VCVTDQ2PS       Z5, Z5
+	VMULPS          Z4, Z5, Z5
+	VADDPS          Z5, Z3, Z3
+	ADDQ            SI, R11
+	ADDQ            $0x10, R12
+	DECQ            R13
+	JNE             quad
+	MOVQ            BX, R11
+	SHLQ            $0x04, R11
+	ADDQ            R11, R8
+	ADDQ            $0x40, R9
+	DECQ            R10
+	JNE             chunk
+	VPERMILPS       $0xb1, Z0, Z4
+	VADDPS          Z4, Z0, Z0
+	VPERMILPS       $0x4e, Z0, Z4
+	VADDPS          Z4, Z0, Z0
+	VMOVUPS         attentionConstants<>+896(SB), Z4
+	VPERMPS         Z0, Z4, Z0
+	VMOVUPS         X0, (AX)
+	VPERMILPS       $0xb1, Z1, Z0
+	VADDPS          Z0, Z1, Z1
+	VPERMILPS       $0x4e, Z1, Z0
+	VADDPS          Z0, Z1, Z1
+	VMOVUPS         attentionConstants<>+896(SB), Z0
+	VPERMPS         Z1, Z0, Z1
+	VMOVUPS         X1, 16(AX)
+	VPERMILPS       $0xb1, Z2, Z0
+	VADDPS          Z0, Z2, Z2
+	VPERMILPS       $0x4e, Z2, Z0
+	VADDPS          Z0, Z2, Z2
+	VMOVUPS         attentionConstants<>+896(SB), Z0
+	VPERMPS         Z2, Z0, Z2
+	VMOVUPS         X2, 32(AX)
+	VPERMILPS       $0xb1, Z3, Z0
+	VADDPS          Z0, Z3, Z3
+	VPERMILPS       $0x4e, Z3, Z0
+	VADDPS          Z0, Z3, Z3
+	VMOVUPS         attentionConstants<>+896(SB), Z0
+	VPERMPS         Z3, Z0, Z3
+	VMOVUPS         X3, 48(AX)
+	ADDQ            $0x40, AX
+	ADDQ            $0x00000040, CX
+	SUBQ            $0x10, DI
+	JNE             elements
+	VZEROUPPER
+	RET
+
 // func blendAsm(state *float32, next *float32, a float32, b float32, n int)
 // Requires: AVX, FMA3
 TEXT ·blendAsm(SB), NOSPLIT, $0-32
@@ -11787,9 +12235,9 @@ step:
 TEXT ·hadamardAsm(SB), NOSPLIT, $0-16
 	MOVQ    x+0(FP), AX
 	MOVQ    n+8(FP), CX
-	VMOVUPS attentionConstants<>+640(SB), Y0
-	VMOVUPS attentionConstants<>+672(SB), Y1
-	VMOVUPS attentionConstants<>+704(SB), Y2
+	VMOVUPS attentionConstants<>+672(SB), Y0
+	VMOVUPS attentionConstants<>+704(SB), Y1
+	VMOVUPS attentionConstants<>+736(SB), Y2
 	MOVQ    AX, DX
 	MOVQ    CX, BX
 
@@ -11882,7 +12330,7 @@ largest:
 	VDIVSS       X1, X0, X2
 	VMOVSS       X2, ret+24(FP)
 	VDIVPS       Y0, Y1, Y1
-	VCMPPS       $0x1d, attentionConstants<>+608(SB), Y0, Y0
+	VCMPPS       $0x1d, attentionConstants<>+640(SB), Y0, Y0
 	VANDPS       Y0, Y1, Y1
 
 round:

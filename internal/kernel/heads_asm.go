@@ -67,28 +67,34 @@ func spread(x []float32) int {
 
 func q8Store(tile []byte, slot int, k, v []float32) {
 	var buf [maxHead]float32
-	var ints [maxHead]byte
 	x := padded(k, &buf)
+	spread(x)
+	q8Put(tile, slot, x, true, 1)
+	clear(x)
+	copy(x, v)
+	q8Put(tile, slot, x, false, 1)
+}
+
+// q8Put quantizes x·factor as the key or the value of a slot.
+func q8Put(tile []byte, slot int, x []float32, key bool, factor float32) {
+	var ints [maxHead]byte
 	D := len(x)
 	q := ints[:]
 	if D > maxHead {
 		q = make([]byte, D)
 	}
+	d := math.Float32bits(quantizeHeadAsm(&q[0], &x[0], D) * factor)
 	scales := tile[2*Tile*D:]
-
-	spread(x)
-	d := quantizeHeadAsm(&q[0], &x[0], D)
-	binary.LittleEndian.PutUint32(scales[4*slot:], math.Float32bits(d))
-	keys := tile[slot/Chunk*Chunk*D+slot%Chunk*4:]
-	for i := 0; i < D; i += 4 {
-		biased := binary.LittleEndian.Uint32(q[i:]) ^ 0x80808080
-		binary.LittleEndian.PutUint32(keys[i*Chunk:], biased)
+	if key {
+		binary.LittleEndian.PutUint32(scales[4*slot:], d)
+		keys := tile[slot/Chunk*Chunk*D+slot%Chunk*4:]
+		for i := 0; i < D; i += 4 {
+			biased := binary.LittleEndian.Uint32(q[i:]) ^ 0x80808080
+			binary.LittleEndian.PutUint32(keys[i*Chunk:], biased)
+		}
+		return
 	}
-
-	clear(x)
-	copy(x, v)
-	d = quantizeHeadAsm(&q[0], &x[0], D)
-	binary.LittleEndian.PutUint32(scales[4*Tile+4*slot:], math.Float32bits(d))
+	binary.LittleEndian.PutUint32(scales[4*Tile+4*slot:], d)
 	values := tile[Tile*D+slot/4*4*D+slot%4:]
 	for i, b := range q[:D] {
 		values[i*4] = b

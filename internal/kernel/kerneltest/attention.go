@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ func Attention(t *testing.T, set *kernel.Set) {
 	for _, kv := range KVTypes {
 		t.Run("kv="+kv.String(), func(t *testing.T) {
 			t.Run("Store", func(t *testing.T) { store(t, set, kv) })
+			t.Run("Average", func(t *testing.T) { average(t, set, kv) })
 			t.Run("Attend", func(t *testing.T) { attend(t, set, kv) })
 			t.Run("RowIndependence", func(t *testing.T) { rowIndependence(t, set, kv) })
 			t.Run("Merge", func(t *testing.T) { merge(t, set, kv) })
@@ -55,6 +57,28 @@ func store(t *testing.T, set *kernel.Set, kv kernel.KVType) {
 				}
 			}
 
+		}
+	}
+}
+
+func average(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	judge, got := &kernel.For(cpu.Portable).KV[kv], &set.KV[kv]
+	for _, dim := range dims {
+		rng := rand.New(rand.NewPCG(uint64(dim), 2))
+		src, want := make([]byte, judge.TileBytes(dim)), make([]byte, judge.TileBytes(dim))
+		poison(want)
+		for slot := range kernel.Tile {
+			judge.Store(src, slot, vector(rng, dim), vector(rng, dim))
+		}
+		end := guard.Ends()[rng.IntN(2)]
+		src, tile := guard.Copy(t, src, end), guard.Copy(t, want, end)
+		for _, run := range [][2]int{{0, 16}, {240, 256}, {16, 64}, {0, 256}, {8, 16}, {4, 12}, {252, 256}, {0, 1}, {3, 4}, {5, 14}, {12, 20}, {7, 256}, {8, 24}} {
+			to := rng.IntN(kernel.Tile)
+			judge.Average(want, to, src, run[0], run[1], dim)
+			got.Average(tile, to, src, run[0], run[1], dim)
+			if !bytes.Equal(tile, want) {
+				t.Fatalf("dim %d: slots %d to %d: other bytes than the judge's", dim, run[0], run[1])
+			}
 		}
 	}
 }

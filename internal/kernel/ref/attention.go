@@ -267,32 +267,30 @@ func Q8Load(k, v []float32, tile []byte, slot int) {
 
 // Q8Average stores in slot `to` of a q8_0 tile the means of the keys and values
 // of slots lo … hi-1 of another. Keys stay spread, so nothing is transformed.
+// Every fourth slot goes into one sum, in ascending order, and the four sums
+// into one as (S0+S1) + (S2+S3), so that vectors can hold them.
 func Q8Average(dst []byte, to int, src []byte, lo, hi, dim int) {
 	D := padDim(dim)
-	var k, v [MaxDim]float32
+	var k, v [MaxDim][4]float32
 	for s := lo; s < hi; s++ {
 		ks, vs := q8Scales(D, s)
-		scale := getF32(src[ks:])
-		keys := src[s/16*16*D+s%16*4:]
-		for i := 0; i < D; i += 4 {
-			at := keys[i*16:][:4]
-			k[i] += float32(float32(int32(at[0])-128) * scale)
-			k[i+1] += float32(float32(int32(at[1])-128) * scale)
-			k[i+2] += float32(float32(int32(at[2])-128) * scale)
-			k[i+3] += float32(float32(int32(at[3])-128) * scale)
-		}
-		scale = getF32(src[vs:])
-		values := src[q8Value(D, s, 0):]
+		kd, vd := getF32(src[ks:]), getF32(src[vs:])
 		for i := range D {
-			v[i] += float32(float32(int8(values[4*i])) * scale)
+			k[i][s%4] += float32(float32(int32(src[q8Key(D, s, i)])-128) * kd)
+			v[i][s%4] += float32(float32(int8(src[q8Value(D, s, i)])) * vd)
 		}
 	}
 	inv := 1 / float32(hi-lo)
+	store := func(at int, sums [][4]float32, set func(i int, q int32)) {
+		var x [MaxDim]float32
+		for i, s := range sums {
+			x[i] = float32(float32(s[0]+s[1]) + float32(s[2]+s[3]))
+		}
+		putF32(dst[at:], float32(quantizeVector(x[:D], set)*inv))
+	}
 	ks, vs := q8Scales(D, to)
-	d := quantizeVector(k[:D], func(i int, q int32) { dst[q8Key(D, to, i)] = byte(q + 128) })
-	putF32(dst[ks:], float32(d*inv))
-	d = quantizeVector(v[:D], func(i int, q int32) { dst[q8Value(D, to, i)] = byte(int8(q)) })
-	putF32(dst[vs:], float32(d*inv))
+	store(ks, k[:D], func(i int, q int32) { dst[q8Key(D, to, i)] = byte(q + 128) })
+	store(vs, v[:D], func(i int, q int32) { dst[q8Value(D, to, i)] = byte(int8(q)) })
 }
 
 // Q8QueryBytes is the size of a query row for q8_0 tiles: D int8, the scale as

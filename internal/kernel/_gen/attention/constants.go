@@ -27,6 +27,7 @@ var table = []struct {
 	{"abs", fill(0x7fffffff)},
 	{"32767", splat(32767)},
 	{"127", splat(127)},
+	{"128", fill(128)},
 	{"tiny", splat(0x1p-112)},
 	// Signs of the elements that a butterfly at that distance subtracts.
 	{"odd 1", [8]uint32{1: sign, 3: sign, 5: sign, 7: sign}},
@@ -42,6 +43,9 @@ var table = []struct {
 	// The first dword of each lane of 128 bits.
 	{"firsts", [8]uint32{0, 4, 8, 12, 0, 4, 8, 12}},
 	{"firsts, second half", [8]uint32{0, 4, 8, 12, 0, 4, 8, 12}},
+	// The slot of each element of a quad of keys.
+	{"slots", [8]uint32{0, 0, 0, 0, 1, 1, 1, 1}},
+	{"slots, second half", [8]uint32{2, 2, 2, 2, 3, 3, 3, 3}},
 }
 
 const sign = 1 << 31

@@ -163,6 +163,8 @@ func main() {
 		for _, f := range forms {
 			t.values(f)
 		}
+		t.average(true)
+		t.average(false)
 	}
 	blend()
 	hadamard()
