@@ -213,10 +213,11 @@ func (b *Batcher) crowded() bool {
 	return b.active > 1
 }
 
-// back says that nobody need wait for the session any more. b.mu is held.
+// back says that nobody need wait for the session any more. Who gathers hears of
+// the last one, and of work that is not a pass. b.mu is held.
 func (b *Batcher) back(s *Session) {
-	if _, ok := b.awaited[s]; ok {
-		delete(b.awaited, s)
+	delete(b.awaited, s)
+	if len(b.awaited) == 0 || len(b.alone) > 0 {
 		select {
 		case b.came <- struct{}{}:
 		default:

@@ -14,12 +14,15 @@ import (
 	"sync/atomic"
 )
 
-// spins is how often a waiting worker looks before it yields, and yields is
-// how often it yields before it parks: some ten microseconds each, longer than
-// most phases of a small model and shorter than a person notices.
+// spins is how often a waiting worker looks before it yields, some ten
+// microseconds, which is longer than most phases of a small model. yields is how
+// often it yields before it parks: some hundred microseconds, longer than it
+// takes to wake a worker that has parked. With less, one that comes late once,
+// because the system had something else to do, finds all others parked, and
+// while it wakes them they find it parked, phase after phase.
 const (
 	spins  = 1 << 12
-	yields = 1 << 7
+	yields = 1 << 10
 )
 
 // Team is a fixed set of workers. Close it to end their goroutines.
