@@ -19,6 +19,7 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type Options struct {
 	// Progress, if not nil, is told what is being done and how much of the work
 	// is behind, in arbitrary units.
 	Progress func(stage string, done, total int64)
+	// Around, if not nil, is called before what is measured at a depth, and after.
+	Around func(ctx context.Context, depth int) error
 	// Done holds rows of an earlier run: what they have is not measured again.
 	Done []Row
 }

@@ -22,9 +22,8 @@ type PlanOptions struct {
 	// level's by the model, and of the draft's by whoever judges them.
 	View, Drafted float64
 	// Disk is where keys and values beyond Engine.KVRAM are, if that is not 0.
-	Disk     engine.DiskSpeed
-	Command  string
-	Progress func(done, total int)
+	Disk    engine.DiskSpeed
+	Command string
 }
 
 // Planner predicts speeds from the costs of passes, which it measures on this
@@ -41,6 +40,7 @@ type PlanOptions struct {
 type Planner struct {
 	o             PlanOptions
 	target, draft *engine.Costs
+	near          int // the depth that these are for, or -1
 	bandwidth     float64
 }
 
@@ -51,30 +51,48 @@ func planRows() []int { return []int{1, 2, 3, 5, 9, 17, 33} }
 // draftSees is how many tokens a draft's cache holds.
 const draftSees = 256
 
-// NewPlanner measures the passes.
-func NewPlanner(ctx context.Context, o PlanOptions) (*Planner, error) {
+// NewPlanner checks the options. Nothing is timed yet.
+func NewPlanner(o PlanOptions) (*Planner, error) {
 	if err := checkDepths(o.Depths); err != nil {
 		return nil, err
 	}
 	if !(o.View > 0 && o.View <= 1 && o.Drafted > 0 && o.Drafted <= 1) {
 		return nil, fmt.Errorf("%w: --acceptance %v,%v: expected shares above 0 and at most 1", engine.ErrUsage, o.View, o.Drafted)
 	}
-	p := &Planner{o: o, bandwidth: engine.ReadBandwidth(o.Engine.Threads)}
-	depths := []int{0, o.Spec.Budget}
-	for _, d := range o.Depths {
-		depths = append(depths, d+o.Predict/2)
-	}
+	return &Planner{o: o, near: -1}, nil
+}
+
+// middle is the tokens in the cache in the middle of a run.
+func (p *Planner) middle(depth int) int { return depth + p.o.Predict/2 }
+
+// time measures the passes over caches of these depths.
+func (p *Planner) time(ctx context.Context, depths []int, progress func(done, total int)) (target, draft *engine.Costs, err error) {
 	slices.Sort(depths)
-	inMemory := o.Engine
+	inMemory := p.o.Engine
 	inMemory.KVRAM = 0
-	var err error
-	if p.target, err = o.Target.Time(ctx, inMemory, slices.Compact(depths), planRows(), o.Progress); err != nil {
-		return nil, err
+	target, err = p.o.Target.Time(ctx, inMemory, slices.Compact(depths), planRows(), progress)
+	if err == nil && p.o.Draft != nil {
+		draft, err = p.o.Draft.Time(ctx, inMemory, []int{0, draftSees}, planRows()[:2], nil)
 	}
-	if o.Draft != nil {
-		p.draft, err = o.Draft.Time(ctx, inMemory, []int{0, draftSees}, planRows()[:2], nil)
+	return target, draft, err
+}
+
+// Near measures the passes over a cache of that depth, to be used by Beside. A
+// second call for the depth, with the runs of the model between them, averages:
+// so what the machine does meanwhile counts for both.
+func (p *Planner) Near(ctx context.Context, depth int) error {
+	target, draft, err := p.time(ctx, []int{min(p.o.Spec.Budget, p.middle(depth)), p.middle(depth)}, nil)
+	if err != nil {
+		return err
 	}
-	return p, err
+	if p.near == depth {
+		target.Average(p.target)
+		if draft != nil {
+			draft.Average(p.draft)
+		}
+	}
+	p.target, p.draft, p.near = target, draft, depth
+	return nil
 }
 
 // onDisk is the bytes of keys and values that do not fit into memory.
@@ -122,7 +140,7 @@ func best(accept float64, fixed int, cost func(n int) float64) (rate float64, de
 // speed predicts the tokens a second of a mode at a depth, the most that a
 // round proposes, and whether it can tell.
 func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted float64) (rate float64, proposed int, ok bool) {
-	at := depth + p.o.Predict/2
+	at := p.middle(depth)
 	pass := func(rows int) float64 { return p.pass(at, rows) }
 	seen := min(spec.Budget, at)
 	switch mode {
@@ -147,9 +165,19 @@ func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted
 	return rate, proposed, true
 }
 
-// Rows are the predictions for all depths.
-func (p *Planner) Rows() []Row {
+// Rows measures the passes and predicts for all depths. progress, if not nil, is
+// told how far it is.
+func (p *Planner) Rows(ctx context.Context, progress func(done, total int)) ([]Row, error) {
 	o := &p.o
+	depths := []int{0, o.Spec.Budget}
+	for _, d := range o.Depths {
+		depths = append(depths, p.middle(d))
+	}
+	p.bandwidth, p.near = engine.ReadBandwidth(o.Engine.Threads), -1
+	var err error
+	if p.target, p.draft, err = p.time(ctx, depths, progress); err != nil {
+		return nil, err
+	}
 	where := Where{Setting: Setting{CPU: cpuName(), Tier: o.Engine.TierName(), Threads: o.Engine.Threads, TypeK: o.Engine.KVType, TypeV: o.Engine.KVType, Model: o.Target.Name(),
 		Sent: fmt.Sprintf("none; predicted for %.0f%% acceptance of the middle level", 100*o.View)}}
 	if o.Draft != nil {
@@ -170,7 +198,7 @@ func (p *Planner) Rows() []Row {
 			s.Depth, s.Gen = depth, o.Predict
 			r := Row{Setting: where.in(s), Size: o.Target.WeightBytes(o.Engine), Command: o.Command, Bandwidth: p.bandwidth, PredictedTS: rate,
 				KVBytes: o.Target.KVBytes(o.Engine, depth), Levels: Levels{}, NS: Samples{}, TS: Speeds{}, PlainNS: Samples{}}
-			r.LimitTS = p.bandwidth / float64(r.Size+o.Target.KVBytes(o.Engine, depth+o.Predict/2))
+			r.LimitTS = p.bandwidth / float64(r.Size+o.Target.KVBytes(o.Engine, p.middle(depth)))
 			r.OfLimit, r.Ratio = rate/r.LimitTS, rate/plain
 			r.RatioMin, r.RatioMax = r.Ratio, r.Ratio
 			if proposed > 0 {
@@ -180,17 +208,18 @@ func (p *Planner) Rows() []Row {
 				}
 				r.MeanLength = tokens(proposed, r.Accepted)
 			}
-			r.DiskRead = float64(p.onDisk(depth+o.Predict/2)) / max(r.MeanLength, 1)
+			r.DiskRead = float64(p.onDisk(p.middle(depth))) / max(r.MeanLength, 1)
 			rows = append(rows, r)
 		}
 	}
-	return rows
+	return rows, nil
 }
 
 // Beside puts the prediction for a measured row beside its measurement: the time
-// that the passes take which its levels ran, by their numbers and their rows.
+// that the passes take which its levels ran, by their numbers and their rows. Near
+// must have measured at its depth.
 func (p *Planner) Beside(r *Row) {
-	if r.Gen == 0 || r.Runs == 0 || r.Foreign() {
+	if r.Gen == 0 || r.Runs == 0 || r.Foreign() || r.Depth != p.near {
 		return
 	}
 	at, budget := r.Depth+r.Gen/2, cmp.Or(r.Budget, p.o.Spec.Budget)

@@ -38,13 +38,13 @@ func TestPlan(t *testing.T) {
 	o := PlanOptions{Target: open(""), Draft: open(engine.EmbeddedDraft), Engine: engine.Defaults(), Depths: []int{0, 600}, Predict: 8,
 		Spec: engine.SpecDefaults(), View: 0.9, Drafted: 0.5, Command: "plan"}
 	o.Engine.Threads = 1
-	p, err := NewPlanner(context.Background(), o)
+	p, err := NewPlanner(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := p.Rows()
-	if len(rows) != 8 {
-		t.Fatalf("%d rows", len(rows))
+	rows, err := p.Rows(context.Background(), nil)
+	if err != nil || len(rows) != 8 {
+		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	for i := range rows {
 		r := &rows[i]
@@ -61,6 +61,11 @@ func TestPlan(t *testing.T) {
 	}
 
 	measured := sampleRows()
+	for range 2 {
+		if err := p.Near(context.Background(), 600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range measured {
 		measured[i].Depth = 600
 		p.Beside(&measured[i])
@@ -68,10 +73,14 @@ func TestPlan(t *testing.T) {
 	if measured[0].PredictedTS != 0 || measured[1].PredictedTS <= 0 || measured[2].PredictedTS <= 0 {
 		t.Errorf("predictions %v, %v, %v", measured[0].PredictedTS, measured[1].PredictedTS, measured[2].PredictedTS)
 	}
+	far := sampleRows()[1] // at another depth
+	if p.Beside(&far); far.PredictedTS != 0 {
+		t.Errorf("a prediction of %v for a depth that was not timed", far.PredictedTS)
+	}
 	for _, change := range []func(*PlanOptions){func(o *PlanOptions) { o.View = 0 }, func(o *PlanOptions) { o.Drafted = 1.1 }, func(o *PlanOptions) { o.View = math.NaN() }, func(o *PlanOptions) { o.Depths = nil }} {
 		bad := o
 		change(&bad)
-		if _, err := NewPlanner(context.Background(), bad); !errors.Is(err, engine.ErrUsage) {
+		if _, err := NewPlanner(bad); !errors.Is(err, engine.ErrUsage) {
 			t.Error(err)
 		}
 	}

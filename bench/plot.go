@@ -33,11 +33,12 @@ func Figures(rows []Row) []Figure {
 			all = append(all, Figure{name, caption, p})
 		}
 	}
-	byDepth := few(lines(rows, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
-	add("speed-by-depth", "Tokens a second by tokens in the cache. Dashed: predicted, or another program.", longest(byDepth) > 1, func(t *theme) (*plot.Plot, error) {
-		return t.lines("Speed by depth", "tokens in the cache", "tokens/s", byDepth, depthAxis, logAxis)
+	deep := byDepth(rows)
+	speeds := few(lines(deep, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
+	add("speed-by-depth", "Tokens a second by tokens in the cache. Dashed: predicted, or another program.", longest(speeds) > 1, func(t *theme) (*plot.Plot, error) {
+		return t.lines("Speed by depth", "tokens in the cache", "tokens/s", speeds, depthAxis, logAxis)
 	})
-	ratios := few(lines(rows, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), r.Ratio }, func(r *Row) bool { return r.Ratio > 0 && r.Gen > 0 && !r.Foreign() }))
+	ratios := few(lines(deep, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), r.Ratio }, func(r *Row) bool { return r.Ratio > 0 && r.Gen > 0 && !r.Foreign() }))
 	add("ratio-by-depth", "Times as fast as plain decoding. A mode pays where its line is above 1.", longest(ratios) > 1, func(t *theme) (*plot.Plot, error) {
 		return t.lines("Against plain decoding", "tokens in the cache", "× plain", ratios, depthAxis, zeroAxis)
 	})

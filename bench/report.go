@@ -54,7 +54,22 @@ func headLines(rows []Row) []string {
 	if r.Sent != "" {
 		lines = append(lines, fmt.Sprintf("text: %s; seed %d", r.Sent, r.Seed))
 	}
-	return append(lines, "command: "+r.Command)
+	for _, command := range commands(rows) {
+		lines = append(lines, "command: "+command)
+	}
+	return lines
+}
+
+// commands are those that measured the rows: several, if a run went on with
+// another's.
+func commands(rows []Row) []string {
+	var all []string
+	for i := range rows {
+		if c := rows[i].Command; c != "" && !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // column is one of the table for people. It is shown if at least so many of its
@@ -243,14 +258,31 @@ func disturbed(rows []Row) []string {
 		n, 100*unsteady, strings.Join(names, "; "))}
 }
 
+// anyDepth is the row's setting without its depth.
+func anyDepth(r *Row) Setting {
+	s := r.Setting
+	s.Depth, s.Test = 0, ""
+	return s
+}
+
+// byDepth keeps the rows about generating whose setting was measured at several
+// depths, and those of other programs.
+func byDepth(rows []Row) []Row {
+	depths := map[Setting]int{}
+	for i := range rows {
+		depths[anyDepth(&rows[i])]++
+	}
+	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Gen == 0 || depths[anyDepth(&r)] < 2 && !r.Foreign() })
+}
+
 // crossovers says from which depth on each mode pays, if there are several
 // depths to tell that from.
 func crossovers(rows []Row) []string {
 	type line struct {
-		name   string
-		depths int
-		from   int // -1: slower at the greatest depth
+		name string
+		from int // -1: slower at the greatest depth
 	}
+	rows = byDepth(rows)
 	var lines []line
 	at := map[Setting]int{}
 	for i := range rows {
@@ -258,14 +290,12 @@ func crossovers(rows []Row) []string {
 		if r.Ratio == 0 || r.Mode == engine.SpecPlain || r.Foreign() {
 			continue
 		}
-		key := r.Setting
-		key.Depth, key.Test = 0, ""
+		key := anyDepth(r)
 		if _, ok := at[key]; !ok {
 			at[key] = len(lines)
 			lines = append(lines, line{name: series(r, rows), from: -1})
 		}
 		l := &lines[at[key]]
-		l.depths++
 		switch faster := r.Ratio > 1; {
 		case !faster:
 			l.from = -1
@@ -275,11 +305,9 @@ func crossovers(rows []Row) []string {
 	}
 	var text, slower []string
 	for _, l := range lines {
-		switch {
-		case l.depths < 2:
-		case l.from < 0:
+		if l.from < 0 {
 			slower = append(slower, l.name)
-		default:
+		} else {
 			text = append(text, fmt.Sprintf("%s: faster from depth %d on", l.name, l.from))
 		}
 	}

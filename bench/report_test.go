@@ -206,6 +206,16 @@ func TestCrossovers(t *testing.T) {
 	}
 }
 
+// Rows of several commands name all of them.
+func TestHeadLines(t *testing.T) {
+	rows := sampleRows()
+	rows[2].Command = "triforce bench --resume=a"
+	lines := headLines(rows)
+	if got, want := lines[len(lines)-2:], []string{"command: triforce bench --seed=7", "command: triforce bench --resume=a"}; !slices.Equal(got, want) {
+		t.Errorf("%q, expected %q", got, want)
+	}
+}
+
 // Rows with wide spreads are named, as many as a line holds.
 func TestDisturbed(t *testing.T) {
 	row := func(mode string, ts ...float64) Row {

@@ -156,11 +156,22 @@ func (r *runner) depth(prompt []int32, deepest bool, emit func(Row)) error {
 		return err
 	}
 	err := r.warm(prompt, cases)
-	if err == nil {
-		err = r.rounds(prompt, cases)
+	for _, step := range []func() error{r.around(depth), func() error { return r.rounds(prompt, cases) }, r.around(depth)} {
+		if err == nil {
+			err = step()
+		}
 	}
 	r.emit(depth, deepest, emit)
 	return err
+}
+
+func (r *runner) around(depth int) func() error {
+	return func() error {
+		if r.o.Around == nil {
+			return nil
+		}
+		return r.o.Around(r.ctx, depth)
+	}
 }
 
 // emit hands on the rows of a depth that have samples.

@@ -217,8 +217,8 @@ const (
 	timedWeights = 256 << 20
 	wholeWeights = 512 << 20
 	timedKV      = 512 << 20
-	timedSamples = 5
-	timedSeconds = 0.5 // after which there are enough samples of a pass
+	timedRounds  = 3    // in which each kind of pass has its turn
+	timedSeconds = 0.03 // of a kind's turn, which has one pass at least
 )
 
 // Costs are the seconds of passes by tokens in the cache and number of rows.
@@ -240,17 +240,47 @@ func (c *Costs) At(depth, rows int) float64 {
 	return along(c.rows, rows, column)
 }
 
-// smooth lowers what took longer than a larger pass did: whatever else runs on
-// the machine can only add.
+// Average takes in what another measurement of the same passes came to.
+func (c *Costs) Average(other *Costs) {
+	for d := range c.seconds {
+		for r := range c.seconds[d] {
+			c.seconds[d][r] = (c.seconds[d][r] + other.seconds[d][r]) / 2
+		}
+	}
+}
+
+// smooth evens out what took longer than a larger pass did: whatever else runs on
+// the machine disturbs some passes more than others.
 func (c *Costs) smooth() {
-	for d := len(c.seconds) - 1; d >= 0; d-- {
-		for r := len(c.rows) - 1; r >= 0; r-- {
-			if d+1 < len(c.seconds) {
-				c.seconds[d][r] = min(c.seconds[d][r], c.seconds[d+1][r])
-			}
-			if r+1 < len(c.rows) {
-				c.seconds[d][r] = min(c.seconds[d][r], c.seconds[d][r+1])
-			}
+	for d := range c.seconds {
+		ascend(len(c.rows), func(r int) *float64 { return &c.seconds[d][r] })
+	}
+	for r := range c.rows {
+		ascend(len(c.seconds), func(d int) *float64 { return &c.seconds[d][r] })
+	}
+}
+
+// ascend replaces n values by those nearest to them that never fall: where they
+// do, by the average of the run.
+func ascend(n int, at func(i int) *float64) {
+	type run struct {
+		sum float64
+		n   int
+	}
+	var runs []run
+	for i := range n {
+		runs = append(runs, run{*at(i), 1})
+		for k := len(runs) - 1; k > 0 && runs[k].sum*float64(runs[k-1].n) < runs[k-1].sum*float64(runs[k].n); k-- {
+			runs[k-1].sum += runs[k].sum
+			runs[k-1].n += runs[k].n
+			runs = runs[:k]
+		}
+	}
+	i := 0
+	for _, r := range runs {
+		for range r.n {
+			*at(i) = r.sum / float64(r.n)
+			i++
 		}
 	}
 }
@@ -297,32 +327,67 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 	if err != nil {
 		return nil, err
 	}
-	total := 2 * len(costs.depths) * len(rows)
-	done := 0
 	session := e.NewSession()
 	defer session.Close()
-	for _, depth := range costs.depths {
+	kinds := timedKinds(rows, layers < c.Layers)
+	total := len(costs.depths) * timedRounds * len(kinds)
+	for i, depth := range costs.depths {
 		if err := session.fill(ctx, depth); err != nil {
 			return nil, err
 		}
-		var line []float64
-		for _, n := range rows {
-			var seconds [2]float64 // without logits, and with them
-			for logits := range seconds {
-				if seconds[logits], err = session.timePass(ctx, depth, n, n*logits); err != nil {
+		for round := range timedRounds {
+			for k := range kinds {
+				if err := session.timePasses(ctx, depth, &kinds[k]); err != nil {
 					return nil, err
 				}
-				if done++; progress != nil {
-					progress(done, total)
+				if progress != nil {
+					progress((i*timedRounds+round)*len(kinds)+k+1, total)
 				}
 			}
-			more := float64(c.Layers-layers) / float64(layers)
-			line = append(line, seconds[1]+more*min(seconds[0], seconds[1]))
 		}
-		costs.seconds = append(costs.seconds, line)
+		costs.seconds = append(costs.seconds, wholePasses(kinds, len(rows), float64(c.Layers-layers)/float64(layers)))
 	}
 	costs.smooth()
 	return costs, nil
+}
+
+// timedKind is a kind of pass that is timed.
+type timedKind struct {
+	rows, logits int
+	passes       int
+	seconds      float64
+}
+
+// timedKinds are passes of all widths, with logits and, if layers alone have to
+// be known, without them.
+func timedKinds(rows []int, layers bool) []timedKind {
+	var kinds []timedKind
+	for _, n := range rows {
+		kinds = append(kinds, timedKind{rows: n, logits: n})
+	}
+	for _, n := range rows {
+		if layers {
+			kinds = append(kinds, timedKind{rows: n})
+		}
+	}
+	return kinds
+}
+
+// wholePasses are the seconds of passes of each width with more layers than were
+// timed, as a multiple of these. It forgets what was timed.
+func wholePasses(kinds []timedKind, widths int, more float64) []float64 {
+	line := make([]float64, widths)
+	for i := range kinds {
+		k := &kinds[i]
+		seconds := k.seconds / float64(k.passes)
+		if i < widths {
+			line[i] = seconds
+		} else {
+			line[i-widths] += more * min(seconds, line[i-widths])
+		}
+		k.passes, k.seconds = 0, 0
+	}
+	return line
 }
 
 // timedDepths are those of the depths that are measured: as deep as there is
@@ -345,24 +410,21 @@ func (s *Shape) timedDepths(o Options, depths []int, window int) []int {
 	return slices.Compact(timed)
 }
 
-// timePass is the median of some passes over the cache, in seconds.
-func (s *Session) timePass(ctx context.Context, depth, rows, logits int) (float64, error) {
-	batch := model.Batch{Tokens: make([]int32, rows), Logits: logits}
-	var times []float64
+// timePasses adds some passes of a kind over the cache. Decoding runs one after
+// another, slow ones too, so their average counts; the first one warms up.
+func (s *Session) timePasses(ctx context.Context, depth int, k *timedKind) error {
+	batch := model.Batch{Tokens: make([]int32, k.rows), Logits: k.logits}
 	began := time.Now()
-	for i := range timedSamples + 1 { // the first warms up
-		if i > 1 && time.Since(began).Seconds() > timedSeconds {
-			break
-		}
+	for i := 0; i < 2 || time.Since(began).Seconds() < timedSeconds; i++ {
 		start := time.Now()
 		if err := s.run.Forward(ctx, s.cache, batch); err != nil {
-			return 0, err
+			return err
 		}
 		if i > 0 {
-			times = append(times, time.Since(start).Seconds())
+			k.seconds += time.Since(start).Seconds()
+			k.passes++
 		}
 		s.cache.Rewind(depth)
 	}
-	slices.Sort(times)
-	return times[len(times)/2], nil
+	return nil
 }

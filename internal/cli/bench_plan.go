@@ -105,18 +105,20 @@ func (o *benchOptions) runPlan(ctx context.Context) error {
 			return err
 		}
 	}
-	bar := o.Sys.progress("timing passes of that shape")
-	opt.Progress = bar.tokens
-	planner, err := bench.NewPlanner(ctx, opt)
-	bar.done()
+	planner, err := bench.NewPlanner(opt)
 	if err != nil {
 		return err
 	}
 	if o.Plan.Measure {
-		o.Plan.On, o.Plan.planner = false, planner
+		o.Plan.On, o.Plan.planner, o.Bench.Around = false, planner, planner.Near
 		return runBench(ctx, o)
 	}
-	rows := planner.Rows()
+	bar := o.Sys.progress("timing passes of that shape")
+	rows, err := planner.Rows(ctx, bar.tokens)
+	bar.done()
+	if err != nil {
+		return err
+	}
 	return errors.Join(bench.Write(o.Sys.Out, o.Output, rows), o.save(rows))
 }
 
