@@ -33,25 +33,35 @@ func (s *Sampler) Greedy() bool { return s.opts.Temp == 0 }
 // Draw is the token that follows history, given the logits after it. Its
 // position, which keys the noise, is len(history).
 func (s *Sampler) Draw(logits []float32, history []int32) int32 {
+	token, _ := s.DrawLead(logits, history)
+	return token
+}
+
+// DrawLead is Draw, and says by how many logits its token, noise included, leads
+// the one that would be drawn without it: +Inf if there is none. Logits that are
+// off by less than half of that lead to the same token.
+func (s *Sampler) DrawLead(logits []float32, history []int32) (token int32, lead float64) {
 	row := s.penalize(logits, history)
 	if s.Greedy() {
 		return argmax(row)
 	}
-	best, at := math.Inf(-1), int32(0)
+	best, next, at := math.Inf(-1), math.Inf(-1), int32(0)
 	noise := NoiseAt(s.opts.Seed, Coupling, len(history))
 	kept := s.filter(row)
 	top := float64(peak(kept))
 	for _, c := range kept {
 		score := (float64(c.logit) - top) / s.opts.Temp
-		if score+noise.gumbelBound(uint64(c.id)) < best {
+		if score+noise.gumbelBound(uint64(c.id)) < next {
 			continue // spares most logarithms
 		}
 		score += noise.Gumbel(uint64(c.id))
 		if score > best || score == best && c.id < at {
-			best, at = score, c.id
+			best, next, at = score, best, c.id
+		} else {
+			next = max(next, score)
 		}
 	}
-	return at
+	return at, (best - next) * s.opts.Temp
 }
 
 // Rank appends to dst the n tokens that Draw prefers, best first: the first is
@@ -98,7 +108,8 @@ func (s *Sampler) rank(dst []int32, kept []candidate, noise Noise, n int) []int3
 func (s *Sampler) Dist(d *Dist, logits []float32, history []int32) {
 	row := s.penalize(logits, history)
 	if s.Greedy() {
-		d.SetPoint(argmax(row))
+		token, _ := argmax(row)
+		d.SetPoint(token)
 		return
 	}
 	kept := s.filter(row)
@@ -253,13 +264,18 @@ func peak(list []candidate) float32 {
 	return top
 }
 
-// argmax is the lowest id of the largest logit; NaN is never the largest.
-func argmax(row []float32) int32 {
-	best, at := float32(math.Inf(-1)), 0
+// argmax is the lowest id of the largest logit, and how much larger that is than
+// the next; NaN is never the largest.
+func argmax(row []float32) (id int32, lead float64) {
+	best, next, at := float32(math.Inf(-1)), float32(math.Inf(-1)), 0
 	for i, v := range row {
-		if v > best {
-			best, at = v, i
+		if v > next {
+			if v > best {
+				best, next, at = v, best, i
+			} else {
+				next = v
+			}
 		}
 	}
-	return int32(at)
+	return int32(at), float64(best) - float64(next)
 }

@@ -340,3 +340,35 @@ func BenchmarkDraw(b *testing.B) {
 		})
 	}
 }
+
+// TestLead: the token stays while its logit falls by less than its lead.
+func TestLead(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for trial := range 400 {
+		o := Options{Temp: []float64{0, 0.6, 1}[trial%3], TopP: 1, RepeatPenalty: 1, Seed: uint64(trial)}
+		s := New(o)
+		row := make([]float32, 40)
+		for i := range row {
+			row[i] = 4 * rng.Float32()
+		}
+		token, lead := s.DrawLead(row, nil)
+		if lead < 0 || math.IsInf(lead, 0) {
+			t.Fatalf("lead %v", lead)
+		}
+		other := func(by float64) int32 {
+			moved := slices.Clone(row)
+			moved[token] -= float32(by)
+			return s.Draw(moved, nil)
+		}
+		if got := other(0.999*lead - 1e-5); got != token {
+			t.Errorf("temperature %v: token %d, %d within its lead of %v", o.Temp, token, got, lead)
+		}
+		if got := other(1.001*lead + 1e-5); got == token {
+			t.Errorf("temperature %v: token %d beyond its lead of %v", o.Temp, got, lead)
+		}
+	}
+	one := New(Options{Temp: 1, TopK: 1, TopP: 1, RepeatPenalty: 1})
+	if token, lead := one.DrawLead([]float32{1, 3, 2}, nil); token != 1 || !math.IsInf(lead, 1) {
+		t.Errorf("the only token is %d with lead %v", token, lead)
+	}
+}
