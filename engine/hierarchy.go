@@ -77,7 +77,7 @@ type viewVerifier struct {
 	final     int // tokens of the history that are, if stale
 	idle      int // rounds in which it was not used
 	slotBytes float64
-	err       error // of a refresh that the next pass reports
+	err       error // of the refresh under way
 }
 
 // idleRounds is how many rounds without use a view expects to be used again.
@@ -111,11 +111,7 @@ func (v *viewVerifier) Behind() float64 {
 const refreshRate = 1e9
 
 func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
-	if v.err == nil {
-		v.refresh()
-	}
-	if err := v.err; err != nil {
-		v.err = nil
+	if err := v.CatchUp(); err != nil {
 		return nil, err
 	}
 	return v.verifier.Forward(ctx, tokens, parents, want)
@@ -129,17 +125,19 @@ func (v *viewVerifier) Truncate(n int) {
 	}
 }
 
-func (v *viewVerifier) refresh() {
+// CatchUp refreshes the view.
+func (v *viewVerifier) CatchUp() error {
 	if !v.stale {
-		return
+		return nil
 	}
 	v.run.alone(func() { v.err = v.view.Refresh() })
 	if v.err != nil {
-		return
+		return v.err
 	}
 	v.stale, v.idle = false, 0
 	v.verifier.Truncate(v.final)
 	v.full.Record(v.mass)
+	return nil
 }
 
 // draftVerifier is a verifier over a streaming cache. Of a long history it feeds

@@ -1,11 +1,16 @@
 package speculate
 
-import "triforce/sample"
+import (
+	"math"
+
+	"triforce/sample"
+)
 
 // step is one token that a walk appended to the history.
 type step struct {
-	row    int   // of the pass, from which it was drawn
-	origin uint8 // who first proposed it
+	row    int     // of the pass, from which it was drawn
+	origin uint8   // who first proposed it
+	lead   float64 // see sample.Sampler.DrawLead
 }
 
 // walk draws the level's tokens along the proposal, appends them to the history,
@@ -14,9 +19,9 @@ type step struct {
 func (l *Level) walk(p *Proposal, rows [][]float32) {
 	l.path = l.path[:0]
 	for node := -1; ; {
-		child, token := l.choose(p, node, rows[node+1])
+		child, token, lead := l.choose(p, node, rows[node+1])
 		l.history = append(l.history, token)
-		s := step{row: node + 1, origin: l.Origin}
+		s := step{row: node + 1, origin: l.Origin, lead: lead}
 		if child >= 0 {
 			s.origin = p.Origin[child]
 		}
@@ -29,22 +34,26 @@ func (l *Level) walk(p *Proposal, rows [][]float32) {
 	}
 }
 
-// choose is the level's token after a node of the proposal, and which child of
-// the node it is, or -1 if it is none.
-func (l *Level) choose(p *Proposal, node int, row []float32) (child int, token int32) {
+// choose is the level's token after a node of the proposal, which child of the
+// node it is, or -1 if it is none, and the token's lead.
+func (l *Level) choose(p *Proposal, node int, row []float32) (child int, token int32, lead float64) {
 	if l.rule == Rejection {
 		d := l.dist()
 		l.sampler.Dist(d, row, l.history)
-		return l.reject(p, node, d)
+		child, token = l.reject(p, node, d)
+		return child, token, odds(d.P(token)) * l.sampler.Options().Temp
 	}
-	token = l.sampler.Draw(row, l.history)
+	token, lead = l.sampler.DrawLead(row, l.history)
 	for c := p.child(node, node+1); c >= 0; c = p.child(node, c+1) {
 		if p.Tokens[c] == token {
-			return c, token
+			return c, token, lead
 		}
 	}
-	return -1, token
+	return -1, token, lead
 }
+
+// odds is the logarithm of the odds for something of probability p.
+func odds(p float64) float64 { return math.Log(p) - math.Log1p(-p) }
 
 // reject offers the children of a node, in the order in which they were drawn
 // from q without replacement, to the target distribution d. The first is accepted

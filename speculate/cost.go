@@ -3,115 +3,125 @@ package speculate
 // curve estimates the cost, in seconds, of doing something of some size from
 // what it cost before: a pass by its width, a draft by its length.
 //
-// It knows a shape: what each size is expected to cost, or, without that, that a
-// share of the cost of size 1 does not depend on size. Each size seen has a moving
-// average of the ratio of its cost to that. Sizes between two seen have a ratio
-// between theirs; beyond the largest, cost rises as the shape does, times how much
-// steeper than it the cost was so far.
+// The cost is a line over the size, in units of the cost expected of size 1. What
+// is expected gives its slope at first; then a Kalman filter follows what is
+// observed. Its noise has the direction of the line itself, as load and context
+// make all sizes dearer together, so that observations of one size do not change
+// what is believed of how sizes compare. Where sizes near to it were observed,
+// the cost is moved by what they were off the line: passes have steps and knees.
+//
+// Beyond what was observed the line goes on. If it is too low there, that is soon
+// seen; what is thought too dear is never tried.
 //
 // Whatever disturbs a measurement makes it longer, so shorter ones count for more.
 type curve struct {
-	expect func(size float64) float64 // or nil
+	expect func(size float64) float64 // seconds, or nil
 	fixed  float64                    // without expect: share of the cost of size 1 that larger sizes do not pay again
-	ratio  [MaxDepth + 2]float64      // of cost to shape, by size, 0 = not seen
-	count  [MaxDepth + 2]int          // observations, by size
-	lo, hi int                        // smallest and largest size seen
+	each   float64                    // without expect: seconds expected of a size more, 0 = not known
+	hi     int                        // largest size seen, 0 = none
+	level  float64                    // of size 1, in what is expected of it
+	slope  float64                    // for each size more
+	p      [3]float64                 // variances of level, of both, of slope
+	off    [MaxDepth + 2]float64      // sum of ratios of cost to line near a size, older ones counting less
+	near   [MaxDepth + 2]float64      // how many those are
 }
 
 const (
-	curveGain     = 0.25 // weight of an observation in the average of its size
-	curveStall    = 0.4  // weight of a longer one in that of a shorter
-	curveDrift    = 0.1  // part of a change that other sizes follow: load and context are common to all
-	curveSettled  = 3    // observations of a size before its changes count as drift
+	curveNoise    = 0.15 // of an observation, relative to it
+	curveStall    = 2    // times as much noise in one that is longer than expected
+	curveDrift    = 0.02 // relative change of the line from one observation to the next
+	curveBend     = 0.02 // the same of its slope alone
+	curveDoubt    = 0.7  // of the slope that is expected, relative to it
 	curveMaxRatio = 2    // a stall counts as at most this many times the expected cost
-	curveSteepest = 3    // times the shape's slope that the cost may rise by beyond the largest size seen
+	curveSpan     = 16   // sizes over which the expected slope is taken
+	curveFlattest = 0.1  // part of the expected slope that is the least to believe in
+	nearSizes     = 2    // sizes to both sides that an observation says something of
+	nearDecay     = 0.9  // weight of an observation near a size after the next one
+	nearWeight    = 2    // observations that the line counts for
 )
 
 // known says whether anything was observed.
-func (c *curve) known() bool { return c.lo > 0 }
+func (c *curve) known() bool { return c.hi > 0 }
 
 // observe records a cost. Sizes beyond the table are not speculation but catching
 // up, and teach nothing about it.
 func (c *curve) observe(size int, seconds float64) {
-	if seconds <= 0 || size <= 0 || size >= len(c.ratio) {
+	if seconds <= 0 || size <= 0 || size >= len(c.off) {
 		return
 	}
-	shape := c.shape(float64(size))
-	if !c.known() {
-		c.lo, c.hi = size, size
-		c.ratio[size], c.count[size] = seconds/shape, 1
-		return
-	}
-	expected := c.at(float64(size))
-	change := min(max(seconds/expected, 1/float64(curveMaxRatio)), curveMaxRatio) - 1
-	c.count[size]++
-	gain := max(curveGain, 1/float64(c.count[size]))
+	y, x := seconds/c.shape(1), float64(size-1)
+	steep := (c.shape(1+curveSpan)/c.shape(1) - 1) / curveSpan // expected, for a level of 1
+	line := c.level + c.slope*x
 	switch {
-	case change > 0:
-		gain *= curveStall
-	case c.count[size] <= curveSettled: // whatever came before was a stall, and others built on it
-		gain, change = 1, seconds/expected-1
-		for i := c.lo; i <= c.hi; i++ {
-			if i != size && c.count[i] <= curveSettled {
-				c.ratio[i] *= 1 + change
-			}
+	case !c.known():
+		c.level = y / (1 + steep*x)
+		c.slope = steep * c.level
+		if c.expect == nil && c.each > 0 && c.each < c.slope {
+			c.slope = c.each
+			c.level = y - c.slope*x
 		}
-	}
-	c.ratio[size] = expected / shape * (1 + gain*change)
-	if c.count[size] > curveSettled {
-		for i := c.lo; i <= c.hi; i++ {
-			if i != size {
-				c.ratio[i] *= 1 + gain*curveDrift*change
-			}
+		doubt := curveDoubt * c.slope
+		if c.expect == nil {
+			doubt = curveDoubt * c.level // anything between no cost and that of another size of 1
 		}
+		c.p = [3]float64{c.level * c.level * curveNoise * curveNoise, 0, doubt * doubt}
+		line = y
+	case y < line/curveMaxRatio: // what came before was a stall, or load that is over
+		c.level *= y / line
+		c.slope *= y / line
+		line = y
+	default:
+		y = min(y, curveMaxRatio*line)
+		c.p[0] += curveDrift * curveDrift * c.level * c.level
+		c.p[1] += curveDrift * curveDrift * c.level * c.slope
+		c.p[2] += (curveDrift*curveDrift + curveBend*curveBend) * c.slope * c.slope
+		noise := curveNoise * line
+		if y > line {
+			noise *= curveStall
+		}
+		level, slope := c.p[0]+c.p[1]*x, c.p[1]+c.p[2]*x // covariances with the observation
+		total := level + slope*x + noise*noise
+		c.level += level / total * (y - line)
+		c.slope += slope / total * (y - line)
+		c.p[0] -= level * level / total
+		c.p[1] -= level * slope / total
+		c.p[2] -= slope * slope / total
+		c.level = max(c.level, curveFlattest*line)
+		c.slope = max(c.slope, curveFlattest*steep*c.level)
 	}
-	c.lo, c.hi = min(c.lo, size), max(c.hi, size)
+	c.hi = max(c.hi, size)
+	for i := max(1, size-nearSizes); i <= min(size+nearSizes, len(c.off)-1); i++ {
+		weight := 1 / float64(1+(i-size)*(i-size))
+		keep := 1 - (1-nearDecay)*weight
+		c.off[i] = keep*c.off[i] + weight*y/(c.level+c.slope*x)
+		c.near[i] = keep*c.near[i] + weight
+	}
 }
 
 // at is the estimated cost of a size. Before anything is known it is the shape.
 func (c *curve) at(size float64) float64 {
-	shape := c.shape(size)
-	switch {
-	case !c.known():
-		return shape
-	case size <= float64(c.lo):
-		return shape * c.ratio[c.lo]
-	case size >= float64(c.hi):
-		return c.beyond(shape)
+	if !c.known() {
+		return c.shape(size)
 	}
-	below := int(size)
-	above := below + 1
-	for c.ratio[below] == 0 {
-		below--
+	cost := c.shape(1) * (c.level + c.slope*(size-1))
+	if i := int(size + 0.5); i < len(c.off) {
+		cost *= (nearWeight + c.off[i]) / (nearWeight + c.near[i])
 	}
-	for c.ratio[above] == 0 {
-		above++
+	return cost
+}
+
+// more is the estimated cost of a size more.
+func (c *curve) more() float64 {
+	if !c.known() {
+		return (c.shape(1+curveSpan) - c.shape(1)) / curveSpan
 	}
-	t := (size - float64(below)) / float64(above-below)
-	return shape * (c.ratio[below] + t*(c.ratio[above]-c.ratio[below]))
+	return c.shape(1) * c.slope
 }
 
 // hoped is the cost of a size without a share of what it is above the shape.
 func (c *curve) hoped(size, share float64) float64 {
 	cost := c.at(size)
 	return cost - share*max(0, cost-c.shape(size)*c.scale())
-}
-
-// beyond is the cost of a size with the given shape, larger than all seen.
-func (c *curve) beyond(shape float64) float64 {
-	hi := c.shape(float64(c.hi))
-	ratio := c.ratio[c.hi]
-	steep := ratio
-	if lo := c.shape(float64(c.lo)); lo < hi {
-		slope := (ratio*hi - c.ratio[c.lo]*lo) / (hi - lo)
-		if c.expect != nil {
-			// Where the two are expected to cost nearly the same, what they did
-			// says little of wider ones.
-			slope = ratio + (slope-ratio)*(hi-lo)/hi
-		}
-		steep = min(max(slope, steep/curveSteepest), steep*curveSteepest)
-	}
-	return ratio*hi + steep*(shape-hi)
 }
 
 // scale is how many times as dear as expected a size of 1 is, 1 before anything
@@ -139,6 +149,7 @@ const (
 	tallyForget    = 0.99 // weight of a position that was not reached, a round later
 	tallyPrior     = 0.9  // chance assumed before anything was seen: worth a try
 	tallyWeight    = 2    // observations that an assumption counts for
+	meanWeight     = 6    // the same where positions are not told apart
 	tallyCarry     = 0.25 // weight of what was seen in the request before
 	probeHope      = 0.5  // part of the doubt that a probe may dispel
 )
@@ -169,6 +180,11 @@ func (t *tally) observe(reached, tried int) {
 func (t *tally) at(i int, prior float64) float64 {
 	mean := (t.allPast + tallyWeight*prior) / (t.allTried + tallyWeight)
 	return (t.past[i] + tallyWeight*mean) / (t.tried[i] + tallyWeight)
+}
+
+// mean is the chance of any position, if prior was assumed.
+func (t *tally) mean(prior float64) float64 {
+	return (t.allPast + meanWeight*prior) / (t.allTried + meanWeight)
 }
 
 // alone is the same for a position that has nothing to do with the others.

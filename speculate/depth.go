@@ -11,7 +11,10 @@ import "math"
 //	pace = ---------------------------------------------------------------
 //	       (cost of the draft + cost of the pass over its rows) / plain pass
 //
-// Depth 0, plain decoding, is one of the choices, with pace 1. The controller is
+// Depth 0, plain decoding, is one of the choices, with pace 1. A level that drafts
+// knows better than its positions do which of its tokens are in doubt (see trust):
+// it may go as far as the bank allows, and is told the chance of acceptance below
+// which a further token would bring less than the pace. The controller is
 // arithmetic on what it is told, without a clock and without chance. Levels
 // choose one by one: the tokens of a level have the same distribution however
 // they were drafted, so the best a lower level can do for the ones above is to be
@@ -20,8 +23,9 @@ import "math"
 // It starts from what is expected of passes and drafters (see Config), and then
 // believes what it observes. So that learning is never dear, there is a bank:
 // what drafting saves is paid in, what it loses is taken out, and no round may
-// risk more than there is. It begins with the cost of one plain pass and receives
-// a small share of the time, a larger one the more there seems to be to win. A drafter that does not look worth while is tried
+// risk more than there is. It begins with the cost of one plain pass, or two
+// if much is expected to be won, and receives a share of the time, which
+// is larger in that case, too. A drafter that does not look worth while is tried
 // again if it could be, after a wait that doubles with each try.
 type controller struct {
 	fixed  int  // depth asked for in every round, 0 = choose
@@ -39,12 +43,17 @@ type controller struct {
 	probe  choice
 	again  int     // rounds of the probe still to come
 	turn   int     // the arm whose turn to be probed comes first
+	begun  bool    // the bank has got what it begins with
 	spent  float64 // plain passes in recent rounds
 	gained float64 // tokens of those rounds
 }
 
-// choice is a drafter and the number of tokens to ask of it; 0 is plain decoding.
-type choice struct{ arm, depth int }
+// choice is a drafter and the number of tokens to ask of it, 0 for plain
+// decoding, as long as one is accepted with a chance of at least least.
+type choice struct {
+	arm, depth int
+	least      float64
+}
 
 // plan is a choice and what is expected of it.
 type plan struct {
@@ -60,6 +69,10 @@ type arm struct {
 	accepts [Confidences]tally   // positions accepted of those, by confidence
 	prior   [Confidences]float64 // chance of acceptance assumed at first
 	varying bool                 // its confidence is not always the same
+	graded  bool                 // it ends a draft where its tokens are doubtful
+	rounds  float64              // recent ones, if graded
+	tokens  float64              // of those rounds
+	cost    float64              // of those rounds, in plain passes
 	extra   float64              // proposed tokens beyond one a position: a tree's
 	idle    int                  // rounds since it was asked
 	wait    int                  // rounds from one try to the next
@@ -86,6 +99,7 @@ const (
 	passFixed    = 0.9   // assumed share of a pass that does not grow with its rows
 	draftShare   = 0.1   // assumed cost of a drafted token in passes
 	bankStart    = 1.0   // plain passes that a request may lose at first
+	bankHope     = 1.0   // as many more if a pace of 2 is expected of a drafter that knows when to end
 	bankShare    = 0.015 // of the time, that it may lose later
 	bankTrust    = 5.0   // times as much again if a pace of 2 is expected: then there is more to win
 	bankMost     = 6.0   // what is saved beyond is not there to be lost
@@ -95,13 +109,16 @@ const (
 	promise      = 1.1   // pace that makes a drafter promising
 	promiseHope  = 0.25  // part of the doubt about its acceptance that is left out for that
 	probeRounds  = 2     // rounds of a probe: in the first the drafter may catch up
-	firstWait    = 16    // rounds before a drafter that looks hopeless is tried
+	firstWait    = 16.0  // rounds before a drafter that looks hopeless is tried, if no more may be lost
 	lossWait     = 250   // rounds between such tries at most, for each plain pass that one may lose
 	firstPlain   = 2     // rounds before plain decoding is timed again
 	longestPlain = 128   // rounds between such rounds
 	idleRounds   = 4     // a drafter left out for longer has to catch up
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
 	patience     = 8     // depths that may look worse before deeper ones are not looked at
+	armDecay     = 0.95  // weight of a round of a drafter after its next one
+	armWeight    = 3     // rounds that a plan counts for
+	extraGain    = 0.25  // weight of a round in the mean of tokens beyond one a position
 )
 
 func newController(drafters, fixed int, timed bool) controller {
@@ -121,14 +138,15 @@ func newController(drafters, fixed int, timed bool) controller {
 // reset begins a new request. Costs stay, acceptance counts for less.
 func (c *controller) reset() {
 	c.again, c.bank, c.pace, c.yield, c.could, c.since, c.wait = 0, c.daring()*bankStart, 1, 1, 1, 0, firstPlain
-	c.spent, c.gained = 4, 4
+	c.spent, c.gained, c.begun = 4, 4, false
 	for i := range c.arms {
 		a := &c.arms[i]
 		a.offers.fade()
 		for j := range a.accepts {
 			a.accepts[j].fade()
 		}
-		a.idle, a.wait = idleRounds+1, firstWait
+		a.idle, a.wait = idleRounds+1, c.firstWait()
+		a.rounds, a.tokens, a.cost = tallyCarry*a.rounds, tallyCarry*a.tokens, tallyCarry*a.cost
 	}
 }
 
@@ -140,29 +158,39 @@ func (c *controller) daring() float64 {
 	return 1
 }
 
+// firstWait is the rounds before a drafter that looks hopeless is tried.
+func (c *controller) firstWait() int { return int(firstWait / c.daring()) }
+
 // next is the choice for the coming round, which has room for most tokens.
 func (c *controller) next(most int) choice {
 	if len(c.arms) == 0 || most <= 0 || c.fixed == 0 && c.timed && c.plain == 0 {
 		return choice{}
 	}
 	best := c.best(most)
+	if !c.begun {
+		c.begun = true
+		if more := c.daring() * bankHope * min(c.could-1, 1); more > 0 && best.depth > 0 && c.arms[best.arm].graded {
+			c.bank += more
+			best = c.best(most)
+		}
+	}
 	c.yield = best.tokens
 	if c.again > 0 {
 		c.again--
 		if c.arms[c.probe.arm].sure > 0 {
-			return choice{c.probe.arm, min(c.probe.depth, most)}
+			return choice{c.probe.arm, min(c.probe.depth, most), c.probe.least}
 		}
 	}
 	if best.depth > 0 {
-		c.arms[best.arm].wait = firstWait
-		if c.fixed == 0 && c.since > c.wait && c.bank > 1 {
+		c.arms[best.arm].wait = c.firstWait()
+		if c.fixed == 0 && float64(c.since) > float64(c.wait)*c.pace*c.pace && c.bank > 1 {
 			c.wait = min(2*c.wait, longestPlain)
 			return choice{}
 		}
 	}
 	if probe, ok := c.candidate(best.choice, most); ok {
 		a := &c.arms[probe.arm]
-		a.wait = min(2*a.wait, firstWait+int(lossWait*max(0, probe.cost-1)))
+		a.wait = min(2*a.wait, c.firstWait()+int(lossWait*max(0, probe.cost-1)/c.daring()))
 		c.probe, c.again = probe.choice, probeRounds-1
 		return c.probe
 	}
@@ -225,14 +253,17 @@ func (c *controller) plan(i, most int, hope float64) plan {
 		lag = a.behind / one
 	}
 	best, saves, worse := plan{tokens: 1, cost: 1}, math.Inf(-1), 0
-	could := 0.0
+	could, deepest := 0.0, 0
 	reached, tokens, width := 1.0, 1.0, 1+a.extra
 	short := 0.0 // chance of ending before a position, times the tokens until there
-	for d := 1; d <= to && worse < patience; d++ {
+	for d := 1; d <= to && (worse < patience || a.graded); d++ {
 		p := accepts.at(d-1, prior)
+		if a.graded {
+			p = accepts.mean(prior) // how far it gets, it decides itself
+		}
 		p += hope * (1 - p)
 		offered := 1.0
-		if !a.varying {
+		if !a.varying && !a.graded {
 			offered = a.offers.alone(d - 1)
 		}
 		next := reached * offered * p
@@ -249,13 +280,20 @@ func (c *controller) plan(i, most int, hope float64) plan {
 			worse++
 			continue
 		}
+		deepest = d
 		if s := tokens - c.pace*cost; s > saves {
-			best, saves, worse = plan{choice: choice{i, d}, tokens: tokens, cost: cost}, s, 0
+			best, saves, worse = plan{choice: choice{arm: i, depth: d}, tokens: tokens, cost: cost}, s, 0
 		} else {
 			worse++
 		}
 	}
 	best.could = could
+	if a.graded && c.fixed == 0 && hope == 0 && best.depth > 0 {
+		best.depth = deepest
+		best.least = c.pace * (c.pass.more() + c.draftingMore(a)) / one
+		best.tokens = (a.tokens + armWeight*best.tokens) / (a.rounds + armWeight)
+		best.cost = (a.cost + armWeight*best.cost) / (a.rounds + armWeight)
+	}
 	return best
 }
 
@@ -268,6 +306,14 @@ func (c *controller) drafting(a *arm, depth int) float64 {
 		return a.unit * c.pass.scale() * float64(depth)
 	}
 	return draftShare * float64(depth) * c.pass.at(1)
+}
+
+// draftingMore is the expected cost of a token more of a draft, in seconds.
+func (c *controller) draftingMore(a *arm) float64 {
+	if a.draft.known() {
+		return a.draft.more()
+	}
+	return c.drafting(a, 1)
 }
 
 // candidate is another drafter to try: one that has waited long enough and
@@ -326,13 +372,25 @@ func (c *controller) observe(o outcome) {
 	if o.depth > 0 {
 		a := &c.arms[o.arm]
 		if c.timed && a.idle <= idleRounds {
-			a.draft.observe(o.depth, o.drafting)
+			size := o.depth
+			if a.graded {
+				size = o.offered
+			}
+			if !a.draft.known() {
+				a.draft.each = a.unit * c.pass.scale()
+			}
+			a.draft.observe(size, o.drafting)
+		}
+		if a.graded {
+			a.rounds = armDecay*a.rounds + 1
+			a.tokens = armDecay*a.tokens + float64(1+o.accepted)
+			a.cost = armDecay*a.cost + cost
 		}
 		a.idle = 0
 		a.offers.observe(o.offered, o.depth)
 		a.accepts[a.sure].observe(o.accepted, o.offered)
 		if o.offered > 0 {
-			a.extra += curveGain * (float64(o.nodes-o.offered) - a.extra)
+			a.extra += extraGain * (float64(o.nodes-o.offered) - a.extra)
 		}
 	}
 }

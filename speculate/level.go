@@ -48,6 +48,8 @@ type Level struct {
 	rule    Rule
 	dice    dice
 	control controller
+	trust   trust
+	open    int // tokens of the last Draft of which nobody said yet what became of them
 	stats   Stats
 
 	history []int32
@@ -75,15 +77,18 @@ func New(c Config) *Level {
 	l := &Level{Config: c}
 	l.control = newController(len(c.Below), c.Depth, c.Clock != nil)
 	l.control.pass.expect = c.Expect
+	l.trust.prior = tallyPrior
+	if c.Prior > 0 {
+		l.trust.prior = c.Prior
+	}
 	for i, d := range c.Below {
 		a := &l.control.arms[i]
 		switch d := d.(type) {
 		case Confident:
 			a.varying, a.prior = true, d.Priors()
 		case *Level:
-			if d.Prior > 0 {
-				a.prior[1] = d.Prior
-			}
+			a.prior[1] = d.trust.prior
+			a.graded = len(d.Branches) == 0
 		}
 	}
 	l.stats.Name = c.Name
@@ -158,23 +163,30 @@ func (l *Level) Round(ctx context.Context, limit int) ([]Token, error) {
 	return l.out, nil
 }
 
-// Draft proposes n tokens, fewer if the cache has no room: each follows the
-// level's processed distribution.
-func (l *Level) Draft(ctx context.Context, n int) (Proposal, error) {
+// Draft proposes n tokens, fewer if the cache has no room or as least says: each
+// follows the level's processed distribution. It stops after a token, never
+// before, for what that token is: so the tokens keep their distribution.
+func (l *Level) Draft(ctx context.Context, n int, least float64) (Proposal, error) {
 	base := len(l.history)
 	l.begin()
-	for len(l.steps) < n && !l.enough(n-len(l.steps)) {
-		rows, err := l.round(ctx, n-len(l.steps))
+	reach := 1.0 // chance that all tokens are accepted
+	for len(l.steps) < n && !l.enough(n-len(l.steps)) && (len(l.steps) == 0 || reach*l.trust.mean() >= least) {
+		from := len(l.steps)
+		rows, err := l.round(ctx, n-from)
 		if errors.Is(err, ErrFull) {
 			break
 		}
 		if err != nil {
 			return Proposal{}, err
 		}
+		for _, s := range l.steps[from:] {
+			reach *= l.trust.chance(s.lead)
+		}
 		if len(l.Branches) > 0 {
 			l.branch(rows[0])
 		}
 	}
+	l.open = len(l.steps)
 	if len(l.Branches) > 0 {
 		p := l.tree
 		if l.rule == Coupled {
@@ -236,8 +248,8 @@ func (l *Level) look() {
 	}
 }
 
-// forecast is the seconds that a token of a draft takes, if that is asked for
-// and can be told, and those it takes to catch up with the history first.
+// forecast is the seconds that a token of a draft is expected to take, if that is
+// asked for and can be told, and those it takes to catch up with the history first.
 func (l *Level) forecast(unit bool) (token, behind float64) {
 	if l.Expect == nil {
 		return 0, 0
@@ -252,7 +264,7 @@ func (l *Level) forecast(unit bool) (token, behind float64) {
 	if unit {
 		l.look()
 		p := l.control.best(forecastDepth)
-		token = one * p.cost / p.tokens
+		token = l.Expect(1) * p.cost / p.tokens
 	}
 	return token, behind
 }
@@ -270,11 +282,23 @@ func (l *Level) Accept(base int, kept []int32) {
 	for same < len(l.history) && same-base < len(kept) && l.history[same] == kept[same-base] {
 		same++
 	}
+	l.judge(base, same-base, len(kept))
 	l.history = append(l.history[:same], kept[same-base:]...)
 	l.truncate(same)
 	for _, d := range l.Below {
 		d.Accept(base, kept)
 	}
+}
+
+// judge learns from what became of the tokens drafted after base: the first same
+// of them were accepted, of kept tokens.
+func (l *Level) judge(base, same, kept int) {
+	if base+l.open == len(l.history) {
+		for i, s := range l.steps[:min(l.open, same+1, kept)] {
+			l.trust.observe(s.lead, i < same)
+		}
+	}
+	l.open = 0
 }
 
 // Commit says that the first n tokens of the history are final.
@@ -287,7 +311,7 @@ func (l *Level) Commit(n int) {
 
 // begin forgets the tokens of the previous Draft or Round.
 func (l *Level) begin() {
-	l.steps, l.origins = l.steps[:0], l.origins[:0]
+	l.steps, l.origins, l.open = l.steps[:0], l.origins[:0], 0
 	l.tree.cut(0)
 	l.trunk = -1
 }
@@ -316,7 +340,7 @@ func (l *Level) round(ctx context.Context, limit int) ([][]float32, error) {
 	base := len(l.history)
 	var p Proposal
 	if choice.depth > 0 {
-		if p, err = l.Below[choice.arm].Draft(ctx, choice.depth); err != nil {
+		if p, err = l.Below[choice.arm].Draft(ctx, choice.depth, choice.least); err != nil {
 			return nil, err
 		}
 		p.cut(room)
@@ -337,6 +361,13 @@ func (l *Level) round(ctx context.Context, limit int) ([][]float32, error) {
 // into one pass, and returns how many proposed tokens fit beside the rest.
 func (l *Level) catchUp(ctx context.Context) (room int, err error) {
 	l.truncate(len(l.history) - 1) // a pass needs a pending token
+	if v, ok := l.Verifier.(Behind); ok {
+		start := l.now()
+		if err := v.CatchUp(); err != nil {
+			return 0, err
+		}
+		l.stats.Seconds += (l.now() - start).Seconds()
+	}
 	for {
 		pending := l.history[l.Verifier.Len():]
 		rows := l.Verifier.MaxRows()

@@ -88,10 +88,14 @@ type Verifier interface {
 	MaxRows() int
 }
 
-// Behind is a Verifier whose next Forward may have to do more than its pass.
+// Behind is a Verifier whose cache may have more to do before a pass than to take
+// the tokens that it lacks.
 type Behind interface {
-	// Behind is the seconds that it expects this to take.
+	Verifier
+	// Behind is the seconds that CatchUp is expected to take.
 	Behind() float64
+	// CatchUp does it now. Otherwise the next Forward does.
+	CatchUp() error
 }
 
 // Drafter continues a history cheaply. A drafter that several others share is
@@ -101,8 +105,10 @@ type Drafter interface {
 	Reset(Request)
 
 	// Draft proposes tokens for up to n positions after the history, none when
-	// it has nothing to say. Accept follows, after an error too.
-	Draft(ctx context.Context, n int) (Proposal, error)
+	// it has nothing to say. A token that is accepted with less than the chance
+	// least is not worth its cost: whoever can tell stops there. Accept follows,
+	// after an error too.
+	Draft(ctx context.Context, n int, least float64) (Proposal, error)
 
 	// Accept says that the history is its first base tokens, then kept,
 	// whatever was proposed.

@@ -15,7 +15,7 @@ type Stats struct {
 	Proposed int     // tokens proposed to this level
 	Accepted int     // of them
 	Rejected int     // rounds in which one was rejected; what followed it was not judged
-	Seconds  float64 // in passes of the verifier
+	Seconds  float64 // in passes of the verifier, and in readying its cache
 
 	// By position in the proposal, the first one first: in how many rounds the
 	// proposal got that far, and in how many it was accepted that far.

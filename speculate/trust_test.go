@@ -1,0 +1,68 @@
+package speculate
+
+import (
+	"context"
+	"testing"
+
+	"triforce/sample"
+)
+
+func TestTrust(t *testing.T) {
+	tr := trust{prior: 0.9}
+	leads := []float64{0, 0.1, 0.2, 0.3, 0.7, 1.5, 3, 9}
+	for i := range leads[1:] {
+		if tr.chance(leads[i]) > tr.chance(leads[i+1]) {
+			t.Errorf("a lead of %v is trusted less than one of %v", leads[i+1], leads[i])
+		}
+	}
+	if !near(tr.mean(), 0.9, 1e-12) {
+		t.Errorf("on the mean %v at first", tr.mean())
+	}
+	for i := range 300 {
+		tr.observe(0.3, i%4 == 0)
+		tr.observe(5, true)
+	}
+	if !near(tr.chance(0.3), 0.25, 0.2) || tr.chance(5) < 0.97 || tr.chance(1.5) != (&trust{prior: 0.9}).chance(1.5) {
+		t.Errorf("learnt %v, %v and %v", tr.chance(0.3), tr.chance(5), tr.chance(1.5))
+	}
+	if !near(tr.mean(), 0.625, 0.1) {
+		t.Errorf("on the mean %v", tr.mean())
+	}
+}
+
+// TestDraftEndsInDoubt: a draft ends after the first token that makes the next one
+// too unlikely to be accepted, and what is learnt moves where that is.
+func TestDraftEndsInDoubt(t *testing.T) {
+	w := world{vocab: 9, seed: 4, scale: 3}
+	d := New(Config{Name: "draft", Verifier: newFake(t, w, 1, 1), Prior: 0.8})
+	r := request(Coupled, sample.Defaults())
+	length := func(least float64) int {
+		d.Reset(r)
+		p, err := d.Draft(context.Background(), 20, least)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := len(p.Tokens)
+		reach := 1.0
+		for i, s := range d.steps[:n-1] {
+			if reach *= d.trust.chance(s.lead); reach*d.trust.mean() < least {
+				t.Errorf("least %v: %d tokens, though there was doubt after %d", least, n, i+1)
+			}
+		}
+		if reach *= d.trust.chance(d.steps[n-1].lead); n < 20 && reach*d.trust.mean() >= least {
+			t.Errorf("least %v: ends after %d tokens without doubt", least, n)
+		}
+		return n
+	}
+	all, some, one := length(0), length(0.3), length(2)
+	if all != 20 || some <= 1 || some >= 20 || one != 1 {
+		t.Errorf("drafts of %d, %d and %d tokens", all, some, one)
+	}
+	for range 50 { // every token is accepted
+		n := length(0)
+		d.Accept(len(d.history)-n, append([]int32(nil), d.history[len(d.history)-n:]...))
+	}
+	if more := length(0.3); more <= some {
+		t.Errorf("%d tokens at first, %d once all were accepted", some, more)
+	}
+}
