@@ -99,15 +99,17 @@ func (b *Batcher) CacheUse() CacheUse {
 	return u
 }
 
-// SaveCache writes what is remembered of texts to files in the folder, and
-// LoadCache reads it. They are of this model and form of keys and values; what
-// others have there stays. Files that cannot be used are left out and told of in
-// the error, which wraps ErrSnapshot.
-func (b *Batcher) SaveCache(dir string, progress func(done, total int)) error {
-	return b.kept.save(dir, progress)
+// SaveCache writes what is remembered of texts to files in the folder, where it
+// is not there yet. They are of this model and form of keys and values; what
+// others have there stays. Sessions may go on meanwhile. While a text is written,
+// its pages cannot be let go: reserve is asked for as many beforehand, and a text
+// that it refuses is left out this time.
+func (b *Batcher) SaveCache(dir string, reserve func(pages int) (release func(), ok bool)) error {
+	return b.kept.save(dir, reserve)
 }
 
-// LoadCache reads what SaveCache wrote.
+// LoadCache reads what SaveCache wrote. Files that cannot be used are left out
+// and told of in the error, which wraps ErrSnapshot.
 func (b *Batcher) LoadCache(dir string, progress func(done, total int)) error {
 	return b.kept.load(dir, progress)
 }

@@ -183,6 +183,46 @@ func (n *node) path() []int32 {
 	return append(n.above.path(), n.tokens...)
 }
 
+// text is a remembered text: full pages, which give it its name, and what
+// followed them last.
+type text struct {
+	tokens []int32
+	full   int // tokens in full pages
+}
+
+// texts lists what is remembered, each text that does not go on in another by a
+// full page.
+func (p *prefixes) texts() []text {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []text
+	var walk func(at *node)
+	walk = func(at *node) {
+		var rest *node // the page that is not full and was used last
+		ends := true
+		for _, child := range at.below {
+			switch {
+			case len(child.tokens) == kernel.Tile:
+				ends = false
+				walk(child)
+			case rest == nil || child.used > rest.used:
+				rest = child
+			}
+		}
+		if !ends || at == &p.root {
+			return
+		}
+		tokens := at.path()
+		t := text{tokens, len(tokens)}
+		if rest != nil {
+			t.tokens = append(tokens, rest.tokens...)
+		}
+		all = append(all, t)
+	}
+	walk(&p.root)
+	return all
+}
+
 // snapshotEnd is the ending of files that save writes.
 const snapshotEnd = ".kv"
 
@@ -191,35 +231,37 @@ func (p *prefixes) folder(dir string) string {
 	return filepath.Join(dir, p.e.file.Fingerprint()+"-"+p.e.opt.KVType)
 }
 
-// save writes every remembered text of at least a page to a file of its own, and
-// takes away the files of texts that are not remembered any more.
-func (p *prefixes) save(dir string, progress func(done, total int)) error {
+// save writes every remembered text of at least a page to a file of its own,
+// unless it is there, and takes away the files of texts that are not remembered
+// any more. Texts for which reserve refuses pages are left out, and no file is
+// taken away then.
+func (p *prefixes) save(dir string, reserve func(pages int) (release func(), ok bool)) error {
 	dir = p.folder(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	p.mu.Lock()
-	var texts [][]int32
-	p.leaves(&p.root, func(n *node) {
-		if tokens := n.path(); len(tokens) >= kernel.Tile {
-			texts = append(texts, tokens)
-		}
-	})
-	p.mu.Unlock()
-	wanted := map[string]bool{}
-	for i, tokens := range texts {
-		name := textName(tokens)
+	wanted, all := map[string]bool{}, true
+	for _, t := range p.texts() {
+		name := textName(t.tokens[:t.full])
 		wanted[name] = true
-		if err := p.saveText(filepath.Join(dir, name), tokens); err != nil {
-			return err
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			continue
 		}
-		if progress != nil {
-			progress(i+1, len(texts))
+		release, ok := reserve((len(t.tokens) + kernel.Tile - 1) / kernel.Tile)
+		if !ok {
+			all = false
+			continue
+		}
+		err := p.saveText(path, t.tokens)
+		release()
+		if err != nil {
+			return err
 		}
 	}
 	old, err := filepath.Glob(filepath.Join(dir, "*"+snapshotEnd))
 	for _, path := range old {
-		if !wanted[filepath.Base(path)] {
+		if all && !wanted[filepath.Base(path)] {
 			err = errors.Join(err, os.Remove(path))
 		}
 	}
@@ -235,14 +277,11 @@ func textName(tokens []int32) string {
 	return fmt.Sprintf("%016x%s", h.Sum64(), snapshotEnd)
 }
 
-// saveText writes what is remembered of the tokens, unless it is there.
+// saveText writes what is remembered of the tokens.
 func (p *prefixes) saveText(path string, tokens []int32) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
 	cache := p.newCache()
 	defer cache.Clear()
-	n := p.adopt(cache, tokens)
+	n := p.adopt(cache, tokens) // less than all if some was let go since
 	snap := kvcache.Snapshot{Model: p.e.file.Fingerprint(), Target: cache, Tokens: tokens[:n]}
 	return snap.Save(path, nil)
 }

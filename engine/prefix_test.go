@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -126,6 +127,57 @@ func TestMemoryCeiling(t *testing.T) {
 	}
 }
 
+func allPages(int) (func(), bool) { return func() {}, true }
+
+// Texts that share their beginning do not have it in a file each, and a text
+// that cannot be written takes no other's file away.
+func TestCacheFilesOfOneText(t *testing.T) {
+	e, text := embeddedPair(t)
+	b := e.NewBatcher(40 * e.pageBytes())
+	defer b.Close()
+	s := b.NewSession()
+	defer s.Close()
+	dir := t.TempDir()
+	files := func() []string {
+		list, err := filepath.Glob(filepath.Join(dir, "*", "*"+snapshotEnd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	ask := func(n int, question ...int32) {
+		s.Forget()
+		write(t, s, slices.Concat(text[:n], question), greedy(3))
+	}
+	save := func(reserve func(int) (func(), bool), want int) []string {
+		t.Helper()
+		if err := b.SaveCache(dir, reserve); err != nil {
+			t.Fatal(err)
+		}
+		list := files()
+		if len(list) != want {
+			t.Errorf("%d files, expected %d", len(list), want)
+		}
+		return list
+	}
+	ask(900, 5)
+	first := save(allPages, 1)
+	ask(900, 6)
+	ask(900, 7, 8)
+	if second := save(allPages, 1); !slices.Equal(first, second) {
+		t.Errorf("the file %v became %v, though no page was filled", first, second)
+	}
+	ask(1300)
+	held := 0
+	save(func(pages int) (func(), bool) { held = pages; return nil, false }, 1)
+	if held != 6 {
+		t.Errorf("%d pages asked for, expected 6", held)
+	}
+	if last := save(allPages, 1); slices.Equal(first, last) {
+		t.Error("the text has grown, its file has not")
+	}
+}
+
 // What is remembered survives in files: a new server knows the text.
 func TestCacheFiles(t *testing.T) {
 	e, text := embeddedPair(t)
@@ -142,7 +194,7 @@ func TestCacheFiles(t *testing.T) {
 			t.Errorf("run %d knew %d of 899 tokens and wrote %v, expected %v", run, r.Cached, got, want)
 		}
 		s.Close()
-		if err := b.SaveCache(dir, nil); err != nil {
+		if err := b.SaveCache(dir, allPages); err != nil {
 			t.Fatal(err)
 		}
 		b.Close()
@@ -186,7 +238,7 @@ func TestAskAgain(t *testing.T) {
 	b := e.NewBatcher(200 * e.pageBytes())
 	cold := ask(b, "first")
 	warm := ask(b, "again")
-	if err := b.SaveCache(dir, nil); err != nil {
+	if err := b.SaveCache(dir, allPages); err != nil {
 		t.Fatal(err)
 	}
 	b.Close()

@@ -225,6 +225,7 @@ func (s *Server) run(ctx context.Context, wk *work, choice int, t *ticket, read 
 		})
 		s.metrics.level(l.Name, l.Rounds, l.Proposed, l.Accepted, l.AcceptedAt)
 	}
+	s.keeper.observe(end.result.Read)
 	s.metrics.finished(&end.result, end.err, time.Since(wk.arrived))
 }
 

@@ -35,7 +35,7 @@ type Options struct {
 	Parallel, Queue int
 	// CacheBytes is the memory of caches: of requests that run, and of what they
 	// leave for later ones with the same beginning. CacheDir, if not empty, is a
-	// folder in which that is kept when the server ends.
+	// folder in which that is kept for the next server.
 	CacheBytes int64
 	CacheDir   string
 	// MaxTokens bounds what a request may generate, and is what it gets if it
@@ -106,6 +106,7 @@ type Server struct {
 	slots    *slots
 	metrics  *metrics
 	handler  http.Handler
+	keeper   keeper
 	draining atomic.Bool
 	started  time.Time
 }
@@ -115,35 +116,11 @@ func New(e *engine.Engine, o Options) *Server {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = e.CacheMemory(o.Parallel)
 	}
-	s := &Server{e: e, o: o, batcher: e.NewBatcher(o.CacheBytes), started: o.Now()}
+	s := &Server{e: e, o: o, batcher: e.NewBatcher(o.CacheBytes), started: o.Now(), keeper: keeper{due: make(chan struct{}, 1)}}
 	s.slots = newSlots(s.batcher, o.Parallel, o.Queue)
 	s.metrics = newMetrics(s)
 	s.handler = s.routes()
 	return s
-}
-
-// Restore reads what an earlier server left in CacheDir. What cannot be used is
-// logged and left out.
-func (s *Server) Restore(progress func(done, total int)) {
-	if s.o.CacheDir == "" {
-		return
-	}
-	if err := s.batcher.LoadCache(s.o.CacheDir, progress); err != nil {
-		s.o.Log.Warn("not all of the cache could be restored", "error", err)
-	}
-	u := s.batcher.CacheUse()
-	s.o.Log.Info("restored", "tokens", u.Holding*u.PageTokens, "from", s.o.CacheDir)
-}
-
-// keep writes to CacheDir what is remembered.
-func (s *Server) keep() error {
-	if s.o.CacheDir == "" {
-		return nil
-	}
-	start := time.Now()
-	err := s.batcher.SaveCache(s.o.CacheDir, nil)
-	s.o.Log.Info("kept the cache", "in", s.o.CacheDir, "ms", time.Since(start).Milliseconds())
-	return err
 }
 
 // Close ends the slots and the workers.
@@ -168,6 +145,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelWarn),
 	}
+	kept := s.keepOn(base)
 	ended := make(chan error, 1)
 	go func() { ended <- hs.Serve(listener) }()
 	select {
@@ -187,6 +165,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		defer stop()
 		err = errors.Join(hs.Shutdown(last), hs.Close())
 	}
+	cancel()
+	<-kept
 	err = errors.Join(err, s.keep())
 	s.o.Log.Info("stopped")
 	return err

@@ -267,6 +267,35 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A server that ends without a word has kept what it read before.
+func TestKeepsOn(t *testing.T) {
+	dir := t.TempDir()
+	o := func(o *Options) { o.CacheDir = dir }
+	_, s := start(t, "", o)
+	ctx, cancel := context.WithCancel(context.Background())
+	kept := s.keepOn(ctx)
+	body := fmt.Sprintf(`{"prompt":%q,"max_tokens":2}`, strings.Repeat("Once upon a time there was a cat. ", 200))
+	hs := httptest.NewServer(s)
+	defer hs.Close()
+	if status, answer := post(t, hs.URL+"/v1/completions", body); status != http.StatusOK {
+		t.Fatalf("%d %s", status, answer)
+	}
+	cancel()
+	<-kept                      // a write under way is finished
+	for len(s.keeper.due) > 0 { // the end came before its turn
+		<-s.keeper.due
+		if err := s.keep(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hs2, s2 := start(t, "", o)
+	s2.Restore(nil)
+	_, answer := post(t, hs2.URL+"/v1/completions", body)
+	if strings.Contains(string(answer), `"cached_tokens":0}`) {
+		t.Errorf("the second server knows nothing of what the first has read: %s", answer)
+	}
+}
+
 // Many clients at once, some of which go away, read slowly or send nonsense: no
 // goroutine and no page is lost, and every whole answer is that of the same
 // request alone.

@@ -144,6 +144,23 @@ func (s *slots) release(slot *slot) {
 	s.serve()
 }
 
+// reserve takes pages from what requests may be promised, until they are
+// released. It reports whether they can be had now.
+func (s *slots) reserve(pages int) (release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pages > s.pages {
+		return nil, false
+	}
+	s.pages -= pages
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pages += pages
+		s.serve()
+	}, true
+}
+
 func (s *slots) running() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
