@@ -98,12 +98,13 @@ func (v *viewVerifier) Len() int {
 	return v.view.Len()
 }
 
-// Behind is the seconds that a refresh takes, more or less.
+// Behind is the seconds that a refresh takes, more or less: it goes through what
+// the view lacks, and ranks what it has.
 func (v *viewVerifier) Behind() float64 {
 	if !v.stale {
 		return 0
 	}
-	return float64(v.view.Lacks()) * v.slotBytes / refreshRate
+	return float64(1+v.view.Lacks()) * v.slotBytes / refreshRate
 }
 
 // refreshRate is the bytes of keys and values a second that a refresh copies and

@@ -98,6 +98,15 @@ func (c *curve) observe(size int, seconds float64) {
 	}
 }
 
+// rescale makes all sizes so many times as dear.
+func (c *curve) rescale(by float64) {
+	c.level *= by
+	c.slope *= by
+	for i := range c.p {
+		c.p[i] *= by * by
+	}
+}
+
 // at is the estimated cost of a size. Before anything is known it is the shape.
 func (c *curve) at(size float64) float64 {
 	if !c.known() {

@@ -94,3 +94,20 @@ func TestCatchingUpIsNoCost(t *testing.T) {
 		t.Errorf("a draft of 2 tokens is thought to cost %v", got)
 	}
 }
+
+// TestLoadIsCommon: when plain passes become faster, so do drafts that nobody asked
+// for meanwhile.
+func TestLoadIsCommon(t *testing.T) {
+	c := newController(1, 0, true)
+	asked := outcome{choice: choice{depth: 2}, nodes: 2, offered: 2, accepted: 2, width: 3, drafting: 0.003, total: 0.033}
+	c.observe(outcome{width: 1, total: 0.030})
+	for range 3 {
+		c.observe(asked)
+	}
+	for range 10 {
+		c.observe(outcome{width: 1, total: 0.010})
+	}
+	if got := c.arms[0].draft.at(2); !near(got, 0.001, 0.2) {
+		t.Errorf("plain passes take a third, a draft of 2 tokens is thought to cost %v, before 0.003", got)
+	}
+}

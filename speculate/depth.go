@@ -23,9 +23,10 @@ import "math"
 // It starts from what is expected of passes and drafters (see Config), and then
 // believes what it observes. So that learning is never dear, there is a bank:
 // what drafting saves is paid in, what it loses is taken out, and no round may
-// risk more than there is. It begins with the cost of one plain pass, or two
-// if much is expected to be won, and receives a share of the time, which
-// is larger in that case, too. A drafter that does not look worth while is tried
+// risk more than there is. It begins with the cost of one plain pass and receives
+// a small share of the time, a larger one the more there seems to be to win. A
+// drafter that ends drafts where it is in doubt has credit beyond that, as long as
+// it is promising: one rejected token says little. A drafter that does not look worth while is tried
 // again if it could be, after a wait that doubles with each try.
 type controller struct {
 	fixed  int  // depth asked for in every round, 0 = choose
@@ -43,7 +44,6 @@ type controller struct {
 	probe  choice
 	again  int     // rounds of the probe still to come
 	turn   int     // the arm whose turn to be probed comes first
-	begun  bool    // the bank has got what it begins with
 	spent  float64 // plain passes in recent rounds
 	gained float64 // tokens of those rounds
 }
@@ -65,6 +65,7 @@ type plan struct {
 // arm is what is known of one drafter.
 type arm struct {
 	draft   curve                // cost of asking, by tokens asked for
+	level   float64              // that of passes when it was observed, 0 = never
 	offers  tally                // positions it had tokens for
 	accepts [Confidences]tally   // positions accepted of those, by confidence
 	prior   [Confidences]float64 // chance of acceptance assumed at first
@@ -99,7 +100,7 @@ const (
 	passFixed    = 0.9   // assumed share of a pass that does not grow with its rows
 	draftShare   = 0.1   // assumed cost of a drafted token in passes
 	bankStart    = 1.0   // plain passes that a request may lose at first
-	bankHope     = 1.0   // as many more if a pace of 2 is expected of a drafter that knows when to end
+	bankCredit   = 2.0   // as many more if a pace of 2 is expected of a drafter that knows when to end
 	bankShare    = 0.015 // of the time, that it may lose later
 	bankTrust    = 5.0   // times as much again if a pace of 2 is expected: then there is more to win
 	bankMost     = 6.0   // what is saved beyond is not there to be lost
@@ -116,6 +117,7 @@ const (
 	idleRounds   = 4     // a drafter left out for longer has to catch up
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
 	patience     = 8     // depths that may look worse before deeper ones are not looked at
+	loadChange   = 1.25  // times as dear or cheap plain passes are, to count as a change of load
 	armDecay     = 0.95  // weight of a round of a drafter after its next one
 	armWeight    = 3     // rounds that a plan counts for
 	extraGain    = 0.25  // weight of a round in the mean of tokens beyond one a position
@@ -138,7 +140,7 @@ func newController(drafters, fixed int, timed bool) controller {
 // reset begins a new request. Costs stay, acceptance counts for less.
 func (c *controller) reset() {
 	c.again, c.bank, c.pace, c.yield, c.could, c.since, c.wait = 0, c.daring()*bankStart, 1, 1, 1, 0, firstPlain
-	c.spent, c.gained, c.begun = 4, 4, false
+	c.spent, c.gained = 4, 4
 	for i := range c.arms {
 		a := &c.arms[i]
 		a.offers.fade()
@@ -167,13 +169,6 @@ func (c *controller) next(most int) choice {
 		return choice{}
 	}
 	best := c.best(most)
-	if !c.begun {
-		c.begun = true
-		if more := c.daring() * bankHope * min(c.could-1, 1); more > 0 && best.depth > 0 && c.arms[best.arm].graded {
-			c.bank += more
-			best = c.best(most)
-		}
-	}
 	c.yield = best.tokens
 	if c.again > 0 {
 		c.again--
@@ -244,6 +239,10 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	} else if c.timed && c.pass.expect == nil {
 		to = min(to, max(1, c.pass.hi)) // nothing is known of wider passes: double the width at most
 	}
+	bank := c.bank
+	if a.graded {
+		bank += bankCredit * max(0, min(c.could-1, 1))
+	}
 	one := c.pass.at(1)
 	accepts, prior := &a.accepts[a.sure], a.prior[a.sure]
 	// The worst that can happen counts for less the more is known.
@@ -275,7 +274,7 @@ func (c *controller) plan(i, most int, hope float64) plan {
 			continue
 		}
 		cost := (c.pass.hoped(width, hope) + c.drafting(a, d)) / one
-		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > c.bank {
+		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > bank {
 			could = max(could, tokens/cost)
 			worse++
 			continue
@@ -303,7 +302,7 @@ func (c *controller) drafting(a *arm, depth int) float64 {
 	case a.draft.known():
 		return a.draft.at(float64(depth))
 	case a.unit > 0:
-		return a.unit * c.pass.scale() * float64(depth)
+		return a.unit*c.pass.scale()*float64(depth) + a.behind
 	}
 	return draftShare * float64(depth) * c.pass.at(1)
 }
@@ -353,6 +352,13 @@ func (c *controller) observe(o outcome) {
 		o.total = expected
 	} else {
 		c.pass.observe(o.width, o.total-o.drafting)
+		for i := range c.arms { // load is common to all
+			a := &c.arms[i]
+			if by := c.pass.level / a.level; o.depth == 0 && a.level > 0 && max(by, 1/by) > loadChange {
+				a.draft.rescale(by)
+				a.level = c.pass.level
+			}
+		}
 	}
 	cost := min(o.total, curveMaxRatio*expected) / c.pass.at(1)
 	c.bank += c.daring() * bankShare * (1 + bankTrust*min(c.could-1, 1)) * cost
@@ -380,6 +386,7 @@ func (c *controller) observe(o outcome) {
 				a.draft.each = a.unit * c.pass.scale()
 			}
 			a.draft.observe(size, o.drafting)
+			a.level = c.pass.level
 		}
 		if a.graded {
 			a.rounds = armDecay*a.rounds + 1

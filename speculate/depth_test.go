@@ -16,6 +16,7 @@ type drafting struct {
 	lag    float64                    // seconds to catch up a round in which it was not asked
 	ask    float64                    // seconds it takes to say nothing
 	leaves int                        // tokens beyond one a position
+	doubt  float64                    // chance of ending after a token
 }
 
 // simulate runs rounds of a level whose pass over w rows costs pass(w, round)
@@ -38,7 +39,9 @@ func simulate(rounds int, c *controller, pass func(w, round int) float64, drafte
 		if ch.depth > 0 {
 			d := drafters[ch.arm]
 			if d.offer == 0 || rng.Float64() < d.offer {
-				o.offered = ch.depth
+				for o.offered = 1; o.offered < ch.depth && (d.doubt == 0 || rng.Float64() >= d.doubt); {
+					o.offered++
+				}
 			}
 			if o.offered > 0 {
 				o.nodes = o.offered + d.leaves
@@ -160,6 +163,26 @@ func TestDepthPaysSoon(t *testing.T) {
 	_, all, depths := simulate(20, &c, flat, drafting{cost: 0.0005, accept: always(0.9)})
 	if all < 2/flat(1, 0) {
 		t.Errorf("20 rounds at %.2f times plain: %v", all*flat(1, 0), depths)
+	}
+}
+
+// TestFirstRejection: of a promising drafter that knows where it is in doubt, a
+// rejected first token says little: it is asked again at once.
+func TestFirstRejection(t *testing.T) {
+	reading := func(w, _ int) float64 { return 0.010 + 0.0013*float64(w-1) }
+	c := newController(1, 0, true)
+	c.pass.expect = func(rows float64) float64 { return 0.005 + 0.001*rows }
+	c.arms[0].graded, c.arms[0].prior[1], c.arms[0].unit = true, 0.88, 0.0003
+	accept := func(_, round int) float64 {
+		if round < 2 {
+			return 0
+		}
+		return 0.96
+	}
+	d := drafting{cost: 0.0005, ask: 0.0015, accept: accept, doubt: 0.1}
+	_, all, depths := simulate(40, &c, reading, d)
+	if all < 2.2/reading(1, 0) {
+		t.Errorf("40 rounds at %.2f times plain: %v", all*reading(1, 0), depths)
 	}
 }
 

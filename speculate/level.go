@@ -49,7 +49,8 @@ type Level struct {
 	dice    dice
 	control controller
 	trust   trust
-	open    int // tokens of the last Draft of which nobody said yet what became of them
+	open    int     // tokens of the last Draft of which nobody said yet what became of them
+	readied float64 // seconds that it took of late to ready the cache (see Behind)
 	stats   Stats
 
 	history []int32
@@ -259,7 +260,9 @@ func (l *Level) forecast(unit bool) (token, behind float64) {
 		behind = l.control.pass.at(float64(1+lacks)) - one
 	}
 	if v, ok := l.Verifier.(Behind); ok {
-		behind += v.Behind()
+		if more := v.Behind(); more > 0 {
+			behind += max(more, l.readied)
+		}
 	}
 	if unit {
 		l.look()
@@ -268,6 +271,9 @@ func (l *Level) forecast(unit bool) (token, behind float64) {
 	}
 	return token, behind
 }
+
+// readiedGain is the weight of a time in the mean of those that readying took.
+const readiedGain = 0.25
 
 // forecastDepth is the length of draft that a forecast goes by.
 const forecastDepth = 8
@@ -361,12 +367,17 @@ func (l *Level) round(ctx context.Context, limit int) ([][]float32, error) {
 // into one pass, and returns how many proposed tokens fit beside the rest.
 func (l *Level) catchUp(ctx context.Context) (room int, err error) {
 	l.truncate(len(l.history) - 1) // a pass needs a pending token
-	if v, ok := l.Verifier.(Behind); ok {
+	if v, ok := l.Verifier.(Behind); ok && v.Behind() > 0 {
 		start := l.now()
 		if err := v.CatchUp(); err != nil {
 			return 0, err
 		}
-		l.stats.Seconds += (l.now() - start).Seconds()
+		spent := (l.now() - start).Seconds()
+		l.stats.Seconds += spent
+		if l.readied == 0 {
+			l.readied = spent
+		}
+		l.readied += readiedGain * (min(spent, curveMaxRatio*l.readied) - l.readied)
 	}
 	for {
 		pending := l.history[l.Verifier.Len():]

@@ -92,7 +92,8 @@ type Verifier interface {
 // the tokens that it lacks.
 type Behind interface {
 	Verifier
-	// Behind is the seconds that CatchUp is expected to take.
+	// Behind is the seconds that CatchUp is expected to take, 0 if there is
+	// nothing to do.
 	Behind() float64
 	// CatchUp does it now. Otherwise the next Forward does.
 	CatchUp() error
