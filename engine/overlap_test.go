@@ -10,6 +10,7 @@ import (
 
 	"triforce/kvcache"
 	"triforce/model"
+	"triforce/speculate"
 )
 
 var (
@@ -113,6 +114,40 @@ func TestOverlap(t *testing.T) {
 	t.Logf("%-24s %v", "budget", budgets)
 	for i, k := range kinds {
 		t.Logf("%-24s %.3f", k.name, overlap[i*len(budgets):(i+1)*len(budgets)])
+	}
+}
+
+// TestLeads measures how often tokens of a view and of the draft are accepted, by
+// their lead: in rounds of 16 tokens that go on after a text.
+//
+//	go test ./engine -run TestLeads -v -overlap book.txt
+func TestLeads(t *testing.T) {
+	if *overlapText == "" {
+		t.Skip("a measurement: name a text with -overlap")
+	}
+	e, _ := embeddedPair(t)
+	book, err := os.ReadFile(*overlapText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompt := e.file.Encode(string(book))[:*overlapDepth]
+	s := e.NewSession()
+	defer s.Close()
+	t.Logf("leads %v", speculate.Leads())
+	for _, mode := range []string{SpecRetrieval, SpecDraft} {
+		for _, temp := range []float64{0, 0.6, 1} {
+			g := greedy(384)
+			g.Sample.Temp, g.Spec.Mode, g.Spec.Outer = temp, mode, 16
+			if _, err := s.Generate(context.Background(), prompt, g, func(Token) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			below := s.Levels()[1]
+			var share []float64
+			for i, n := range below.Judged {
+				share = append(share, math.Round(1000*float64(below.Trusted[i])/float64(n))/1000)
+			}
+			t.Logf("%s, temperature %v: judged %v, accepted %v", mode, temp, below.Judged, share)
+		}
 	}
 }
 

@@ -130,6 +130,9 @@ func (c *curve) more() float64 {
 // hoped is the cost of a size without a share of what it is above the shape.
 func (c *curve) hoped(size, share float64) float64 {
 	cost := c.at(size)
+	if share == 0 {
+		return cost
+	}
 	return cost - share*max(0, cost-c.shape(size)*c.scale())
 }
 

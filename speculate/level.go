@@ -302,6 +302,11 @@ func (l *Level) judge(base, same, kept int) {
 	if base+l.open == len(l.history) {
 		for i, s := range l.steps[:min(l.open, same+1, kept)] {
 			l.trust.observe(s.lead, i < same)
+			g := grade(s.lead)
+			l.stats.Judged[g]++
+			if i < same {
+				l.stats.Trusted[g]++
+			}
 		}
 	}
 	l.open = 0

@@ -20,7 +20,14 @@ type Stats struct {
 	// By position in the proposal, the first one first: in how many rounds the
 	// proposal got that far, and in how many it was accepted that far.
 	ProposedAt, AcceptedAt []int
+
+	// By the lead of the tokens that this level drafted, see Leads: how many of
+	// them were judged above, and how many accepted.
+	Judged, Trusted [grades]int
 }
+
+// Leads are the leads that separate those that Stats tells apart, in logits.
+func Leads() []float64 { return gradeLeads[:] }
 
 // MeanAcceptance is the mean number of tokens that a round with a proposal
 // yields: the accepted ones and the level's own. It is 1 when there was none.

@@ -62,6 +62,14 @@ func TestDraftEndsInDoubt(t *testing.T) {
 		n := length(0)
 		d.Accept(len(d.history)-n, append([]int32(nil), d.history[len(d.history)-n:]...))
 	}
+	judged, trusted := 0, 0
+	for g, n := range d.Stats().Judged {
+		judged += n
+		trusted += d.Stats().Trusted[g]
+	}
+	if judged != 20 || trusted != judged {
+		t.Errorf("%d of %d tokens of the last draft accepted, want 20 of 20", trusted, judged)
+	}
 	if more := length(0.3); more <= some {
 		t.Errorf("%d tokens at first, %d once all were accepted", some, more)
 	}
