@@ -64,13 +64,13 @@ func (f *File) Close() error {
 	return unload(data)
 }
 
-// Release lets the system take back the memory of the whole pages within
-// Data[off:off+n]. It is only advice: the bytes stay readable and are read from
-// the file again when needed.
+// Release lets the system take back the memory of the pages that Data[off:off+n]
+// is in. It is only advice: the bytes stay readable and are read from the file
+// again when needed.
 func (f *File) Release(off, n int) {
 	page := os.Getpagesize()
-	lo := (off + page - 1) / page * page
-	hi := (off + n) / page * page
+	lo := off / page * page
+	hi := min((off+n+page-1)/page*page, len(f.Data))
 	if lo < hi && !f.memory {
 		drop(f.Data[lo:hi])
 	}

@@ -113,11 +113,14 @@ func Load(ctx context.Context, src weights.Source, opt Options) (*Model, error) 
 		}
 		src.Release(t.Name)
 		if s.matrix == &m.output && t.Name == m.embed.Stored.Name && kernel.Unpacks(t.DType) {
-			m.embed.Packed = m.output
+			m.embed.Packed, m.embed.Stored.Data = m.output, nil
 		}
 		if done += t.Bytes(); opt.Progress != nil {
 			opt.Progress(done, total)
 		}
+	}
+	for _, t := range tensors {
+		src.Release(t.Name) // again: reading one brings in pages of its neighbours
 	}
 	return m, nil
 }
