@@ -8,16 +8,18 @@ package demo
 import (
 	_ "embed"
 	"fmt"
+	"unsafe"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// The pair as GGUF files in zstd frames, see LICENSE.
+// The pair as GGUF files in zstd frames, see LICENSE. Strings are constants,
+// whose pages the system need not keep in memory.
 var (
 	//go:embed fable-target.gguf.zst
-	target []byte
+	target string
 	//go:embed fable-draft.gguf.zst
-	draft []byte
+	draft string
 )
 
 //go:generate go run compress.go ../../shared/models fable-target.gguf fable-draft.gguf
@@ -34,13 +36,13 @@ func Target() []byte { return decompress("target", target) }
 func Draft() []byte { return decompress("draft", draft) }
 
 // decompress panics on an error: the frames are part of the program.
-func decompress(name string, frame []byte) []byte {
+func decompress(name, frame string) []byte {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		panic(fmt.Sprintf("demo: %v", err))
 	}
 	defer d.Close()
-	data, err := d.DecodeAll(frame, nil)
+	data, err := d.DecodeAll(unsafe.Slice(unsafe.StringData(frame), len(frame)), nil)
 	if err != nil {
 		panic(fmt.Sprintf("demo: %s: %v", name, err))
 	}

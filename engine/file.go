@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"triforce/demo"
 	"triforce/model/llama"
@@ -29,6 +30,7 @@ const (
 type File struct {
 	source    weights.Source
 	tokenizer tokenizer.Tokenizer
+	config    func() (llama.Config, error)
 }
 
 // OpenFile opens the model at path as Open does, with rotary embedding
@@ -49,6 +51,7 @@ func OpenFile(path string, rope Rope) (*File, error) {
 			return nil, err
 		}
 	}
+	f.config = sync.OnceValues(func() (llama.Config, error) { return llama.ParseConfig(f.source) })
 	return f, nil
 }
 
@@ -73,9 +76,9 @@ func openSource(path string) (source weights.Source, spec tokenizer.Spec, err er
 		}
 		return source, spec, err
 	case path == "" || path == Embedded:
-		source, err = opened(gguf.Parse(Embedded, demo.Target()))
+		source, err = opened(openEmbedded(Embedded, demo.Target))
 	case path == EmbeddedDraft:
-		source, err = opened(gguf.Parse(EmbeddedDraft, demo.Draft()))
+		source, err = opened(openEmbedded(EmbeddedDraft, demo.Draft))
 	default:
 		source, err = opened(gguf.Open(path))
 	}
@@ -154,8 +157,6 @@ func (f *File) CheckLength(what string, tokens int, o Options) error {
 	}
 	return err
 }
-
-func (f *File) config() (llama.Config, error) { return llama.ParseConfig(f.source) }
 
 // embeddedStandIn is what suits the embedded model: on a novel at 16K tokens
 // its view of 512 agrees with the whole by 0.926 instead of 0.899.
