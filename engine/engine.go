@@ -16,13 +16,13 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"triforce/internal/cpu"
 	"triforce/internal/kernel"
+	"triforce/internal/mem"
 	"triforce/internal/par"
 	"triforce/internal/scratch"
 	"triforce/kvcache"
@@ -215,7 +215,7 @@ func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
 	kv, _ := kernel.ParseKVType(o.KVType)
 	// What reading the header left behind would otherwise stay: the weights are
 	// most of the heap, which is next collected when it has doubled.
-	debug.FreeOSMemory()
+	mem.Trim()
 	e := &Engine{file: f, opt: o, set: kernel.For(tier), kv: kv}
 	team := par.NewTeam(o.Threads)
 	defer team.Close()
@@ -223,6 +223,7 @@ func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	mem.Trim() // what packing has left
 	e.loading = time.Since(start)
 	return e, nil
 }
