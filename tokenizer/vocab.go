@@ -15,7 +15,7 @@ type Vocab struct {
 	text   string   // the bytes that tokens stand for; none for control tokens
 	ends   []uint32 // where each token's bytes end
 	types  []Type
-	ids    map[string]int32
+	ids    index
 
 	bos, eos, unk  int32
 	eog            []int32 // sorted
@@ -30,7 +30,7 @@ func NewVocab(s *Spec) (*Vocab, error) {
 		return nil, err
 	}
 	v := &Vocab{
-		tokens: s.Tokens, types: s.Types, ids: make(map[string]int32, len(s.Tokens)),
+		tokens: s.Tokens, types: s.Types, ids: newIndex(s.Tokens),
 		bos: s.BOS, eos: s.EOS, unk: s.Unk,
 		addBOS: s.AddBOS, addEOS: s.AddEOS, spacePrefix: s.AddSpacePrefix,
 		template: s.ChatTemplate,
@@ -42,10 +42,11 @@ func NewVocab(s *Spec) (*Vocab, error) {
 		if t == "" || v.types[i] == Unused {
 			continue
 		}
-		if first, dup := v.ids[t]; dup {
-			return nil, corruptf("tokens %d and %d are both %q", first, i, clip(t))
+		slot := v.ids.slot(t)
+		if *slot >= 0 {
+			return nil, corruptf("tokens %d and %d are both %q", *slot, i, clip(t))
 		}
-		v.ids[t] = int32(i)
+		*slot = int32(i)
 	}
 	if err := v.spell(s.Model == MergeList && s.Alphabet == ByteLevel); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (v *Vocab) findEOG(ids []int32) {
 		"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>",
 		"<end_of_turn>", "<EOT>", "< EOT >", "_<EOT>", "<|eot|>", "<|return|>", "<end_of_utterance>",
 	} {
-		if id, ok := v.ids[t]; ok {
+		if id, ok := v.ids.id(t); ok {
 			v.eog = append(v.eog, id)
 		}
 	}
@@ -142,8 +143,7 @@ func (v *Vocab) Type(id int32) Type {
 
 // ID looks up a token by its text as the file spells it.
 func (v *Vocab) ID(token string) (int32, bool) {
-	id, ok := v.ids[token]
-	return id, ok
+	return v.ids.id(token)
 }
 
 // BOS is the begin-of-text token, or -1.

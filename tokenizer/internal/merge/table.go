@@ -31,9 +31,10 @@ const (
 	noRank = ^uint32(0)
 )
 
-// NewTable returns a table for n pairs or fewer.
+// NewTable returns a table for n pairs or fewer, of which they fill four fifths
+// at most.
 func NewTable(n int) *Table {
-	size := 1 << bits.Len(uint(2*n))
+	size := 1 << bits.Len(uint(n+n/4))
 	t := &Table{slots: make([]slot, size), shift: uint(65 - bits.Len(uint(size)))}
 	for i := range t.slots {
 		t.slots[i].key = free
@@ -50,7 +51,7 @@ func (t *Table) Add(left, right int32, rank uint32, id int32) {
 			if s.key == free {
 				t.n++
 			}
-			if 2*t.n > len(t.slots) {
+			if t.n == len(t.slots) {
 				panic("merge: more pairs than the table was made for")
 			}
 			*s = slot{key, pair{rank, id}}
