@@ -389,6 +389,10 @@ func contextError(what string, tokens, context int) error {
 // first given all before it. progress, if not nil, is told how many tokens are
 // scored.
 func (e *Engine) Score(ctx context.Context, tokens []int32, progress func(done, total int)) ([]float64, error) {
+	// The last is scored, but not read.
+	if err := e.checkTokens(tokens); err != nil {
+		return nil, err
+	}
 	r := e.NewReader()
 	defer r.Close()
 	last := max(len(tokens)-1, 0)

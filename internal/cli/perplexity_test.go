@@ -47,6 +47,7 @@ func TestPerplexity(t *testing.T) {
 		{name: "no ids", args: with("--ids", "-"), in: `{"ids":[1]}`, code: exitUsage, err: []string{"JSON array"}},
 		{name: "an id too large", args: with("--ids", "-"), in: `[1,4096,5]`, code: exitUsage, err: []string{"4096"}},
 		{name: "a negative id", args: with("--ids", "-"), in: `[1,-1,5]`, code: exitUsage, err: []string{"-1"}},
+		{name: "a last id too large", args: with("--ids", "-"), in: `[1,5,4096]`, code: exitUsage, err: []string{"4096"}},
 	} {
 		r.test(t)
 	}
