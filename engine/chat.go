@@ -27,14 +27,15 @@ func (f *File) HasChat() bool { return f.tokenizer.Vocab().ChatTemplate() != "" 
 // template up to where the assistant's turn begins. now is for templates that
 // tell the model the date. Errors wrap ErrTemplate.
 func (f *File) Chat(dst []int32, messages []Message, now time.Time) ([]int32, error) {
-	text, err := f.chatText(messages, now)
+	text, err := f.ChatText(messages, now)
 	if err != nil {
 		return dst, err
 	}
 	return f.encodeChat(dst, text, f.chatMarks(text)), nil
 }
 
-func (f *File) chatText(messages []Message, now time.Time) (string, error) {
+// ChatText returns the text whose tokens Chat appends.
+func (f *File) ChatText(messages []Message, now time.Time) (string, error) {
 	text, err := renderChat(f.tokenizer.Vocab(), messages, now)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %w", f.Name(), ErrTemplate, err)

@@ -70,7 +70,7 @@ func (c *Conversation) layout() (string, func(string) []int32, error) {
 		}
 		return text.String(), c.file.Encode, nil
 	}
-	text, err := c.file.chatText(c.Messages, c.Began)
+	text, err := c.file.ChatText(c.Messages, c.Began)
 	if err != nil {
 		return "", nil, err
 	}

@@ -249,7 +249,7 @@ func (a *answer) send(out *events) error {
 			touched[e.choice] = touched[e.choice] || e.progress == nil
 			if e.progress != nil {
 				chunk := a.response(true)
-				chunk.Triforce = &openai.Extra{PromptProgress: e.progress}
+				chunk.PromptProgress = e.progress
 				if err := out.send(chunk); err != nil {
 					return err
 				}

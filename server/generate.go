@@ -56,6 +56,7 @@ func (s *Server) prepare(q *openai.Request) (*work, error) {
 	set(&g.Sample.MinP, q.MinP)
 	set(&g.Sample.TopK, q.TopK)
 	set(&g.Sample.RepeatPenalty, q.RepeatPenalty)
+	set(&g.Sample.RepeatLastN, q.RepeatLastN)
 	if g.Sample.TopP == 0 { // of OpenAI: only the most probable token
 		g.Sample.TopP = math.SmallestNonzeroFloat64
 	}
@@ -111,19 +112,31 @@ func (s *Server) checkModel(name string) error {
 	return e
 }
 
+// checkChat refuses chats with a model that is not made for them.
+func (s *Server) checkChat() error {
+	if s.e.File().HasChat() {
+		return nil
+	}
+	return openai.Errorf(http.StatusBadRequest, openai.InvalidRequest,
+		"the model %q carries no chat template; use /v1/completions", s.o.Name).WithCode("no_chat_template")
+}
+
+func messages(list []openai.ChatMessage) []engine.Message {
+	var all []engine.Message
+	for _, m := range list {
+		all = append(all, engine.Message{Role: m.Role, Content: m.Content})
+	}
+	return all
+}
+
 // encode makes tokens of the prompts.
 func (s *Server) encode(wk *work) error {
 	q, file := wk.request, s.e.File()
 	if q.Chat {
-		if !file.HasChat() {
-			return openai.Errorf(http.StatusBadRequest, openai.InvalidRequest,
-				"the model %q carries no chat template; use /v1/completions", s.o.Name).WithCode("no_chat_template")
+		if err := s.checkChat(); err != nil {
+			return err
 		}
-		var messages []engine.Message
-		for _, m := range q.Messages {
-			messages = append(messages, engine.Message{Role: m.Role, Content: m.Content})
-		}
-		tokens, err := file.Chat(nil, messages, s.o.Now())
+		tokens, err := file.Chat(nil, messages(q.Messages), s.o.Now())
 		if err != nil {
 			return openai.Errorf(http.StatusBadRequest, openai.InvalidRequest, "%v", err)
 		}
@@ -200,7 +213,7 @@ func (s *Server) run(ctx context.Context, wk *work, choice int, t *ticket, read 
 		slot.set(func(st *slotStatus) { st.Read = done })
 		if wk.request.Progress {
 			wk.feed.put(event{choice: choice, progress: &openai.PromptProgress{
-				Total: total, Processed: done, TimeMS: time.Since(began).Milliseconds()}})
+				Total: len(prompt), Cached: len(prompt) - 1 - total, Processed: len(prompt) - 1 - total + done, TimeMS: time.Since(began).Milliseconds()}})
 		}
 	}
 	last := time.Time{}

@@ -105,6 +105,25 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 	_ = s.reply(w, http.StatusOK, map[string]string{"content": tokenizer.Decode(vocab, q.Tokens, tokenizer.DecodeOptions{})})
 }
 
+// applyTemplate answers with the text that a chat's messages become.
+func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) {
+	list, err := openai.ReadMessages(http.MaxBytesReader(w, r.Body, s.o.MaxBody))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if err := s.checkChat(); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	text, err := s.e.File().ChatText(messages(list), s.o.Now())
+	if err != nil {
+		s.fail(w, r, openai.Errorf(http.StatusBadRequest, openai.InvalidRequest, "%v", err))
+		return
+	}
+	_ = s.reply(w, http.StatusOK, map[string]string{"prompt": text})
+}
+
 func (s *Server) props(w http.ResponseWriter, r *http.Request) {
 	o, g := s.e.Options(), s.o.Gen
 	draft := ""

@@ -32,6 +32,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/chat/completions", s.complete(true))
 	mux.HandleFunc("POST /tokenize", s.tokenize)
 	mux.HandleFunc("POST /detokenize", s.detokenize)
+	mux.HandleFunc("POST /apply-template", s.applyTemplate)
 	mux.HandleFunc("GET /props", s.props)
 	mux.HandleFunc("GET /slots", s.showSlots)
 	return s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -27,6 +27,8 @@ var (
 	clients = flag.Int("clients", 12, "clients at the same time in TestManyClients")
 	soak    = flag.Duration("soak", 3*time.Second, "how long they go on")
 	seed    = flag.Uint64("seed", 1, "of what they do")
+
+	benchModel = flag.String("bench-model", "", "the model of BenchmarkRequests, the embedded one if empty")
 )
 
 // start runs a server with the embedded pair, or the model at path.
@@ -293,6 +295,62 @@ func TestKeepsOn(t *testing.T) {
 	_, answer := post(t, hs2.URL+"/v1/completions", body)
 	if strings.Contains(string(answer), `"cached_tokens":0}`) {
 		t.Errorf("the second server knows nothing of what the first has read: %s", answer)
+	}
+}
+
+// What users of llama-server send is understood.
+func TestLlamaServerFields(t *testing.T) {
+	hs, _ := start(t, "", nil)
+	body := fmt.Sprintf(`{"prompt":%q,"n_predict":3,"repeat_last_n":-1,"repeat_penalty":1.1,"stream":true,"return_progress":true}`,
+		strings.Repeat("Once upon a time there was a cat. ", 60))
+	_, answer := post(t, hs.URL+"/v1/completions", body)
+	var last *openai.PromptProgress
+	for line := range strings.Lines(string(answer)) {
+		var r openai.Response
+		if data, ok := strings.CutPrefix(line, "data: {"); ok && json.Unmarshal([]byte("{"+data), &r) == nil && r.PromptProgress != nil {
+			if p := r.PromptProgress; p.Cached > p.Processed || p.Processed >= p.Total || last != nil && p.Processed < last.Processed {
+				t.Errorf("%+v after %+v", p, last)
+			}
+			last = r.PromptProgress
+		}
+	}
+	if last == nil || last.Processed != last.Total-1 || !strings.Contains(string(answer), `"predicted_n":3`) {
+		t.Errorf("progress %+v in %s", last, answer)
+	}
+	if status, answer := post(t, hs.URL+"/apply-template", `{"messages":[{"role":"user","content":"hi"}]}`); status != 400 || !strings.Contains(string(answer), "no_chat_template") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if testing.Short() {
+		t.Skip("a larger model takes a while")
+	}
+	hs, _ = start(t, shared.Path(t, "models/SmolLM2-135M-Instruct.Q4_1.gguf"), nil)
+	for body, want := range map[string]string{
+		`{"messages":[{"role":"user","content":"hi"}]}`:  `<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"`,
+		`{"messages":[{"role":"robot","content":"hi"}]}`: `messages.0.role`,
+	} {
+		_, answer := post(t, hs.URL+"/apply-template", body)
+		if plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">").Replace(string(answer)); !strings.Contains(plain, want) {
+			t.Errorf("%s: %s", body, plain)
+		}
+	}
+}
+
+// BenchmarkRequests is tokens a second of n plain requests at once.
+func BenchmarkRequests(b *testing.B) {
+	hs, _ := start(b, *benchModel, func(o *Options) { o.Parallel, o.Gen.Spec.Mode = 8, engine.SpecPlain })
+	const tokens = 128
+	body := fmt.Sprintf(`{"prompt":"Once upon a time","max_tokens":%d,"temperature":0,"ignore_eos":true}`, tokens)
+	for _, n := range []int{1, 8} {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				var wait sync.WaitGroup
+				for range n {
+					wait.Go(func() { post(b, hs.URL+"/v1/completions", body) })
+				}
+				wait.Wait()
+			}
+			b.ReportMetric(float64(n*tokens*b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
 	}
 }
 

@@ -39,7 +39,7 @@ func newServe(sys *System, run func(context.Context, *serveOptions) error) *cobr
 		Use:   "serve",
 		Short: "Answer requests over HTTP, as OpenAI's API does, with a page for people",
 		Long: `Answer requests over HTTP: OpenAI's completions and chats, llama-server's
-/tokenize, /detokenize, /props and /slots, /metrics for Prometheus, and a page
+/tokenize, /detokenize, /apply-template, /props and /slots, /metrics for Prometheus, and a page
 for people at /. Requests that come at the same time share passes over the
 model; each gets the tokens that it would get alone.
 

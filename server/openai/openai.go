@@ -93,6 +93,8 @@ type Response struct {
 	Choices           []Choice `json:"choices"`
 	Usage             *Usage   `json:"usage,omitempty"`
 	Timings           *Timings `json:"timings,omitempty"`
+	// PromptProgress says how far the prompt is read, before the first token.
+	PromptProgress *PromptProgress `json:"prompt_progress,omitempty"`
 	// Triforce is there if the request asks for it.
 	Triforce *Extra `json:"triforce,omitempty"`
 }
@@ -176,8 +178,6 @@ type Extra struct {
 	// Tokens are those of the chunk's text, with the level that first proposed
 	// each.
 	Tokens []OriginToken `json:"tokens,omitempty"`
-	// PromptProgress says how far the prompt is read, before the first token.
-	PromptProgress *PromptProgress `json:"prompt_progress,omitempty"`
 }
 
 // OriginToken is the text that a token completes and who proposed it.
@@ -186,9 +186,11 @@ type OriginToken struct {
 	Origin string `json:"origin"`
 }
 
-// PromptProgress counts tokens of a prompt. The cached ones are not in the total.
+// PromptProgress counts tokens of a prompt, as llama-server does: Cached are of
+// Processed, and Processed of Total.
 type PromptProgress struct {
 	Total     int   `json:"total"`
+	Cached    int   `json:"cache"`
 	Processed int   `json:"processed"`
 	TimeMS    int64 `json:"time_ms"`
 }

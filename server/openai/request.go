@@ -41,10 +41,12 @@ type Request struct {
 	MinP          *float64
 	TopK          *int
 	RepeatPenalty *float64
+	RepeatLastN   *int
 	Seed          *uint64
 	IgnoreEOS     bool
 
-	// Origins and Progress ask for the triforce object of chunks.
+	// Origins asks for the triforce object of chunks. Progress asks for chunks
+	// that say how far the prompt is read.
 	Origins, Progress bool
 }
 
@@ -82,6 +84,11 @@ type wire struct {
 	Seed          *int64   `json:"seed"`
 	IgnoreEOS     bool     `json:"ignore_eos"`
 
+	// Of llama-server.
+	NPredict       *int `json:"n_predict"`
+	RepeatLastN    *int `json:"repeat_last_n"`
+	ReturnProgress bool `json:"return_progress"`
+
 	Triforce struct {
 		Origins  bool `json:"origins"`
 		Progress bool `json:"progress"`
@@ -113,7 +120,8 @@ func Read(r io.Reader, chat bool) (*Request, error) {
 	}
 	q := &Request{Model: w.Model, Chat: chat, MaxTokens: -1, N: 1, LogProbs: -1,
 		Temperature: w.Temperature, TopP: w.TopP, MinP: w.MinP, TopK: w.TopK, RepeatPenalty: w.RepeatPenalty,
-		IgnoreEOS: w.IgnoreEOS, Origins: w.Triforce.Origins, Progress: w.Triforce.Progress}
+		RepeatLastN: w.RepeatLastN,
+		IgnoreEOS:   w.IgnoreEOS, Origins: w.Triforce.Origins, Progress: w.Triforce.Progress || w.ReturnProgress}
 	for _, step := range []func(*wire) *Error{q.refuse, q.text, q.lengths, q.stops, q.probabilities, q.stream, q.numbers} {
 		if err := step(&w); err != nil {
 			return nil, err
@@ -219,6 +227,20 @@ func notNil(tokens []int32) []int32 {
 	return tokens
 }
 
+// ReadMessages reads the messages of a chat and nothing else, with errors as Read
+// has them.
+func ReadMessages(r io.Reader) ([]ChatMessage, error) {
+	var w wire
+	if err := Decode(r, &w); err != nil {
+		return nil, err
+	}
+	var q Request
+	if err := q.chat(&w); err != nil {
+		return nil, err
+	}
+	return q.Messages, nil
+}
+
 func (q *Request) chat(w *wire) *Error {
 	if len(w.Messages) == 0 || len(w.Messages) > MaxMessages {
 		return Invalid("messages", "expected 1 to %d messages, found %d", MaxMessages, len(w.Messages))
@@ -277,6 +299,9 @@ func (q *Request) lengths(w *wire) *Error {
 	limit, param := w.MaxTokens, "max_tokens"
 	if w.MaxCompletionTokens != nil {
 		limit, param = w.MaxCompletionTokens, "max_completion_tokens"
+	}
+	if limit == nil && w.NPredict != nil && *w.NPredict >= 0 { // below: as much as the server allows
+		limit, param = w.NPredict, "n_predict"
 	}
 	if limit != nil {
 		if *limit < 0 {
@@ -350,7 +375,7 @@ func (q *Request) stream(w *wire) *Error {
 		q.IncludeUsage = w.StreamOptions.IncludeUsage
 	}
 	if !q.Stream && q.Progress {
-		return Invalid("triforce.progress", "needs stream: true")
+		return Invalid("return_progress", "needs stream: true")
 	}
 	return nil
 }

@@ -31,6 +31,11 @@ try {
     await page.$eval("#temp", (e) => (e.value = "0"));
     await page.$eval("#count", (e) => (e.value = "120"));
     await page.type("#text", "One morning the cat");
+    await page.evaluate(() => {
+      window.steps = [];
+      const look = () => document.querySelector("#reading").hidden || window.steps.push(document.querySelector("#progress").value);
+      new MutationObserver(look).observe(document.querySelector("#reading"), { subtree: true, childList: true, attributes: true });
+    });
     await page.click("#send");
     await page.waitForFunction(() => document.querySelectorAll(".assistant span").length > 20, { timeout: 120000 });
     await page.screenshot({ path: join(folder, `${scheme}-running.png`) });
@@ -39,9 +44,11 @@ try {
       origins: [...new Set([...document.querySelectorAll(".assistant span")].map((s) => s.className))],
       colors: new Set([...document.querySelectorAll(".assistant span")].map((s) => getComputedStyle(s).color)).size,
       plots: document.querySelectorAll("svg path").length,
+      steps: window.steps,
       problem: document.querySelector("#problem").textContent,
     }));
     assert.ok(seen.origins.length > 1 && seen.colors === seen.origins.length, JSON.stringify(seen));
+    if (scheme === "light") assert.ok(seen.steps.some((v) => v > 0 && v < 1), "progress " + seen.steps); // read once
     assert.equal(seen.plots, 2);
     assert.equal(seen.problem, "");
     assert.deepEqual(problems, []);

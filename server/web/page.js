@@ -129,7 +129,7 @@ async function send() {
   const sent = chat ? [...messages, { role: "user", content }] : [...messages, content];
   const request = {
     stream: true, max_tokens: Number($("count").value), temperature: Number($("temp").value),
-    triforce: { origins: true, progress: true },
+    return_progress: true, triforce: { origins: true },
     ...(chat ? { messages: sent } : { prompt: sent.join("") }),
   };
   const answer = turn("assistant", "");
@@ -143,11 +143,12 @@ async function send() {
     const response = await call(chat ? "v1/chat/completions" : "v1/completions", request, running.signal);
     for await (const chunk of events(response)) {
       if (chunk.error) throw new Error(chunk.error.message);
-      const p = chunk.triforce?.prompt_progress;
+      const p = chunk.prompt_progress;
       if (p) {
-        $("reading").hidden = p.processed >= p.total;
-        $("progress").value = p.total ? p.processed / p.total : 1;
-        $("read").textContent = `${p.processed.toLocaleString("en")} of ${p.total.toLocaleString("en")} tokens`;
+        const done = p.processed - p.cache, all = p.total - 1 - p.cache; // the last token begins the answer
+        $("reading").hidden = done >= all;
+        $("progress").value = all ? done / all : 1;
+        $("read").textContent = `${done.toLocaleString("en")} of ${all.toLocaleString("en")} tokens`;
       }
       const stuck = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 40;
       for (const t of chunk.triforce?.tokens ?? []) {
