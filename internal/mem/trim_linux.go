@@ -16,9 +16,9 @@ func trimProgram() {
 	maps, _ := os.ReadFile("/proc/self/smaps")
 	var last mapping
 	for line := range bytes.Lines(maps) {
-		if m, ok := parseMapping(line); ok {
-			last = m
-		} else if last.constant() && string(bytes.Join(bytes.Fields(line), nil)) == "Anonymous:0kB" {
+		if line[0] < 'A' || line[0] > 'Z' {
+			last = parseMapping(line)
+		} else if size, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok && last.constant() && string(bytes.TrimSpace(size)) == "0 kB" {
 			_, _, _ = unix.Syscall(unix.SYS_MADVISE, last.lo, last.hi-last.lo, unix.MADV_DONTNEED)
 		}
 	}
@@ -33,11 +33,14 @@ type mapping struct {
 	inode  uint64 // 0 if it is no file's
 }
 
-func parseMapping(line []byte) (m mapping, ok bool) {
+// parseMapping returns a mapping of no file for what is not such a line.
+func parseMapping(line []byte) (m mapping) {
 	var offset uint64
 	var device string
-	n, _ := fmt.Sscanf(string(line), "%x-%x %s %x %s %d", &m.lo, &m.hi, &m.mode, &offset, &device, &m.inode)
-	return m, n == 6
+	if n, _ := fmt.Sscanf(string(line), "%x-%x %s %x %s %d", &m.lo, &m.hi, &m.mode, &offset, &device, &m.inode); n < 6 {
+		return mapping{}
+	}
+	return m
 }
 
 // constant reports a private mapping of a file that may not be written to now.
