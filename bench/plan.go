@@ -173,8 +173,11 @@ func (p *Planner) Rows(ctx context.Context, progress func(done, total int)) ([]R
 	for _, d := range o.Depths {
 		depths = append(depths, p.middle(d))
 	}
-	p.bandwidth, p.near = engine.ReadBandwidth(o.Engine.Threads), -1
+	p.near = -1
 	var err error
+	if p.bandwidth, err = engine.ReadBandwidth(o.Engine); err != nil {
+		return nil, err
+	}
 	if p.target, p.draft, err = p.time(ctx, depths, progress); err != nil {
 		return nil, err
 	}

@@ -246,8 +246,8 @@ func TestDisturbed(t *testing.T) {
 func TestWriteRoofline(t *testing.T) {
 	machine := engine.Roofline{ReadOne: 12e9, Read: 20e9, Products: 60e9, Attention: 50e9}
 	passes := []Pass{
-		{Depth: 0, Rows: 1, WeightBytes: 6 << 20, KVBytes: 3 << 10, ProductMACs: 6e6, AttentionMACs: 3000, LimitMS: 0.3, Bound: "reading", MS: 0.4, SamplesMS: Speeds{0.4}, Reached: 0.75},
-		{Depth: 8192, Rows: 32, WeightBytes: 6 << 20, KVBytes: 26 << 20, ProductMACs: 192e6, AttentionMACs: 800e6, LimitMS: 19.2, Bound: "multiplying", MS: 24, SamplesMS: Speeds{23, 24, 25}, Reached: 0.8},
+		{Depth: 0, Rows: 1, WeightBytes: 6 << 20, KVBytes: 3 << 10, ProductMACs: 6e6, AttentionMACs: 3000, ReadMS: 0.3, MultiplyMS: 0.1, LimitMS: 0.3, Bound: "reading", MS: 0.4, SamplesMS: Speeds{0.4}, ReadSamplesMS: Speeds{0.3}, Reached: 0.75},
+		{Depth: 8192, Rows: 32, WeightBytes: 6 << 20, KVBytes: 26 << 20, ProductMACs: 192e6, AttentionMACs: 800e6, ReadMS: 1.7, MultiplyMS: 19.2, LimitMS: 19.2, Bound: "multiplying", MS: 24, SamplesMS: Speeds{23, 24, 25}, ReadSamplesMS: Speeds{1.6, 1.7, 1.9}, Reached: 0.8},
 	}
 	r := sampleRows()[0]
 	for _, format := range RooflineFormats() {
@@ -265,7 +265,7 @@ func TestRoofline(t *testing.T) {
 	var got [][2]int
 	err := Roofline(context.Background(), e, machine, RooflineOptions{Depths: []int{0, 70}, Rows: []int{1, 3}, Reps: 2}, func(p Pass) {
 		got = append(got, [2]int{p.Depth, p.Rows})
-		if p.MS <= 0 || p.LimitMS <= 0 || len(p.SamplesMS) != 2 || p.Bound == "" {
+		if p.MS <= 0 || p.LimitMS != max(p.ReadMS, p.MultiplyMS) || p.ReadMS <= 0 || len(p.SamplesMS) != 2 || len(p.ReadSamplesMS) != 2 || p.Bound == "" {
 			t.Errorf("%+v", p)
 		}
 	})

@@ -48,14 +48,18 @@ type Pass struct {
 	KVBytes       int64 `json:"kv_bytes"`
 	ProductMACs   int64 `json:"product_macs"`
 	AttentionMACs int64 `json:"attention_macs"`
-	// The least time for that, in milliseconds, and what takes it: "reading" or
-	// "multiplying".
-	LimitMS float64 `json:"limit_ms"`
-	Bound   string  `json:"bound"`
+	// The least times for that, in milliseconds, the longer of them, and which
+	// that is: "reading" or "multiplying". Reading is the median of readings of as
+	// many bytes, one beside each pass.
+	ReadMS     float64 `json:"read_ms"`
+	MultiplyMS float64 `json:"multiply_ms"`
+	LimitMS    float64 `json:"limit_ms"`
+	Bound      string  `json:"bound"`
 	// What was measured: the median and all samples.
-	MS        float64 `json:"ms"`
-	SamplesMS Speeds  `json:"samples_ms"`
-	Reached   float64 `json:"reached"` // LimitMS / MS
+	MS            float64 `json:"ms"`
+	SamplesMS     Speeds  `json:"samples_ms"`
+	ReadSamplesMS Speeds  `json:"read_samples_ms"`
+	Reached       float64 `json:"reached"` // LimitMS / MS
 }
 
 // Roofline measures passes, calling emit with each.
@@ -79,21 +83,27 @@ func Roofline(ctx context.Context, e *engine.Engine, machine engine.Roofline, o 
 	return nil
 }
 
-func newPass(e *engine.Engine, machine *engine.Roofline, depth, rows int, seconds []float64) Pass {
+func newPass(e *engine.Engine, machine *engine.Roofline, depth, rows int, times engine.Timing) Pass {
 	w := e.Work(depth, rows)
-	limit, reading := machine.Limit(w)
 	p := Pass{Depth: depth, Rows: rows, WeightBytes: w.Weights, KVBytes: w.KV, ProductMACs: w.Products, AttentionMACs: w.Attention,
-		LimitMS: 1e3 * limit, Bound: "multiplying"}
-	median, _, _ := spread(seconds)
-	p.MS = 1e3 * median
-	if reading {
+		MultiplyMS: 1e3 * machine.Multiply(w), Bound: "multiplying"}
+	p.MS, p.SamplesMS = milliseconds(times.Pass)
+	p.ReadMS, p.ReadSamplesMS = milliseconds(times.Read)
+	if p.ReadMS >= p.MultiplyMS {
 		p.Bound = "reading"
 	}
-	for _, s := range seconds {
-		p.SamplesMS = append(p.SamplesMS, 1e3*s)
-	}
+	p.LimitMS = max(p.ReadMS, p.MultiplyMS)
 	p.Reached = p.LimitMS / p.MS
 	return p
+}
+
+// milliseconds returns the median of some times and all of them.
+func milliseconds(seconds []float64) (median float64, all Speeds) {
+	for _, s := range seconds {
+		all = append(all, 1e3*s)
+	}
+	median, _, _ = spread(all)
+	return median, all
 }
 
 // rooflineReport is what JSON says about the limits and the passes.
@@ -123,15 +133,15 @@ func WriteRoofline(w io.Writer, format string, at *Where, m engine.Roofline, pas
 		return writeObjects(w, format, []rooflineReport{{CPU: at.CPU, Tier: at.Tier, Threads: at.Threads, Model: at.Model, KVType: at.TypeK, Command: at.Command,
 			ReadOne: m.ReadOne, Read: m.Read, ProductPeak: m.Products, AttentionMAC: m.Attention, Passes: append([]Pass{}, passes...)}})
 	}
-	t := &table{head: []string{"depth", "rows", "weights", "keys and values", "multiply-accumulates", "limit", "reached", "of limit", "bound by"}}
+	t := &table{head: []string{"depth", "rows", "weights", "keys and values", "multiply-accumulates", "to read", "to multiply", "reached", "of limit", "bound by"}}
 	for _, p := range passes {
 		t.rows = append(t.rows, []string{fmt.Sprint(p.Depth), fmt.Sprint(p.Rows),
 			engine.Bytes(p.WeightBytes).String(), engine.Bytes(p.KVBytes).String(), figures(float64(p.ProductMACs+p.AttentionMACs)/1e6) + " M",
-			figures(p.LimitMS) + " ms", figures(p.MS) + " ms", fmt.Sprintf("%.0f%%", 100*p.Reached), p.Bound})
+			figures(p.ReadMS) + " ms", figures(p.MultiplyMS) + " ms", figures(p.MS) + " ms", fmt.Sprintf("%.0f%%", 100*p.Reached), p.Bound})
 	}
 	lines := append(headLines([]Row{{Setting: at.Setting, Size: at.Size, Command: at.Command}}),
 		fmt.Sprintf("reading: %.1f GB/s by one thread, %.1f by all", m.ReadOne/1e9, m.Read/1e9),
 		fmt.Sprintf("multiply-accumulates of all threads at most: %.0f G/s in products, %.0f in attention", m.Products/1e9, m.Attention/1e9),
-		"limit: the longer of reading all once and multiplying; weights that fit into a cache can be read faster than that")
+		"to read: the median of readings of as many bytes, one beside each pass, from caches if they hold as many; limit: the longer of that and multiplying")
 	return writeMarkdown(w, lines, t, nil)
 }

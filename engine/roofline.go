@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 	"unsafe"
@@ -16,7 +17,7 @@ import (
 // Roofline is how much a machine can do in a second: what limits every pass.
 type Roofline struct {
 	// ReadOne and Read are the bytes that one worker, and all of them together,
-	// read from memory.
+	// read from memory: of more than most caches hold.
 	ReadOne, Read float64
 	// Products and Attention are the multiply-accumulates that all workers could
 	// do at most, in products with a matrix and in attention: those of a bare loop
@@ -32,12 +33,11 @@ type Work struct {
 	Products, Attention int64 // multiply-accumulates
 }
 
-// Limit is the least time in which the machine can do the work, in seconds, and
-// whether that is the time to read rather than to multiply.
-func (m *Roofline) Limit(w Work) (seconds float64, reading bool) {
-	read := float64(w.Weights+w.KV) / m.Read
-	multiply := float64(w.Products)/m.Products + float64(w.Attention)/m.Attention
-	return max(read, multiply), read >= multiply
+func (w Work) bytes() int { return int(w.Weights + w.KV) }
+
+// Multiply is the least time for the multiply-accumulates of a pass, in seconds.
+func (m *Roofline) Multiply(w Work) float64 {
+	return float64(w.Products)/m.Products + float64(w.Attention)/m.Attention
 }
 
 // Work is that of a pass of rows over a cache of depth tokens, all of which
@@ -72,30 +72,35 @@ func (e *Engine) Roofline() Roofline {
 	defer team.Close()
 	one := par.NewTeam(1)
 	defer one.Close()
-	memory := mem.Alloc(readBytes)
-	touch(team, memory)
 	multiply := e.multiplyPeak(team)
+	all, alone := newMeter(e.set, team, readBytes), newMeter(e.set, one, readBytes)
 	products := max(e.productPeak(team, kernel.Q8), e.productPeak(team, kernel.Q4))
 	attention := e.attentionPeak(team)
 	if e.kv == kernel.KVQ8 {
 		attention = max(attention, multiply)
 	}
 	return Roofline{
-		ReadOne: bandwidth(one, memory), Read: bandwidth(team, memory),
+		ReadOne: alone.bandwidth(), Read: all.bandwidth(),
 		Products: max(products, multiply), Attention: attention,
 	}
 }
 
 // ReadBandwidth is Roofline.Read alone.
-func (e *Engine) ReadBandwidth() float64 { return ReadBandwidth(e.opt.Threads) }
-
-// ReadBandwidth is the bytes a second that so many workers read from memory.
-func ReadBandwidth(threads int) float64 {
-	team := par.NewTeam(threads)
+func (e *Engine) ReadBandwidth() float64 {
+	team := par.NewTeam(e.opt.Threads)
 	defer team.Close()
-	memory := mem.Alloc(readBytes)
-	touch(team, memory)
-	return bandwidth(team, memory)
+	return newMeter(e.set, team, readBytes).bandwidth()
+}
+
+// ReadBandwidth is the bytes a second that an engine with these options reads
+// from memory.
+func ReadBandwidth(o Options) (float64, error) {
+	tier, err := o.tier()
+	if err != nil {
+		return 0, err
+	}
+	e := Engine{opt: o, set: kernel.For(tier)}
+	return e.ReadBandwidth(), nil
 }
 
 const (
@@ -107,42 +112,45 @@ const (
 	peakInputs  = 256 // rows of them and a panel fit into a first-level cache
 )
 
-// touch writes to the memory: until then it is not there.
-func touch(team *par.Team, b []byte) {
-	team.Run(func(w *par.Worker) {
-		lo, hi := w.Share(len(b), 4096)
-		for i := lo; i < hi; i += 64 {
-			b[i] = 1
+// meter reads memory for the sake of the time that it takes.
+type meter struct {
+	set   *kernel.Set
+	team  *par.Team
+	words []uint64
+	sums  [][8]uint64 // keeps the reading from being left out
+}
+
+func newMeter(set *kernel.Set, team *par.Team, n int) *meter {
+	b := mem.Alloc(n)
+	m := &meter{set: set, team: team, words: unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), n/8), sums: make([][8]uint64, team.Size())}
+	team.Run(func(w *par.Worker) { // memory that nobody wrote to is not there
+		lo, hi := w.Share(len(m.words), 512)
+		for i := lo; i < hi; i += 8 {
+			m.words[i] = 1
 		}
 	})
+	return m
 }
 
-// bandwidth is the best of some readings of b, in bytes a second.
-func bandwidth(team *par.Team, b []byte) float64 {
-	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
-	sums := make([][8]uint64, team.Size()) // keeps the reading from being left out
-	best := 0.0
+// read reads n bytes once, at most what there are, and returns the seconds that
+// as many as n would take.
+func (m *meter) read(n int) float64 {
+	words := m.words[:min(max(1, n/8), len(m.words))]
+	start := time.Now()
+	m.team.Run(func(w *par.Worker) {
+		lo, hi := w.Share(len(words), 512)
+		m.sums[w.ID][0] += m.set.Sum(words[lo:hi])
+	})
+	return time.Since(start).Seconds() * float64(n) / float64(8*len(words))
+}
+
+// bandwidth is the best of some readings of all, in bytes a second.
+func (m *meter) bandwidth() float64 {
+	best := math.Inf(1)
 	for range readPasses {
-		start := time.Now()
-		team.Run(func(w *par.Worker) {
-			lo, hi := w.Share(len(words), 512)
-			sums[w.ID][0] += sum(words[lo:hi])
-		})
-		best = max(best, float64(len(b))/time.Since(start).Seconds())
+		best = min(best, m.read(8*len(m.words)))
 	}
-	return best
-}
-
-// sum adds up words, a multiple of 8 of them, as fast as memory gives them.
-func sum(x []uint64) uint64 {
-	var a, b, c, d uint64
-	for ; len(x) >= 8; x = x[8:] {
-		a += x[0] + x[4]
-		b += x[1] + x[5]
-		c += x[2] + x[6]
-		d += x[3] + x[7]
-	}
-	return a + b + c + d
+	return float64(8*len(m.words)) / best
 }
 
 // peak is how much all workers do in a second, the best of some tries. work
@@ -232,13 +240,20 @@ func noise(n int) func() []float32 {
 	}
 }
 
+// Timing is samples of passes of one kind, in seconds, and beside each the time
+// in which all workers read as many bytes from a block as large, up to
+// readBytes: from caches, if they hold that many.
+type Timing struct{ Pass, Read []float64 }
+
 // TimePasses measures passes of each number of rows, at most 130, all of which
-// want logits, over a cache of depth tokens of noise: samples times, in
-// seconds, by number of rows. progress, if not nil, is told how many passes are
-// done.
-func (e *Engine) TimePasses(ctx context.Context, depth int, rows []int, samples int, progress func(done, total int)) ([][]float64, error) {
+// want logits, over a cache of depth tokens of noise, samples times each, and
+// reading in turn with them. Of two in a row the second counts: the first finds
+// in caches what was there before. progress, if not nil, is told how many passes
+// are done.
+func (e *Engine) TimePasses(ctx context.Context, depth int, rows []int, samples int, progress func(done, total int)) ([]Timing, error) {
 	s := e.NewSession()
 	defer s.Close()
+	most := 0
 	for _, n := range rows {
 		if n < 1 || n > maxLogits {
 			return nil, fmt.Errorf("%w: --rows %d: expected 1 to %d", ErrUsage, n, maxLogits)
@@ -246,25 +261,40 @@ func (e *Engine) TimePasses(ctx context.Context, depth int, rows []int, samples 
 		if depth+n > e.opt.Context {
 			return nil, contextError("depth with the rows", depth+n, e.opt.Context)
 		}
+		most = max(most, e.Work(depth, n).bytes())
 	}
 	if err := s.fill(ctx, depth); err != nil {
 		return nil, err
 	}
-	times := make([][]float64, len(rows))
+	team := par.NewTeam(e.opt.Threads)
+	defer team.Close()
+	meter := newMeter(e.set, team, min(most, readBytes))
+	times := make([]Timing, len(rows))
 	for i, n := range rows {
-		batch := model.Batch{Tokens: make([]int32, n), Logits: n}
+		batch, bytes := model.Batch{Tokens: make([]int32, n), Logits: n}, e.Work(depth, n).bytes()
 		for j := range batch.Tokens {
 			batch.Tokens[j] = int32(j % e.model.Vocab)
 		}
-		for j := range samples + 1 { // the first warms up
+		pass := func() (float64, error) {
 			start := time.Now()
-			if err := s.run.Forward(ctx, s.cache, batch); err != nil {
+			err := s.run.Forward(ctx, s.cache, batch)
+			took := time.Since(start).Seconds()
+			s.cache.Rewind(depth)
+			return took, err
+		}
+		for j := range samples + 1 { // the first warms up
+			meter.read(bytes)
+			read := meter.read(bytes)
+			if _, err := pass(); err != nil {
+				return nil, err
+			}
+			took, err := pass()
+			if err != nil {
 				return nil, err
 			}
 			if j > 0 {
-				times[i] = append(times[i], time.Since(start).Seconds())
+				times[i].Pass, times[i].Read = append(times[i].Pass, took), append(times[i].Read, read)
 			}
-			s.cache.Rewind(depth)
 		}
 		if progress != nil {
 			progress((i+1)*samples, len(rows)*samples)

@@ -4,22 +4,16 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
+	"triforce/internal/par"
 )
 
-func TestLimit(t *testing.T) {
+func TestMultiply(t *testing.T) {
 	m := Roofline{Read: 100, Products: 10, Attention: 20}
-	for _, c := range []struct {
-		work    Work
-		seconds float64
-		reading bool
-	}{
-		{Work{Weights: 100, KV: 100, Products: 10}, 2, true},
-		{Work{Weights: 100, Products: 10, Attention: 20}, 2, false},
-		{Work{Products: 30, Attention: 20}, 4, false},
-	} {
-		if seconds, reading := m.Limit(c.work); seconds != c.seconds || reading != c.reading {
-			t.Errorf("%+v: %v, %v, expected %v, %v", c.work, seconds, reading, c.seconds, c.reading)
-		}
+	if got := m.Multiply(Work{Weights: 1000, Products: 30, Attention: 20}); got != 4 {
+		t.Errorf("%v seconds, expected 4", got)
 	}
 }
 
@@ -60,9 +54,9 @@ func TestTimePasses(t *testing.T) {
 	if err != nil || len(times) != 2 || len(done) != 2 || done[1] != 4 {
 		t.Fatalf("%v, progress %v, %v", times, done, err)
 	}
-	for _, samples := range times {
-		if len(samples) != 2 || samples[0] <= 0 {
-			t.Errorf("samples %v", samples)
+	for _, times := range times {
+		if len(times.Pass) != 2 || len(times.Read) != 2 || min(times.Pass[0], times.Read[0]) <= 0 {
+			t.Errorf("samples %+v", times)
 		}
 	}
 	if _, err := e.TimePasses(context.Background(), 0, []int{maxLogits + 1}, 1, nil); !errors.Is(err, ErrUsage) {
@@ -86,15 +80,16 @@ func TestRoofline(t *testing.T) {
 	}
 }
 
-// sum reads every word.
-func TestSum(t *testing.T) {
-	words := make([]uint64, 64)
-	want := uint64(0)
-	for i := range words {
-		words[i] = uint64(i * i)
-		want += words[i]
+// A meter reads no more than it has, and says how long all would take.
+func TestMeter(t *testing.T) {
+	team := par.NewTeam(2)
+	defer team.Close()
+	m := newMeter(kernel.For(cpu.Best()), team, 1<<20)
+	m.read(1 << 20)
+	if sums := m.sums[0][0] + m.sums[1][0]; sums != 1<<20/64 {
+		t.Errorf("read %d lines, expected %d", sums, 1<<20/64)
 	}
-	if got := sum(words); got != want {
-		t.Errorf("sum %d, expected %d", got, want)
+	if m.read(1<<30) < m.read(1<<10) {
+		t.Error("more bytes take less time")
 	}
 }

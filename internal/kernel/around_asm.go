@@ -5,6 +5,8 @@ package kernel
 import (
 	"encoding/binary"
 	"math"
+
+	"triforce/internal/kernel/ref"
 )
 
 // What surrounds kernels in assembly and is the same for all processors that
@@ -141,5 +143,20 @@ func add(dst, x []float32) {
 	}
 	for i := whole; i < len(x); i++ {
 		dst[i] += x[i]
+	}
+}
+
+// sumBlock is how many words the kernels of Sum add at a time.
+const sumBlock = 256 / 8
+
+// sumBy makes Sum of a kernel that adds whole blocks.
+func sumBy(blocks func(x *uint64, blocks int) uint64) func(x []uint64) uint64 {
+	return func(x []uint64) uint64 {
+		whole := len(x) / sumBlock
+		sum := ref.Sum(x[whole*sumBlock:])
+		if whole > 0 {
+			sum += blocks(&x[0], whole)
+		}
+		return sum
 	}
 }

@@ -49,6 +49,9 @@ type Set struct {
 	// instructions that integer products are made of, so that its time bounds
 	// theirs; nil where the tier has none of its own.
 	Peak func(n int)
+	// Sum adds words as fast as memory gives them, so that its time bounds that
+	// of kernels which read as much.
+	Sum func(x []uint64) uint64
 
 	RMSNorm func(dst, x, weight []float32, eps float32)
 	Rope    func(x, cos, sin []float32)
@@ -146,7 +149,7 @@ func portable() *Set {
 	s := &Set{
 		ActBytes: ref.ActBytes, Quantize: ref.Quantize,
 		RMSNorm: ref.RMSNorm, Rope: ref.Rope, SwiGLU: ref.SwiGLU, Add: ref.Add,
-		Reset: ref.Reset, Merge: ref.Merge, Finish: ref.Finish,
+		Reset: ref.Reset, Merge: ref.Merge, Finish: ref.Finish, Sum: ref.Sum,
 	}
 	s.MatMul[Q4], s.MatMul[Q8], s.MatMul[Q8x16] = ref.MatMulQ4, ref.MatMulQ8, ref.MatMulQ8x16
 	s.MatMulFloat[F32], s.MatMulFloat[F16], s.MatMulFloat[BF16] = ref.MatMulF32, ref.MatMulF16, ref.MatMulBF16

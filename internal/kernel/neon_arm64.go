@@ -114,6 +114,11 @@ func matMulBF16Rows4NEON(dst *float32, ldd int, w *byte, panels int, x *float32,
 //go:noescape
 func peakNEON(n int)
 
+// sumNEON returns the sum of blocks of 256 bytes.
+//
+//go:noescape
+func sumNEON(x *uint64, blocks int) uint64
+
 // largestAsm returns the bits of max|x| over blocks of 32; a NaN is above all.
 //
 //go:noescape

@@ -235,6 +235,16 @@ func peakAVX2(n int)
 // peakAVX512 multiplies and accumulates 512 pairs of words in registers, n times.
 func peakAVX512(n int)
 
+// sumAVX2 returns the sum of blocks of 256 bytes.
+//
+//go:noescape
+func sumAVX2(x *uint64, blocks int) uint64
+
+// sumAVX512 returns the sum of blocks of 256 bytes.
+//
+//go:noescape
+func sumAVX512(x *uint64, blocks int) uint64
+
 // largestAsm returns the bits of max|x| over blocks of 32; a NaN is above all.
 //
 //go:noescape

@@ -8629,6 +8629,80 @@ turn:
 	VZEROUPPER
 	RET
 
+// func sumAVX2(x *uint64, blocks int) uint64
+// Requires: AVX, AVX2, MMX+
+TEXT ·sumAVX2(SB), NOSPLIT, $0-24
+	MOVQ  x+0(FP), AX
+	MOVQ  blocks+8(FP), CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+
+block:
+	PREFETCHT1   16384(AX)
+	PREFETCHT1   16448(AX)
+	PREFETCHT1   16512(AX)
+	PREFETCHT1   16576(AX)
+	VPADDQ       (AX), Y0, Y0
+	VPADDQ       32(AX), Y1, Y1
+	VPADDQ       64(AX), Y2, Y2
+	VPADDQ       96(AX), Y3, Y3
+	VPADDQ       128(AX), Y0, Y0
+	VPADDQ       160(AX), Y1, Y1
+	VPADDQ       192(AX), Y2, Y2
+	VPADDQ       224(AX), Y3, Y3
+	ADDQ         $0x00000100, AX
+	DECQ         CX
+	JNZ          block
+	VPADDQ       Y1, Y0, Y0
+	VPADDQ       Y3, Y2, Y2
+	VPADDQ       Y2, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPADDQ       X0, X1, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPADDQ       X0, X1, X1
+	VMOVQ        X1, AX
+	MOVQ         AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func sumAVX512(x *uint64, blocks int) uint64
+// Requires: AVX, AVX2, AVX512F, MMX+
+TEXT ·sumAVX512(SB), NOSPLIT, $0-24
+	MOVQ   x+0(FP), AX
+	MOVQ   blocks+8(FP), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+block:
+	PREFETCHT1    16384(AX)
+	PREFETCHT1    16448(AX)
+	PREFETCHT1    16512(AX)
+	PREFETCHT1    16576(AX)
+	VPADDQ        (AX), Z0, Z0
+	VPADDQ        64(AX), Z1, Z1
+	VPADDQ        128(AX), Z2, Z2
+	VPADDQ        192(AX), Z3, Z3
+	ADDQ          $0x00000100, AX
+	DECQ          CX
+	JNZ           block
+	VPADDQ        Z1, Z0, Z0
+	VPADDQ        Z3, Z2, Z2
+	VPADDQ        Z2, Z0, Z0
+	VEXTRACTI64X4 $0x01, Z0, Y1
+	VPADDQ        Y0, Y1, Y1
+	VEXTRACTI128  $0x01, Y1, X0
+	VPADDQ        X1, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPADDQ        X1, X0, X0
+	VMOVQ         X0, AX
+	MOVQ          AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
 // func largestAsm(x *float32, blocks int) uint32
 // Requires: AVX, AVX2
 TEXT ·largestAsm(SB), NOSPLIT, $0-20

@@ -13,7 +13,7 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 	s.RMSNorm, s.Rope, s.SwiGLU, s.Add = rmsNorm, rope, swiGLU, add
 	switch tier {
 	case cpu.AVX2:
-		s.Peak = peakAVX2
+		s.Peak, s.Sum = peakAVX2, sumBy(sumAVX2)
 		s.MatMul = [numFormats]MatMul{
 			Q4:    byRows[byte](Q4, []int{1, 2, 3, 4}, matMulQ4Rows1AVX2, matMulQ4Rows2AVX2, matMulQ4Rows3AVX2, matMulQ4Rows4AVX2),
 			Q8:    byRows[byte](Q8, []int{1, 2, 3, 4}, matMulQ8Rows1AVX2, matMulQ8Rows2AVX2, matMulQ8Rows3AVX2, matMulQ8Rows4AVX2),
@@ -25,7 +25,7 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 			BF16: byRows[float32](BF16, []int{1, 2, 4}, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
 		}
 	case cpu.AVX512:
-		s.Peak = peakAVX512
+		s.Peak, s.Sum = peakAVX512, sumBy(sumAVX512)
 		s.MatMul = [numFormats]MatMul{
 			Q4:    byRows[byte](Q4, []int{1, 2, 4, 8}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512),
 			Q8:    byRows[byte](Q8, []int{1, 2, 4, 8}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AVX512),

@@ -6,7 +6,7 @@ package kernel
 func accelerateProducts(s *Set) {
 	s.ActBytes, s.Quantize = actBytes, quantize
 	s.RMSNorm, s.Rope, s.SwiGLU, s.Add = rmsNorm, rope, swiGLU, add
-	s.Peak = peakNEON
+	s.Peak, s.Sum = peakNEON, sumBy(sumNEON)
 	s.MatMul = [numFormats]MatMul{
 		Q4:    byRows[byte](Q4, []int{1, 2, 4, 8}, matMulQ4Rows1NEON, matMulQ4Rows2NEON, matMulQ4Rows4NEON, matMulQ4Rows8NEON),
 		Q8:    byRows[byte](Q8, []int{1, 2, 4, 8}, matMulQ8Rows1NEON, matMulQ8Rows2NEON, matMulQ8Rows4NEON, matMulQ8Rows8NEON),

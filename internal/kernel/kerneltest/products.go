@@ -34,6 +34,7 @@ func Products(t *testing.T, set *kernel.Set) {
 	t.Run("Rope", func(t *testing.T) { rope(t, set) })
 	t.Run("SwiGLU", func(t *testing.T) { swiGLU(t, set) })
 	t.Run("Add", func(t *testing.T) { add(t, set) })
+	t.Run("Sum", func(t *testing.T) { sum(t, set) })
 }
 
 func matMul(t *testing.T, set *kernel.Set, f kernel.Format) {
@@ -241,6 +242,7 @@ func productAllocations(t *testing.T, set *kernel.Set) {
 	const n, rows = 77, 3
 	x, weight, dst := make([]float32, rows*n), make([]float32, n), make([]float32, rows*kernel.Panel)
 	act := make([]byte, rows*set.ActBytes(n))
+	words := make([]uint64, n)
 	var w [len(Formats)][]byte
 	for i, f := range Formats {
 		w[i] = make([]byte, f.Format.PanelBytes(n))
@@ -258,6 +260,7 @@ func productAllocations(t *testing.T, set *kernel.Set) {
 		set.Rope(x, weight, weight)
 		set.SwiGLU(x[:n], x[:n], weight)
 		set.Add(x[:n], weight)
+		set.Sum(words)
 	})
 	if count != 0 {
 		t.Errorf("%v allocations", count)
@@ -352,4 +355,20 @@ func add(t *testing.T, set *kernel.Set) {
 		}
 	}
 	elementwise(t, run(set.Add), run(ref.Add))
+}
+
+func sum(t *testing.T, set *kernel.Set) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, n := range []int{0, 1, 7, 31, 32, 33, 63, 64, 100, 4096, 4103} {
+		x := make([]uint64, n)
+		for i := range x {
+			x[i] = rng.Uint64()
+		}
+		want := ref.Sum(x)
+		for _, end := range guard.Ends() {
+			if got := set.Sum(guard.Copy(t, x, end)); got != want {
+				t.Errorf("%d words: %#x, want %#x", n, got, want)
+			}
+		}
+	}
 }

@@ -116,3 +116,12 @@ func Add(dst, x []float32) {
 		dst[i] += v
 	}
 }
+
+// Sum adds words, modulo 2^64.
+func Sum(x []uint64) uint64 {
+	sum := uint64(0)
+	for _, v := range x {
+		sum += v
+	}
+	return sum
+}

@@ -232,3 +232,26 @@ func add(a *asm) {
 			})
 		})
 }
+
+// sum reads memory in order and does as little as possible with it.
+func sum(a *asm) {
+	a.function("sumNEON", "returns the sum of blocks of 256 bytes.", "x *uint64, blocks int", "uint64", func() {
+		x, blocks, acc, v := a.param("x"), a.param("blocks"), a.vecs(4), a.vecs(16)
+		a.zero(acc...)
+		a.loop("block", blocks, func() {
+			a.load(x, 0, v...)
+			for i, v := range v {
+				a.do("add.2d", acc[i%4], acc[i%4], v)
+			}
+			a.advance(256, x)
+		})
+		a.do("add.2d", acc[0], acc[0], acc[1])
+		a.do("add.2d", acc[2], acc[2], acc[3])
+		a.do("add.2d", acc[0], acc[0], acc[2])
+		lo, hi := a.reg(), a.reg()
+		a.op("VMOV %v.D[0], %v", acc[0], lo)
+		a.op("VMOV %v.D[1], %v", acc[0], hi)
+		a.op("ADD %v, %v", hi, lo)
+		a.op("MOVD %v, ret+%d(FP)", lo, a.result)
+	})
+}

@@ -52,6 +52,7 @@ var encodings = map[string]encoding{
 
 	// Integers.
 	"add":        {0x4ea08400, "4s 4s 4s", "VADD"},
+	"add.2d":     {0x4ee08400, "2d 2d 2d", "VADD"},
 	"addp":       {0x4ea0bc00, "4s 4s 4s", "VADDP"},
 	"neg":        {0x6ea0b800, "4s 4s", ""},
 	"umax":       {0x6ea06400, "4s 4s 4s", "VUMAX"},

@@ -12,6 +12,7 @@ var pinned = []struct {
 	word       uint32
 }{
 	{"add", "add v1.4s, v18.4s, v31.4s", 0x4ebf8641},
+	{"add.2d", "add v1.2d, v18.2d, v31.2d", 0x4eff8641},
 	{"addp", "addp v1.4s, v18.4s, v31.4s", 0x4ebfbe41},
 	{"and", "and v1.16b, v18.16b, v31.16b", 0x4e3f1e41},
 	{"eor", "eor v1.16b, v18.16b, v31.16b", 0x6e3f1e41},

@@ -59,6 +59,7 @@ func write(a *asm) {
 		f.product(a, 4, 1)
 	}
 	peak(a)
+	sum(a)
 	largest(a)
 	quantize(a)
 	sumSquares(a)

@@ -145,6 +145,8 @@ func main() {
 	}
 	peak(avx2)
 	peak(avx512)
+	sum(avx2)
+	sum(avx512)
 	largest()
 	quantize()
 	sumSquares()
