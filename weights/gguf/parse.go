@@ -219,7 +219,7 @@ func (c *cursor) array() any {
 	c.elements += uint64(n)
 	switch t {
 	case typeString:
-		return list(n, c.string)
+		return c.strings(n)
 	case typeBool:
 		return list(n, c.bool)
 	case typeFloat32, typeFloat64:
@@ -243,6 +243,26 @@ func list[T any](n int, next func() T) []T {
 		values[i] = next()
 	}
 	return values
+}
+
+// strings reads n texts into one piece of memory: a vocabulary has 100,000 of a
+// few bytes.
+func (c *cursor) strings(n int) []string {
+	start, size := c.off, 0
+	for range n {
+		size += len(c.take(c.uint64()))
+	}
+	if c.err != nil {
+		return nil
+	}
+	c.off = start
+	var text strings.Builder
+	text.Grow(size)
+	return list(n, func() string {
+		at := text.Len()
+		text.Write(c.take(c.uint64()))
+		return text.String()[at:]
+	})
 }
 
 func (c *cursor) bool() bool {
