@@ -19,6 +19,7 @@ type curve struct {
 	fixed  float64                    // without expect: share of the cost of size 1 that larger sizes do not pay again
 	each   float64                    // without expect: seconds expected of a size more, 0 = not known
 	hi     int                        // largest size seen, 0 = none
+	seen   int                        // observations
 	level  float64                    // of size 1, in what is expected of it
 	slope  float64                    // for each size more
 	p      [3]float64                 // variances of level, of both, of slope
@@ -31,6 +32,7 @@ const (
 	curveStall    = 2    // times as much noise in one that is longer than expected
 	curveDrift    = 0.02 // relative change of the line from one observation to the next
 	curveBend     = 0.02 // the same of its slope alone
+	curveHope     = 0.5  // part of the expected slope to begin with: what is too low is soon seen
 	curveDoubt    = 0.7  // of the slope that is expected, relative to it
 	curveMaxRatio = 2    // a stall counts as at most this many times the expected cost
 	curveSpan     = 16   // sizes over which the expected slope is taken
@@ -51,6 +53,9 @@ func (c *curve) observe(size int, seconds float64) {
 	}
 	y, x := seconds/c.shape(1), float64(size-1)
 	steep := (c.shape(1+curveSpan)/c.shape(1) - 1) / curveSpan // expected, for a level of 1
+	if c.expect != nil {
+		steep *= curveHope
+	}
 	line := c.level + c.slope*x
 	switch {
 	case !c.known():
@@ -64,7 +69,8 @@ func (c *curve) observe(size int, seconds float64) {
 		if c.expect == nil {
 			doubt = curveDoubt * c.level // anything between no cost and that of another size of 1
 		}
-		c.p = [3]float64{c.level * c.level * curveNoise * curveNoise, 0, doubt * doubt}
+		const noise = curveNoise * curveNoise
+		c.p = [3]float64{noise * c.level * c.level, noise * c.level * c.slope, noise*c.slope*c.slope + doubt*doubt}
 		line = y
 	case y < line/curveMaxRatio: // what came before was a stall, or load that is over
 		c.level *= y / line
@@ -90,6 +96,7 @@ func (c *curve) observe(size int, seconds float64) {
 		c.slope = max(c.slope, curveFlattest*steep*c.level)
 	}
 	c.hi = max(c.hi, size)
+	c.seen++
 	for i := max(1, size-nearSizes); i <= min(size+nearSizes, len(c.off)-1); i++ {
 		weight := 1 / float64(1+(i-size)*(i-size))
 		keep := 1 - (1-nearDecay)*weight

@@ -118,6 +118,7 @@ const (
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
 	patience     = 8     // depths that may look worse before deeper ones are not looked at
 	loadChange   = 1.25  // times as dear or cheap plain passes are, to count as a change of load
+	coldDrafts   = 4     // first drafts that may take longer than later ones
 	armDecay     = 0.95  // weight of a round of a drafter after its next one
 	armWeight    = 3     // rounds that a plan counts for
 	extraGain    = 0.25  // weight of a round in the mean of tokens beyond one a position
@@ -273,7 +274,7 @@ func (c *controller) plan(i, most int, hope float64) plan {
 		if d < from {
 			continue
 		}
-		cost := (c.pass.hoped(width, hope) + c.drafting(a, d)) / one
+		cost := (c.pass.hoped(width, hope) + c.hopedDrafting(a, d, hope)) / one
 		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > bank {
 			could = max(could, tokens/cost)
 			worse++
@@ -305,6 +306,19 @@ func (c *controller) drafting(a *arm, depth int) float64 {
 		return a.unit*c.pass.scale()*float64(depth) + a.behind
 	}
 	return draftShare * float64(depth) * c.pass.at(1)
+}
+
+// hopedDrafting is drafting without a share of what is above what was expected at
+// first: of a draft that was seldom timed as with hope, since caches were cold then.
+func (c *controller) hopedDrafting(a *arm, depth int, share float64) float64 {
+	cost := c.drafting(a, depth)
+	if a.draft.seen < coldDrafts {
+		share = max(share, probeHope)
+	}
+	if share == 0 || !a.draft.known() || a.unit == 0 {
+		return cost
+	}
+	return cost - share*max(0, cost-a.behind-a.unit*c.pass.scale()*float64(depth))
 }
 
 // draftingMore is the expected cost of a token more of a draft, in seconds.

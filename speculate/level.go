@@ -244,7 +244,10 @@ func (l *Level) look() {
 		case Confident:
 			a.sure, a.most = d.Confidence()
 		case *Level:
-			a.unit, a.behind = d.forecast(!a.draft.known())
+			unit, behind := d.forecast(!a.draft.known())
+			if a.behind = behind; unit > 0 {
+				a.unit = unit
+			}
 		}
 	}
 }
