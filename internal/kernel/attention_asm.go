@@ -53,14 +53,14 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		q8.scoreRows, q8.valueRows = 4, 4
 		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 2, q8QueryBytesAVX2, q8QueryAVX2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
-		s.KV[KVQ8].Average = sums{sumKeysAVX2, sumValuesAVX2}.average
+		s.KV[KVQ8].Average = averageAVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512:
 		q8.scoreRows, q8.valueRows = 6, 3
 		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 1, ref.Q8QueryBytes, q8QueryAVX512
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
-		s.KV[KVQ8].Average = sums{sumKeysAVX512, sumValuesAVX512}.average
+		s.KV[KVQ8].Average = averageAVX512
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
 		f32.scores, f32.softmax, f32.values = scoresF32AVX512, softmaxFloatsAVX512, valuesF32AVX512
 	}
@@ -184,27 +184,47 @@ func q8QueryAVX2(dst []byte, q []float32, scale float32) {
 	binary.LittleEndian.PutUint32(tail[4:], bias)
 }
 
-// sums are the sums over slots that means of q8_0 keys and values begin with.
-type sums struct {
-	keys, values func(sum *float32, x *byte, scale *float32, dim, chunks, quads, stride int)
+// quadsOf says how a run of slots consists of quads of four slots of one chunk, or
+// of whole chunks; there are none where it does not, which is rare.
+func quadsOf(lo, hi, dim int) (chunks, quads int) {
+	chunks, quads = (hi-lo)/Chunk, Chunk/4
+	if hi-lo < Chunk {
+		chunks, quads = 1, (hi-lo)/4
+	}
+	if dim > maxHead || lo%4 != 0 || 4*chunks*quads != hi-lo || lo%Chunk+4*quads > Chunk {
+		return 0, 0
+	}
+	return chunks, quads
 }
 
-// average is ref.Q8Average, for whole quads of four slots of one chunk or whole
-// chunks; other runs are rare.
-func (s sums) average(dst []byte, to int, src []byte, lo, hi, dim int) {
-	D, n := StateLen(dim)-16, hi-lo
-	chunks, quads := n/Chunk, Chunk/4
-	if n < Chunk {
-		chunks, quads = 1, n/4
+// averageAVX2 is ref.Q8Average.
+func averageAVX2(dst []byte, to int, src []byte, lo, hi, dim int) {
+	D := StateLen(dim) - 16
+	chunks, quads := quadsOf(lo, hi, D)
+	if quads == 0 {
+		ref.Q8Average(dst, to, src, lo, hi, dim)
+		return
 	}
-	if D > maxHead || lo%4 != 0 || 4*chunks*quads != n || lo%Chunk+4*quads > Chunk {
+	var buf [maxHead]float32 // on the stack, as its address goes to assembly only
+	x, scales := buf[:D], src[2*Tile*D:]
+	sumKeysAVX2(&x[0], &src[lo/Chunk*Chunk*D+lo%Chunk*4], float(scales[4*lo:]), D, chunks, quads, 16)
+	q8Put(dst, to, x, true, 1/float32(hi-lo))
+	sumValuesAVX2(&x[0], &src[(Tile+lo)*D], float(scales[4*Tile+4*lo:]), D, chunks, quads, 4*D)
+	q8Put(dst, to, x, false, 1/float32(hi-lo))
+}
+
+// averageAVX512 is ref.Q8Average.
+func averageAVX512(dst []byte, to int, src []byte, lo, hi, dim int) {
+	D := StateLen(dim) - 16
+	chunks, quads := quadsOf(lo, hi, D)
+	if quads == 0 {
 		ref.Q8Average(dst, to, src, lo, hi, dim)
 		return
 	}
 	var buf [maxHead]float32
 	x, scales := buf[:D], src[2*Tile*D:]
-	s.keys(&x[0], &src[lo/Chunk*Chunk*D+lo%Chunk*4], float(scales[4*lo:]), D, chunks, quads, 16)
-	q8Put(dst, to, x, true, 1/float32(n))
-	s.values(&x[0], &src[(Tile+lo)*D], float(scales[4*Tile+4*lo:]), D, chunks, quads, 4*D)
-	q8Put(dst, to, x, false, 1/float32(n))
+	sumKeysAVX512(&x[0], &src[lo/Chunk*Chunk*D+lo%Chunk*4], float(scales[4*lo:]), D, chunks, quads, 16)
+	q8Put(dst, to, x, true, 1/float32(hi-lo))
+	sumValuesAVX512(&x[0], &src[(Tile+lo)*D], float(scales[4*Tile+4*lo:]), D, chunks, quads, 4*D)
+	q8Put(dst, to, x, false, 1/float32(hi-lo))
 }
