@@ -104,6 +104,7 @@ const (
 	bankShare    = 0.015 // of the time, that it may lose later
 	bankTrust    = 5.0   // times as much again if a pace of 2 is expected: then there is more to win
 	bankMost     = 6.0   // what is saved beyond is not there to be lost
+	bankLeast    = -0.5  // what is lost beyond was a stall, and no reason never to try again
 	bankInner    = 6.0   // times as much for a level below another
 	bankBelief   = 4.0   // observations that make the worst less likely than what is expected
 	margin       = 1.02  // pace that a choice needs for not being plain decoding
@@ -308,15 +309,17 @@ func (c *controller) drafting(a *arm, depth int) float64 {
 	return draftShare * float64(depth) * c.pass.at(1)
 }
 
-// hopedDrafting is drafting without a share of what is above what was expected at
-// first: of a draft that was seldom timed as with hope, since caches were cold then.
-func (c *controller) hopedDrafting(a *arm, depth int, share float64) float64 {
-	cost := c.drafting(a, depth)
-	if a.draft.seen < coldDrafts {
-		share = max(share, probeHope)
-	}
-	if share == 0 || !a.draft.known() || a.unit == 0 {
-		return cost
+// hopedDrafting is drafting as it was expected to be at first, if there is hope: it
+// may have been timed while a stranger had the machine. Of a draft that was seldom
+// timed, half of what is above that is left out, since caches were cold then.
+func (c *controller) hopedDrafting(a *arm, depth int, hope float64) float64 {
+	cost, share := c.drafting(a, depth), 0.0
+	switch {
+	case !a.draft.known() || a.unit == 0:
+	case hope > 0:
+		share = 1
+	case a.draft.seen < coldDrafts:
+		share = 0.5
 	}
 	return cost - share*max(0, cost-a.behind-a.unit*c.pass.scale()*float64(depth))
 }
@@ -345,13 +348,13 @@ func (c *controller) candidate(best choice, most int) (plan, bool) {
 	return plan{}, false
 }
 
-// promising reports whether a drafter is likely to pay, going by what is expected
-// of it, so that it had better be ready.
+// promising reports whether a drafter is likely to pay once it is ready, going by
+// what is expected of it, so that it had better be ready.
 func (c *controller) promising(i int) bool {
-	bank := c.bank
-	c.bank = math.Inf(1)
+	bank, behind := c.bank, c.arms[i].behind
+	c.bank, c.arms[i].behind = math.Inf(1), 0
 	p := c.plan(i, MaxDepth, promiseHope)
-	c.bank = bank
+	c.bank, c.arms[i].behind = bank, behind
 	return p.depth > 0 && p.tokens > promise*p.cost
 }
 
@@ -383,7 +386,7 @@ func (c *controller) observe(o outcome) {
 	} else {
 		c.bank += float64(1+o.accepted) - cost
 	}
-	c.bank = min(c.bank, c.daring()*bankMost)
+	c.bank = max(bankLeast, min(c.bank, c.daring()*bankMost))
 	c.spent = paceDecay*c.spent + cost
 	c.gained = paceDecay*c.gained + float64(1+o.accepted)
 	for i := range c.arms {

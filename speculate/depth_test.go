@@ -186,6 +186,44 @@ func TestFirstRejection(t *testing.T) {
 	}
 }
 
+// TestDearDraftsAreTriedAgain: drafts that took a hundred times as long while a
+// stranger had the machine are found to be cheap later.
+func TestDearDraftsAreTriedAgain(t *testing.T) {
+	c := newController(1, 0, true)
+	c.pass.expect = func(rows float64) float64 { return 0.005 + 0.0005*rows }
+	a := &c.arms[0]
+	a.graded, a.prior[1], a.unit = true, 0.88, 0.0005
+	d := drafting{cost: 0.001, accept: always(0.95), doubt: 0.1}
+	for range 3 {
+		c.observe(outcome{width: 1, total: 0.010})
+		c.observe(outcome{choice: choice{depth: 2}, nodes: 2, offered: 2, accepted: 2, width: 3, drafting: 0.200, total: 0.210})
+	}
+	_, all, depths := simulate(400, &c, flat, d)
+	if all < 2/flat(1, 0) {
+		t.Errorf("400 rounds at %.2f times plain: %v", all*flat(1, 0), depths)
+	}
+}
+
+// TestPromisingOnceReady: what it takes to get a drafter ready does not make it less
+// promising, but keeps it from being asked until it is.
+func TestPromisingOnceReady(t *testing.T) {
+	c := newController(1, 0, true)
+	c.pass.expect = func(rows float64) float64 { return 0.010 + 0.001*rows }
+	a := &c.arms[0]
+	a.graded, a.prior[1], a.unit, a.behind = true, 0.88, 0.0005, 0.2
+	if !c.promising(0) {
+		t.Error("not promising")
+	}
+	c.observe(outcome{width: 1, total: 0.011})
+	if ch := c.next(MaxDepth); ch.depth != 0 || a.behind != 0.2 {
+		t.Errorf("%v, though getting ready takes %v s", ch, a.behind)
+	}
+	a.behind = 0
+	if ch := c.next(MaxDepth); ch.depth == 0 {
+		t.Error("not asked once it is ready")
+	}
+}
+
 // TestBankBoundsLoss: a drafter that pays until it is trusted, and then never
 // again, costs no more than the bank holds and receives.
 func TestBankBoundsLoss(t *testing.T) {
