@@ -264,7 +264,7 @@ GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1024
 
 // func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·scoresQ8AVX2(SB), NOSPLIT, $16-80
+TEXT ·scoresQ8AVX2(SB), NOSPLIT, $24-80
 	MOVQ         ldq+16(FP), AX
 	MOVQ         k+24(FP), CX
 	MOVQ         scale+32(FP), DX
@@ -277,14 +277,14 @@ TEXT ·scoresQ8AVX2(SB), NOSPLIT, $16-80
 
 group:
 	MOVQ rows+48(FP), R8
-	MOVQ R8, (SP)
+	MOVQ R8, 8(SP)
 	MOVQ s+0(FP), R8
 	MOVQ q+8(FP), R9
 
 rows:
-	CMPQ (SP), $0x04
+	CMPQ 8(SP), $0x04
 	JLT  rowsAfter4
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks4:
 	MOVQ         CX, R10
@@ -300,10 +300,21 @@ chunks4:
 	VMOVDQA      Y5, Y6
 	VPBROADCASTD 4(R13)(BX*1), Y7
 	VMOVDQA      Y7, Y8
+	MOVQ         pace+72(FP), R13
+	IMUL3Q       $+1, R13, R13
+	ADDQ         $0x3f, R13
+	SHRQ         $0x06, R13
+	MOVQ         R13, (SP)
 
 step4:
-	PREFETCHT1   (DI)
-	PREFETCHT1   64(DI)
+	CMPQ       (SP), $0x00
+	JLE        step4Ahead
+	PREFETCHT1 (DI)
+	CMPQ       (SP), $0x01
+	JLE        step4Ahead
+	PREFETCHT1 64(DI)
+
+step4Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (DI)(R13*1), DI
 	VMOVDQU      (R10), Y9
@@ -441,7 +452,7 @@ step4:
 	ADDQ         $+64, R8
 	ADDQ         $+64, DX
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks4
 	MOVQ         SI, R10
 	SHLQ         $0x02, R10
@@ -450,13 +461,13 @@ step4:
 	SUBQ         $+256, DX
 	ADDQ         $+4096, R8
 	LEAQ         (R9)(AX*4), R9
-	SUBQ         $0x04, (SP)
+	SUBQ         $0x04, 8(SP)
 	JMP          rows
 
 rowsAfter4:
-	CMPQ (SP), $0x03
+	CMPQ 8(SP), $0x03
 	JLT  rowsAfter3
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks3:
 	MOVQ         CX, R10
@@ -470,10 +481,21 @@ chunks3:
 	VMOVDQA      Y3, Y4
 	VPBROADCASTD 4(R13)(AX*2), Y5
 	VMOVDQA      Y5, Y6
+	MOVQ         pace+72(FP), R13
+	IMUL3Q       $+1, R13, R13
+	ADDQ         $0x3f, R13
+	SHRQ         $0x06, R13
+	MOVQ         R13, (SP)
 
 step3:
-	PREFETCHT1   (DI)
-	PREFETCHT1   64(DI)
+	CMPQ       (SP), $0x00
+	JLE        step3Ahead
+	PREFETCHT1 (DI)
+	CMPQ       (SP), $0x01
+	JLE        step3Ahead
+	PREFETCHT1 64(DI)
+
+step3Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (DI)(R13*1), DI
 	VMOVDQU      (R10), Y7
@@ -582,7 +604,7 @@ step3:
 	ADDQ         $+64, R8
 	ADDQ         $+64, DX
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks3
 	MOVQ         SI, R10
 	SHLQ         $0x02, R10
@@ -592,12 +614,12 @@ step3:
 	ADDQ         $+3072, R8
 	LEAQ         (R9)(AX*2), R9
 	LEAQ         (R9)(AX*1), R9
-	SUBQ         $0x03, (SP)
+	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
-	CMPQ (SP), $0x02
+	CMPQ 8(SP), $0x02
 	JLT  rowsAfter2
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks2:
 	MOVQ         CX, R10
@@ -609,10 +631,21 @@ chunks2:
 	VMOVDQA      Y1, Y2
 	VPBROADCASTD 4(R13)(AX*1), Y3
 	VMOVDQA      Y3, Y4
+	MOVQ         pace+72(FP), R13
+	IMUL3Q       $+1, R13, R13
+	ADDQ         $0x3f, R13
+	SHRQ         $0x06, R13
+	MOVQ         R13, (SP)
 
 step2:
-	PREFETCHT1   (DI)
-	PREFETCHT1   64(DI)
+	CMPQ       (SP), $0x00
+	JLE        step2Ahead
+	PREFETCHT1 (DI)
+	CMPQ       (SP), $0x01
+	JLE        step2Ahead
+	PREFETCHT1 64(DI)
+
+step2Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (DI)(R13*1), DI
 	VMOVDQU      (R10), Y5
@@ -692,7 +725,7 @@ step2:
 	ADDQ         $+64, R8
 	ADDQ         $+64, DX
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks2
 	MOVQ         SI, R10
 	SHLQ         $0x02, R10
@@ -701,12 +734,12 @@ step2:
 	SUBQ         $+256, DX
 	ADDQ         $+2048, R8
 	LEAQ         (R9)(AX*2), R9
-	SUBQ         $0x02, (SP)
+	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ (SP), $0x01
+	CMPQ 8(SP), $0x01
 	JLT  rowsAfter1
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks1:
 	MOVQ         CX, R10
@@ -716,10 +749,21 @@ chunks1:
 	LEAQ         (R11)(R12*8), R13
 	VPBROADCASTD 4(R13), Y1
 	VMOVDQA      Y1, Y2
+	MOVQ         pace+72(FP), R13
+	IMUL3Q       $+1, R13, R13
+	ADDQ         $0x3f, R13
+	SHRQ         $0x06, R13
+	MOVQ         R13, (SP)
 
 step1:
-	PREFETCHT1   (DI)
-	PREFETCHT1   64(DI)
+	CMPQ       (SP), $0x00
+	JLE        step1Ahead
+	PREFETCHT1 (DI)
+	CMPQ       (SP), $0x01
+	JLE        step1Ahead
+	PREFETCHT1 64(DI)
+
+step1Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (DI)(R13*1), DI
 	VMOVDQU      (R10), Y3
@@ -770,7 +814,7 @@ step1:
 	ADDQ         $+64, R8
 	ADDQ         $+64, DX
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks1
 	MOVQ         SI, R10
 	SHLQ         $0x02, R10
@@ -779,7 +823,7 @@ step1:
 	SUBQ         $+256, DX
 	ADDQ         $+1024, R8
 	LEAQ         (R9)(AX*1), R9
-	SUBQ         $0x01, (SP)
+	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
 	ADDQ $+256, s+0(FP)
@@ -792,7 +836,7 @@ rowsAfter1:
 
 // func scoresF16AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·scoresF16AVX2(SB), NOSPLIT, $16-80
+TEXT ·scoresF16AVX2(SB), NOSPLIT, $24-80
 	MOVQ ldq+16(FP), AX
 	MOVQ k+24(FP), CX
 	LEAQ (AX)(AX*2), DX
@@ -803,35 +847,46 @@ TEXT ·scoresF16AVX2(SB), NOSPLIT, $16-80
 
 group:
 	MOVQ rows+48(FP), DI
-	MOVQ DI, (SP)
+	MOVQ DI, 8(SP)
 	MOVQ s+0(FP), R9
 	MOVQ q+8(FP), R10
 
 rows:
-	CMPQ (SP), $0x06
+	CMPQ 8(SP), $0x06
 	JLT  rowsAfter6
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks6:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
-	VPXOR Y10, Y10, Y10
-	VPXOR Y11, Y11, Y11
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	VPXOR  Y10, Y10, Y10
+	VPXOR  Y11, Y11, Y11
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step6:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step6Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step6Ahead
+	PREFETCHT1 64(R8)
+
+step6Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VCVTPH2PS    (DI), Y12
@@ -892,7 +947,7 @@ step6:
 	VMOVUPS      Y11, 5152(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks6
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -901,32 +956,43 @@ step6:
 	ADDQ         $+6144, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x06, (SP)
+	SUBQ         $0x06, 8(SP)
 	JMP          rows
 
 rowsAfter6:
-	CMPQ (SP), $0x05
+	CMPQ 8(SP), $0x05
 	JLT  rowsAfter5
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks5:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step5:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step5Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step5Ahead
+	PREFETCHT1 64(R8)
+
+step5Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VCVTPH2PS    (DI), Y10
@@ -979,7 +1045,7 @@ step5:
 	VMOVUPS      Y9, 4128(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks5
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -988,29 +1054,40 @@ step5:
 	ADDQ         $+5120, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x05, (SP)
+	SUBQ         $0x05, 8(SP)
 
 rowsAfter5:
-	CMPQ (SP), $0x04
+	CMPQ 8(SP), $0x04
 	JLT  rowsAfter4
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks4:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step4:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step4Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step4Ahead
+	PREFETCHT1 64(R8)
+
+step4Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VCVTPH2PS    (DI), Y8
@@ -1055,7 +1132,7 @@ step4:
 	VMOVUPS      Y7, 3104(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks4
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1063,27 +1140,38 @@ step4:
 	SUBQ         $+256, R9
 	ADDQ         $+4096, R9
 	LEAQ         (R10)(AX*4), R10
-	SUBQ         $0x04, (SP)
+	SUBQ         $0x04, 8(SP)
 
 rowsAfter4:
-	CMPQ (SP), $0x03
+	CMPQ 8(SP), $0x03
 	JLT  rowsAfter3
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks3:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step3:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step3Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step3Ahead
+	PREFETCHT1 64(R8)
+
+step3Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VCVTPH2PS    (DI), Y6
@@ -1120,7 +1208,7 @@ step3:
 	VMOVUPS      Y5, 2080(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks3
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1129,31 +1217,44 @@ step3:
 	ADDQ         $+3072, R9
 	LEAQ         (R10)(AX*2), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x03, (SP)
+	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
-	CMPQ (SP), $0x02
+	CMPQ 8(SP), $0x02
 	JLT  rowsAfter2
-	MOVQ $0x00000002, 8(SP)
+	MOVQ $0x00000002, 16(SP)
 
 chunks2:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+2, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step2:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
+	CMPQ       (SP), $0x00
+	JLE        step2Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step2Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step2Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+
+step2Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*2), R8
 	VCVTPH2PS    (DI), Y8
@@ -1199,7 +1300,7 @@ step2:
 	ADDQ         $+128, R9
 	ADDQ         SI, CX
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks2
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1207,33 +1308,48 @@ step2:
 	SUBQ         $+256, R9
 	ADDQ         $+2048, R9
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x02, (SP)
+	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ  (SP), $0x01
-	JLT   rowsAfter1
-	MOVQ  CX, R11
-	MOVQ  R10, R12
-	MOVQ  dim+40(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	LEAQ  (SI)(SI*2), DI
+	CMPQ   8(SP), $0x01
+	JLT    rowsAfter1
+	MOVQ   CX, R11
+	MOVQ   R10, R12
+	MOVQ   dim+40(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+4, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step1Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step1Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step1Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step1Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Y8
@@ -1284,7 +1400,7 @@ step1:
 	VMOVUPS      Y7, 224(R9)
 	ADDQ         $+1024, R9
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x01, (SP)
+	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
 	ADDQ $+256, s+0(FP)
@@ -1296,7 +1412,7 @@ rowsAfter1:
 
 // func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·scoresF32AVX2(SB), NOSPLIT, $16-80
+TEXT ·scoresF32AVX2(SB), NOSPLIT, $24-80
 	MOVQ ldq+16(FP), AX
 	MOVQ k+24(FP), CX
 	LEAQ (AX)(AX*2), DX
@@ -1307,35 +1423,46 @@ TEXT ·scoresF32AVX2(SB), NOSPLIT, $16-80
 
 group:
 	MOVQ rows+48(FP), DI
-	MOVQ DI, (SP)
+	MOVQ DI, 8(SP)
 	MOVQ s+0(FP), R9
 	MOVQ q+8(FP), R10
 
 rows:
-	CMPQ (SP), $0x06
+	CMPQ 8(SP), $0x06
 	JLT  rowsAfter6
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks6:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
-	VPXOR Y10, Y10, Y10
-	VPXOR Y11, Y11, Y11
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	VPXOR  Y10, Y10, Y10
+	VPXOR  Y11, Y11, Y11
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step6:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step6Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step6Ahead
+	PREFETCHT1 64(R8)
+
+step6Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VMOVUPS      (DI), Y12
@@ -1396,7 +1523,7 @@ step6:
 	VMOVUPS      Y11, 5152(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks6
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1405,32 +1532,43 @@ step6:
 	ADDQ         $+6144, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x06, (SP)
+	SUBQ         $0x06, 8(SP)
 	JMP          rows
 
 rowsAfter6:
-	CMPQ (SP), $0x05
+	CMPQ 8(SP), $0x05
 	JLT  rowsAfter5
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks5:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step5:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step5Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step5Ahead
+	PREFETCHT1 64(R8)
+
+step5Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VMOVUPS      (DI), Y10
@@ -1483,7 +1621,7 @@ step5:
 	VMOVUPS      Y9, 4128(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks5
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1492,29 +1630,40 @@ step5:
 	ADDQ         $+5120, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x05, (SP)
+	SUBQ         $0x05, 8(SP)
 
 rowsAfter5:
-	CMPQ (SP), $0x04
+	CMPQ 8(SP), $0x04
 	JLT  rowsAfter4
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks4:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step4:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step4Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step4Ahead
+	PREFETCHT1 64(R8)
+
+step4Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VMOVUPS      (DI), Y8
@@ -1559,7 +1708,7 @@ step4:
 	VMOVUPS      Y7, 3104(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks4
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1567,27 +1716,38 @@ step4:
 	SUBQ         $+256, R9
 	ADDQ         $+4096, R9
 	LEAQ         (R10)(AX*4), R10
-	SUBQ         $0x04, (SP)
+	SUBQ         $0x04, 8(SP)
 
 rowsAfter4:
-	CMPQ (SP), $0x03
+	CMPQ 8(SP), $0x03
 	JLT  rowsAfter3
-	MOVQ $0x00000004, 8(SP)
+	MOVQ $0x00000004, 16(SP)
 
 chunks3:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+1, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step3:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
+	CMPQ       (SP), $0x00
+	JLE        step3Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step3Ahead
+	PREFETCHT1 64(R8)
+
+step3Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*1), R8
 	VMOVUPS      (DI), Y6
@@ -1624,7 +1784,7 @@ step3:
 	VMOVUPS      Y5, 2080(R9)
 	ADDQ         $+64, R9
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks3
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1633,31 +1793,44 @@ step3:
 	ADDQ         $+3072, R9
 	LEAQ         (R10)(AX*2), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x03, (SP)
+	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
-	CMPQ (SP), $0x02
+	CMPQ 8(SP), $0x02
 	JLT  rowsAfter2
-	MOVQ $0x00000002, 8(SP)
+	MOVQ $0x00000002, 16(SP)
 
 chunks2:
-	MOVQ  CX, DI
-	MOVQ  R10, R11
-	MOVQ  dim+40(FP), R12
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	MOVQ   CX, DI
+	MOVQ   R10, R11
+	MOVQ   dim+40(FP), R12
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R13
+	IMUL3Q $+2, R13, R13
+	ADDQ   $0x3f, R13
+	SHRQ   $0x06, R13
+	MOVQ   R13, (SP)
 
 step2:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
+	CMPQ       (SP), $0x00
+	JLE        step2Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step2Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step2Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+
+step2Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (R8)(R13*2), R8
 	VMOVUPS      (DI), Y8
@@ -1703,7 +1876,7 @@ step2:
 	ADDQ         $+128, R9
 	ADDQ         SI, CX
 	ADDQ         SI, CX
-	SUBQ         $0x01, 8(SP)
+	SUBQ         $0x01, 16(SP)
 	JNE          chunks2
 	MOVQ         SI, DI
 	SHLQ         $0x02, DI
@@ -1711,33 +1884,48 @@ step2:
 	SUBQ         $+256, R9
 	ADDQ         $+2048, R9
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x02, (SP)
+	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ  (SP), $0x01
-	JLT   rowsAfter1
-	MOVQ  CX, R11
-	MOVQ  R10, R12
-	MOVQ  dim+40(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	LEAQ  (SI)(SI*2), DI
+	CMPQ   8(SP), $0x01
+	JLT    rowsAfter1
+	MOVQ   CX, R11
+	MOVQ   R10, R12
+	MOVQ   dim+40(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+4, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step1Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step1Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step1Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step1Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Y8
@@ -1788,7 +1976,7 @@ step1:
 	VMOVUPS      Y7, 224(R9)
 	ADDQ         $+1024, R9
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x01, (SP)
+	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
 	ADDQ $+256, s+0(FP)
@@ -2487,7 +2675,7 @@ nextMass:
 
 // func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·valuesQ8AVX2(SB), NOSPLIT, $0-80
+TEXT ·valuesQ8AVX2(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -2506,23 +2694,34 @@ rows:
 	MOVQ dim+40(FP), R11
 
 dims4x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter4x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R11, $0x10
+	JLT    dimsAfter4x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step4x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x2Ahead
+	PREFETCHT1 64(AX)
+
+step4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVDQU      (R12), Y8
@@ -2673,21 +2872,32 @@ rowsAfter4:
 	MOVQ dim+40(FP), R11
 
 dims3x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter3x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	CMPQ   R11, $0x10
+	JLT    dimsAfter3x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step3x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+
+step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVDQU      (R12), Y6
@@ -2808,19 +3018,30 @@ rowsAfter3:
 	MOVQ dim+40(FP), R11
 
 dims2x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter2x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
+	CMPQ   R11, $0x10
+	JLT    dimsAfter2x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step2x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+
+step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVDQU      (R12), Y4
@@ -2911,17 +3132,28 @@ rowsAfter2:
 	MOVQ dim+40(FP), R10
 
 dims1x2:
-	CMPQ  R10, $0x10
-	JLT   dimsAfter1x2
-	MOVQ  DI, R11
-	MOVQ  SI, R12
-	MOVQ  n+56(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
+	CMPQ   R10, $0x10
+	JLT    dimsAfter1x2
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+1, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x2Ahead
+	PREFETCHT1 64(AX)
+
+step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
 	VMOVDQU      (R11), Y2
@@ -2982,7 +3214,7 @@ rowsAfter1:
 
 // func valuesF16AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·valuesF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·valuesF16AVX2(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -3001,27 +3233,38 @@ rows:
 	MOVQ dim+40(FP), R11
 
 dims6x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter6x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
-	VPXOR Y10, Y10, Y10
-	VPXOR Y11, Y11, Y11
+	CMPQ   R11, $0x10
+	JLT    dimsAfter6x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	VPXOR  Y10, Y10, Y10
+	VPXOR  Y11, Y11, Y11
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step6x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x2Ahead
+	PREFETCHT1 64(AX)
+
+step6x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Y12
@@ -3152,25 +3395,36 @@ rowsAfter6:
 	MOVQ dim+40(FP), R11
 
 dims5x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter5x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
+	CMPQ   R11, $0x10
+	JLT    dimsAfter5x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step5x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x2Ahead
+	PREFETCHT1 64(AX)
+
+step5x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Y10
@@ -3283,23 +3537,34 @@ rowsAfter5:
 	MOVQ dim+40(FP), R11
 
 dims4x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter4x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R11, $0x10
+	JLT    dimsAfter4x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step4x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x2Ahead
+	PREFETCHT1 64(AX)
+
+step4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Y8
@@ -3395,21 +3660,32 @@ rowsAfter4:
 	MOVQ dim+40(FP), R11
 
 dims3x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter3x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	CMPQ   R11, $0x10
+	JLT    dimsAfter3x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step3x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+
+step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Y6
@@ -3488,24 +3764,37 @@ rowsAfter3:
 	MOVQ dim+40(FP), R11
 
 dims2x4:
-	CMPQ  R11, $0x20
-	JLT   dimsAfter2x4
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R11, $0x20
+	JLT    dimsAfter2x4
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+2, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step2x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x4Ahead
+	PREFETCHT1 128(AX)
+
+step2x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VBROADCASTSS (R13), Y8
@@ -3572,19 +3861,30 @@ unseen2x4Row1:
 
 dimsAfter2x4:
 dims2x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter2x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
+	CMPQ   R11, $0x10
+	JLT    dimsAfter2x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step2x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+
+step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VBROADCASTSS (R13), Y4
@@ -3645,26 +3945,41 @@ rowsAfter2:
 	MOVQ dim+40(FP), R10
 
 dims1x8:
-	CMPQ  R10, $0x40
-	JLT   dimsAfter1x8
-	MOVQ  DI, R11
-	MOVQ  SI, R12
-	MOVQ  n+56(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R10, $0x40
+	JLT    dimsAfter1x8
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+4, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1x8:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x8Ahead
+	PREFETCHT1 256(AX)
+
+step1x8Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*4), AX
 	VBROADCASTSS (R12), Y8
@@ -3727,17 +4042,28 @@ unseen1x8Row0:
 
 dimsAfter1x8:
 dims1x2:
-	CMPQ  R10, $0x10
-	JLT   dimsAfter1x2
-	MOVQ  DI, R11
-	MOVQ  SI, R12
-	MOVQ  n+56(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
+	CMPQ   R10, $0x10
+	JLT    dimsAfter1x2
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+1, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x2Ahead
+	PREFETCHT1 64(AX)
+
+step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
 	VBROADCASTSS (R12), Y2
@@ -3780,7 +4106,7 @@ rowsAfter1:
 
 // func valuesF32AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·valuesF32AVX2(SB), NOSPLIT, $0-80
+TEXT ·valuesF32AVX2(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -3799,27 +4125,38 @@ rows:
 	MOVQ dim+40(FP), R11
 
 dims6x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter6x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
-	VPXOR Y10, Y10, Y10
-	VPXOR Y11, Y11, Y11
+	CMPQ   R11, $0x10
+	JLT    dimsAfter6x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	VPXOR  Y10, Y10, Y10
+	VPXOR  Y11, Y11, Y11
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step6x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x2Ahead
+	PREFETCHT1 64(AX)
+
+step6x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Y12
@@ -3950,25 +4287,36 @@ rowsAfter6:
 	MOVQ dim+40(FP), R11
 
 dims5x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter5x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
+	CMPQ   R11, $0x10
+	JLT    dimsAfter5x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	VPXOR  Y8, Y8, Y8
+	VPXOR  Y9, Y9, Y9
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step5x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x2Ahead
+	PREFETCHT1 64(AX)
+
+step5x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Y10
@@ -4081,23 +4429,34 @@ rowsAfter5:
 	MOVQ dim+40(FP), R11
 
 dims4x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter4x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R11, $0x10
+	JLT    dimsAfter4x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step4x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x2Ahead
+	PREFETCHT1 64(AX)
+
+step4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Y8
@@ -4193,21 +4552,32 @@ rowsAfter4:
 	MOVQ dim+40(FP), R11
 
 dims3x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter3x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	CMPQ   R11, $0x10
+	JLT    dimsAfter3x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step3x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+
+step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Y6
@@ -4286,24 +4656,37 @@ rowsAfter3:
 	MOVQ dim+40(FP), R11
 
 dims2x4:
-	CMPQ  R11, $0x20
-	JLT   dimsAfter2x4
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R11, $0x20
+	JLT    dimsAfter2x4
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+2, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step2x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x4Ahead
+	PREFETCHT1 128(AX)
+
+step2x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VBROADCASTSS (R13), Y8
@@ -4370,19 +4753,30 @@ unseen2x4Row1:
 
 dimsAfter2x4:
 dims2x2:
-	CMPQ  R11, $0x10
-	JLT   dimsAfter2x2
-	MOVQ  R10, R12
-	MOVQ  SI, R13
-	MOVQ  n+56(FP), R14
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
+	CMPQ   R11, $0x10
+	JLT    dimsAfter2x2
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	MOVQ   pace+72(FP), R15
+	IMUL3Q $+1, R15, R15
+	ADDQ   $0x3f, R15
+	SHRQ   $0x06, R15
+	MOVQ   R15, (SP)
 
 step2x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+
+step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VBROADCASTSS (R13), Y4
@@ -4443,26 +4837,41 @@ rowsAfter2:
 	MOVQ dim+40(FP), R10
 
 dims1x8:
-	CMPQ  R10, $0x40
-	JLT   dimsAfter1x8
-	MOVQ  DI, R11
-	MOVQ  SI, R12
-	MOVQ  n+56(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
+	CMPQ   R10, $0x40
+	JLT    dimsAfter1x8
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+4, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1x8:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x8Ahead
+	PREFETCHT1 256(AX)
+
+step1x8Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*4), AX
 	VBROADCASTSS (R12), Y8
@@ -4525,17 +4934,28 @@ unseen1x8Row0:
 
 dimsAfter1x8:
 dims1x2:
-	CMPQ  R10, $0x10
-	JLT   dimsAfter1x2
-	MOVQ  DI, R11
-	MOVQ  SI, R12
-	MOVQ  n+56(FP), R13
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
+	CMPQ   R10, $0x10
+	JLT    dimsAfter1x2
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+1, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
 
 step1x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x2Ahead
+	PREFETCHT1 64(AX)
+
+step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
 	VBROADCASTSS (R12), Y2
@@ -4829,7 +5249,7 @@ quad:
 
 // func scoresQ8AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·scoresQ8AVX512(SB), NOSPLIT, $16-80
+TEXT ·scoresQ8AVX512(SB), NOSPLIT, $24-80
 	MOVQ ldq+16(FP), AX
 	MOVQ k+24(FP), CX
 	MOVQ scale+32(FP), DX
@@ -4842,12 +5262,12 @@ TEXT ·scoresQ8AVX512(SB), NOSPLIT, $16-80
 
 group:
 	MOVQ rows+48(FP), R10
-	MOVQ R10, (SP)
+	MOVQ R10, 8(SP)
 	MOVQ s+0(FP), R10
 	MOVQ q+8(FP), R11
 
 rows:
-	CMPQ         (SP), $0x06
+	CMPQ         8(SP), $0x06
 	JLT          rowsAfter6
 	MOVQ         CX, R12
 	MOVQ         R11, R13
@@ -4878,16 +5298,31 @@ rows:
 	VMOVDQA64    Z20, Z21
 	VMOVDQA64    Z20, Z22
 	VMOVDQA64    Z20, Z23
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6:
-	PREFETCHT1   (R9)
-	PREFETCHT1   64(R9)
-	PREFETCHT1   128(R9)
-	PREFETCHT1   192(R9)
-	PREFETCHT1   256(R9)
-	PREFETCHT1   320(R9)
-	PREFETCHT1   384(R9)
-	PREFETCHT1   448(R9)
+	CMPQ       (SP), $0x00
+	JLE        step6Ahead
+	PREFETCHT1 (R9)
+	CMPQ       (SP), $0x01
+	JLE        step6Ahead
+	PREFETCHT1 64(R9)
+	CMPQ       (SP), $0x02
+	JLE        step6Ahead
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	CMPQ       (SP), $0x04
+	JLE        step6Ahead
+	PREFETCHT1 256(R9)
+	PREFETCHT1 320(R9)
+	PREFETCHT1 384(R9)
+	PREFETCHT1 448(R9)
+
+step6Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (R9)(R15*4), R9
 	VMOVDQU64    (R12), Z24
@@ -5067,11 +5502,11 @@ step6:
 	ADDQ         $+6144, R10
 	LEAQ         (R11)(AX*4), R11
 	LEAQ         (R11)(AX*2), R11
-	SUBQ         $0x06, (SP)
+	SUBQ         $0x06, 8(SP)
 	JMP          rows
 
 rowsAfter6:
-	CMPQ         (SP), $0x05
+	CMPQ         8(SP), $0x05
 	JLT          rowsAfter5
 	MOVQ         CX, R12
 	MOVQ         R11, R13
@@ -5098,16 +5533,31 @@ rowsAfter6:
 	VMOVDQA64    Z16, Z17
 	VMOVDQA64    Z16, Z18
 	VMOVDQA64    Z16, Z19
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5:
-	PREFETCHT1   (R9)
-	PREFETCHT1   64(R9)
-	PREFETCHT1   128(R9)
-	PREFETCHT1   192(R9)
-	PREFETCHT1   256(R9)
-	PREFETCHT1   320(R9)
-	PREFETCHT1   384(R9)
-	PREFETCHT1   448(R9)
+	CMPQ       (SP), $0x00
+	JLE        step5Ahead
+	PREFETCHT1 (R9)
+	CMPQ       (SP), $0x01
+	JLE        step5Ahead
+	PREFETCHT1 64(R9)
+	CMPQ       (SP), $0x02
+	JLE        step5Ahead
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	CMPQ       (SP), $0x04
+	JLE        step5Ahead
+	PREFETCHT1 256(R9)
+	PREFETCHT1 320(R9)
+	PREFETCHT1 384(R9)
+	PREFETCHT1 448(R9)
+
+step5Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (R9)(R15*4), R9
 	VMOVDQU64    (R12), Z20
@@ -5260,10 +5710,10 @@ step5:
 	ADDQ         $+5120, R10
 	LEAQ         (R11)(AX*4), R11
 	LEAQ         (R11)(AX*1), R11
-	SUBQ         $0x05, (SP)
+	SUBQ         $0x05, 8(SP)
 
 rowsAfter5:
-	CMPQ         (SP), $0x04
+	CMPQ         8(SP), $0x04
 	JLT          rowsAfter4
 	MOVQ         CX, R12
 	MOVQ         R11, R13
@@ -5286,16 +5736,31 @@ rowsAfter5:
 	VMOVDQA64    Z12, Z13
 	VMOVDQA64    Z12, Z14
 	VMOVDQA64    Z12, Z15
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4:
-	PREFETCHT1   (R9)
-	PREFETCHT1   64(R9)
-	PREFETCHT1   128(R9)
-	PREFETCHT1   192(R9)
-	PREFETCHT1   256(R9)
-	PREFETCHT1   320(R9)
-	PREFETCHT1   384(R9)
-	PREFETCHT1   448(R9)
+	CMPQ       (SP), $0x00
+	JLE        step4Ahead
+	PREFETCHT1 (R9)
+	CMPQ       (SP), $0x01
+	JLE        step4Ahead
+	PREFETCHT1 64(R9)
+	CMPQ       (SP), $0x02
+	JLE        step4Ahead
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	CMPQ       (SP), $0x04
+	JLE        step4Ahead
+	PREFETCHT1 256(R9)
+	PREFETCHT1 320(R9)
+	PREFETCHT1 384(R9)
+	PREFETCHT1 448(R9)
+
+step4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (R9)(R15*4), R9
 	VMOVDQU64    (R12), Z16
@@ -5420,10 +5885,10 @@ step4:
 	VMOVUPS      Z15, 3264(R10)
 	ADDQ         $+4096, R10
 	LEAQ         (R11)(AX*4), R11
-	SUBQ         $0x04, (SP)
+	SUBQ         $0x04, 8(SP)
 
 rowsAfter4:
-	CMPQ         (SP), $0x03
+	CMPQ         8(SP), $0x03
 	JLT          rowsAfter3
 	MOVQ         CX, R12
 	MOVQ         R11, R13
@@ -5442,16 +5907,31 @@ rowsAfter4:
 	VMOVDQA64    Z8, Z9
 	VMOVDQA64    Z8, Z10
 	VMOVDQA64    Z8, Z11
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3:
-	PREFETCHT1   (R9)
-	PREFETCHT1   64(R9)
-	PREFETCHT1   128(R9)
-	PREFETCHT1   192(R9)
-	PREFETCHT1   256(R9)
-	PREFETCHT1   320(R9)
-	PREFETCHT1   384(R9)
-	PREFETCHT1   448(R9)
+	CMPQ       (SP), $0x00
+	JLE        step3Ahead
+	PREFETCHT1 (R9)
+	CMPQ       (SP), $0x01
+	JLE        step3Ahead
+	PREFETCHT1 64(R9)
+	CMPQ       (SP), $0x02
+	JLE        step3Ahead
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	CMPQ       (SP), $0x04
+	JLE        step3Ahead
+	PREFETCHT1 256(R9)
+	PREFETCHT1 320(R9)
+	PREFETCHT1 384(R9)
+	PREFETCHT1 448(R9)
+
+step3Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (R9)(R15*4), R9
 	VMOVDQU64    (R12), Z12
@@ -5550,10 +6030,10 @@ step3:
 	ADDQ         $+3072, R10
 	LEAQ         (R11)(AX*2), R11
 	LEAQ         (R11)(AX*1), R11
-	SUBQ         $0x03, (SP)
+	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
-	CMPQ         (SP), $0x02
+	CMPQ         8(SP), $0x02
 	JLT          rowsAfter2
 	MOVQ         CX, R12
 	MOVQ         R11, R13
@@ -5568,16 +6048,31 @@ rowsAfter3:
 	VMOVDQA64    Z4, Z5
 	VMOVDQA64    Z4, Z6
 	VMOVDQA64    Z4, Z7
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2:
-	PREFETCHT1   (R9)
-	PREFETCHT1   64(R9)
-	PREFETCHT1   128(R9)
-	PREFETCHT1   192(R9)
-	PREFETCHT1   256(R9)
-	PREFETCHT1   320(R9)
-	PREFETCHT1   384(R9)
-	PREFETCHT1   448(R9)
+	CMPQ       (SP), $0x00
+	JLE        step2Ahead
+	PREFETCHT1 (R9)
+	CMPQ       (SP), $0x01
+	JLE        step2Ahead
+	PREFETCHT1 64(R9)
+	CMPQ       (SP), $0x02
+	JLE        step2Ahead
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	CMPQ       (SP), $0x04
+	JLE        step2Ahead
+	PREFETCHT1 256(R9)
+	PREFETCHT1 320(R9)
+	PREFETCHT1 384(R9)
+	PREFETCHT1 448(R9)
+
+step2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (R9)(R15*4), R9
 	VMOVDQU64    (R12), Z8
@@ -5648,10 +6143,10 @@ step2:
 	VMOVUPS      Z7, 1216(R10)
 	ADDQ         $+2048, R10
 	LEAQ         (R11)(AX*2), R11
-	SUBQ         $0x02, (SP)
+	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ         (SP), $0x01
+	CMPQ         8(SP), $0x01
 	JLT          rowsAfter1
 	MOVQ         CX, R12
 	MOVQ         R11, R13
@@ -5662,16 +6157,31 @@ rowsAfter2:
 	VMOVDQA64    Z0, Z1
 	VMOVDQA64    Z0, Z2
 	VMOVDQA64    Z0, Z3
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step1:
-	PREFETCHT1   (R9)
-	PREFETCHT1   64(R9)
-	PREFETCHT1   128(R9)
-	PREFETCHT1   192(R9)
-	PREFETCHT1   256(R9)
-	PREFETCHT1   320(R9)
-	PREFETCHT1   384(R9)
-	PREFETCHT1   448(R9)
+	CMPQ       (SP), $0x00
+	JLE        step1Ahead
+	PREFETCHT1 (R9)
+	CMPQ       (SP), $0x01
+	JLE        step1Ahead
+	PREFETCHT1 64(R9)
+	CMPQ       (SP), $0x02
+	JLE        step1Ahead
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	CMPQ       (SP), $0x04
+	JLE        step1Ahead
+	PREFETCHT1 256(R9)
+	PREFETCHT1 320(R9)
+	PREFETCHT1 384(R9)
+	PREFETCHT1 448(R9)
+
+step1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (R9)(R15*4), R9
 	VPBROADCASTD (R13), Z4
@@ -5715,7 +6225,7 @@ step1:
 	VMOVUPS      Z3, 192(R10)
 	ADDQ         $+1024, R10
 	LEAQ         (R11)(AX*1), R11
-	SUBQ         $0x01, (SP)
+	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
 	ADDQ $+256, s+0(FP)
@@ -5728,7 +6238,7 @@ rowsAfter1:
 
 // func scoresF16AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·scoresF16AVX512(SB), NOSPLIT, $16-80
+TEXT ·scoresF16AVX512(SB), NOSPLIT, $24-80
 	MOVQ ldq+16(FP), AX
 	MOVQ k+24(FP), CX
 	LEAQ (AX)(AX*2), DX
@@ -5740,12 +6250,12 @@ TEXT ·scoresF16AVX512(SB), NOSPLIT, $16-80
 
 group:
 	MOVQ rows+48(FP), R9
-	MOVQ R9, (SP)
+	MOVQ R9, 8(SP)
 	MOVQ s+0(FP), R9
 	MOVQ q+8(FP), R10
 
 rows:
-	CMPQ         (SP), $0x06
+	CMPQ         8(SP), $0x06
 	JLT          rowsAfter6
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -5774,16 +6284,31 @@ rows:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step6:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step6Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step6Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step6Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step6Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step6Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VCVTPH2PS    (R11), Z24
@@ -5885,11 +6410,11 @@ step6:
 	ADDQ         $+6144, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x06, (SP)
+	SUBQ         $0x06, 8(SP)
 	JMP          rows
 
 rowsAfter6:
-	CMPQ         (SP), $0x05
+	CMPQ         8(SP), $0x05
 	JLT          rowsAfter5
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -5914,16 +6439,31 @@ rowsAfter6:
 	VMOVAPS      Z0, Z17
 	VMOVAPS      Z0, Z18
 	VMOVAPS      Z0, Z19
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step5:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step5Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step5Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step5Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step5Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step5Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VCVTPH2PS    (R11), Z20
@@ -6011,10 +6551,10 @@ step5:
 	ADDQ         $+5120, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x05, (SP)
+	SUBQ         $0x05, 8(SP)
 
 rowsAfter5:
-	CMPQ         (SP), $0x04
+	CMPQ         8(SP), $0x04
 	JLT          rowsAfter4
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6035,16 +6575,31 @@ rowsAfter5:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step4:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step4Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step4Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step4Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step4Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step4Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VCVTPH2PS    (R11), Z16
@@ -6117,10 +6672,10 @@ step4:
 	VMOVUPS      Z15, 3264(R9)
 	ADDQ         $+4096, R9
 	LEAQ         (R10)(AX*4), R10
-	SUBQ         $0x04, (SP)
+	SUBQ         $0x04, 8(SP)
 
 rowsAfter4:
-	CMPQ         (SP), $0x03
+	CMPQ         8(SP), $0x03
 	JLT          rowsAfter3
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6137,16 +6692,31 @@ rowsAfter4:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step3:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step3Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step3Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step3Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step3Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step3Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VCVTPH2PS    (R11), Z12
@@ -6206,10 +6776,10 @@ step3:
 	ADDQ         $+3072, R9
 	LEAQ         (R10)(AX*2), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x03, (SP)
+	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
-	CMPQ         (SP), $0x02
+	CMPQ         8(SP), $0x02
 	JLT          rowsAfter2
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6222,16 +6792,31 @@ rowsAfter3:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step2:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step2Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step2Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step2Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step2Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VCVTPH2PS    (R11), Z8
@@ -6276,10 +6861,10 @@ step2:
 	VMOVUPS      Z7, 1216(R9)
 	ADDQ         $+2048, R9
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x02, (SP)
+	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ         (SP), $0x01
+	CMPQ         8(SP), $0x01
 	JLT          rowsAfter1
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6288,16 +6873,31 @@ rowsAfter2:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step1Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step1Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step1Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step1Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Z4
@@ -6328,7 +6928,7 @@ step1:
 	VMOVUPS      Z3, 192(R9)
 	ADDQ         $+1024, R9
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x01, (SP)
+	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
 	ADDQ $+256, s+0(FP)
@@ -6340,7 +6940,7 @@ rowsAfter1:
 
 // func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·scoresF32AVX512(SB), NOSPLIT, $16-80
+TEXT ·scoresF32AVX512(SB), NOSPLIT, $24-80
 	MOVQ ldq+16(FP), AX
 	MOVQ k+24(FP), CX
 	LEAQ (AX)(AX*2), DX
@@ -6352,12 +6952,12 @@ TEXT ·scoresF32AVX512(SB), NOSPLIT, $16-80
 
 group:
 	MOVQ rows+48(FP), R9
-	MOVQ R9, (SP)
+	MOVQ R9, 8(SP)
 	MOVQ s+0(FP), R9
 	MOVQ q+8(FP), R10
 
 rows:
-	CMPQ         (SP), $0x06
+	CMPQ         8(SP), $0x06
 	JLT          rowsAfter6
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6386,16 +6986,31 @@ rows:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step6:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step6Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step6Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step6Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step6Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step6Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VMOVUPS      (R11), Z24
@@ -6497,11 +7112,11 @@ step6:
 	ADDQ         $+6144, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x06, (SP)
+	SUBQ         $0x06, 8(SP)
 	JMP          rows
 
 rowsAfter6:
-	CMPQ         (SP), $0x05
+	CMPQ         8(SP), $0x05
 	JLT          rowsAfter5
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6526,16 +7141,31 @@ rowsAfter6:
 	VMOVAPS      Z0, Z17
 	VMOVAPS      Z0, Z18
 	VMOVAPS      Z0, Z19
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step5:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step5Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step5Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step5Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step5Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step5Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VMOVUPS      (R11), Z20
@@ -6623,10 +7253,10 @@ step5:
 	ADDQ         $+5120, R9
 	LEAQ         (R10)(AX*4), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x05, (SP)
+	SUBQ         $0x05, 8(SP)
 
 rowsAfter5:
-	CMPQ         (SP), $0x04
+	CMPQ         8(SP), $0x04
 	JLT          rowsAfter4
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6647,16 +7277,31 @@ rowsAfter5:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step4:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step4Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step4Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step4Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step4Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step4Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VMOVUPS      (R11), Z16
@@ -6729,10 +7374,10 @@ step4:
 	VMOVUPS      Z15, 3264(R9)
 	ADDQ         $+4096, R9
 	LEAQ         (R10)(AX*4), R10
-	SUBQ         $0x04, (SP)
+	SUBQ         $0x04, 8(SP)
 
 rowsAfter4:
-	CMPQ         (SP), $0x03
+	CMPQ         8(SP), $0x03
 	JLT          rowsAfter3
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6749,16 +7394,31 @@ rowsAfter4:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step3:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step3Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step3Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step3Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step3Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step3Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VMOVUPS      (R11), Z12
@@ -6818,10 +7478,10 @@ step3:
 	ADDQ         $+3072, R9
 	LEAQ         (R10)(AX*2), R10
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x03, (SP)
+	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
-	CMPQ         (SP), $0x02
+	CMPQ         8(SP), $0x02
 	JLT          rowsAfter2
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6834,16 +7494,31 @@ rowsAfter3:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step2:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step2Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step2Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step2Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step2Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VMOVUPS      (R11), Z8
@@ -6888,10 +7563,10 @@ step2:
 	VMOVUPS      Z7, 1216(R9)
 	ADDQ         $+2048, R9
 	LEAQ         (R10)(AX*2), R10
-	SUBQ         $0x02, (SP)
+	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ         (SP), $0x01
+	CMPQ         8(SP), $0x01
 	JLT          rowsAfter1
 	MOVQ         CX, R11
 	MOVQ         R10, R12
@@ -6900,16 +7575,31 @@ rowsAfter2:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1:
-	PREFETCHT1   (R8)
-	PREFETCHT1   64(R8)
-	PREFETCHT1   128(R8)
-	PREFETCHT1   192(R8)
-	PREFETCHT1   256(R8)
-	PREFETCHT1   320(R8)
-	PREFETCHT1   384(R8)
-	PREFETCHT1   448(R8)
+	CMPQ       (SP), $0x00
+	JLE        step1Ahead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        step1Ahead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step1Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step1Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+
+step1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Z4
@@ -6940,7 +7630,7 @@ step1:
 	VMOVUPS      Z3, 192(R9)
 	ADDQ         $+1024, R9
 	LEAQ         (R10)(AX*1), R10
-	SUBQ         $0x01, (SP)
+	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
 	ADDQ $+256, s+0(FP)
@@ -7452,7 +8142,7 @@ nextMass:
 
 // func valuesQ8AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·valuesQ8AVX512(SB), NOSPLIT, $0-80
+TEXT ·valuesQ8AVX512(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -7500,13 +8190,28 @@ dims3x4:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step3x4Ahead
+	PREFETCHT1 256(AX)
+
+step3x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VPBROADCASTD (R13), Z24
@@ -7680,11 +8385,24 @@ dims3x2:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x2Ahead
+	PREFETCHT1 128(AX)
+
+step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VPBROADCASTD (R13), Z12
@@ -7796,10 +8514,21 @@ dims3x1:
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x1Ahead
+	PREFETCHT1 64(AX)
+
+step3x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VPBROADCASTD (R13), Z6
@@ -7908,13 +8637,28 @@ dims2x4:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step2x4Ahead
+	PREFETCHT1 256(AX)
+
+step2x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VPBROADCASTD (R13), Z16
@@ -8038,11 +8782,24 @@ dims2x2:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x2Ahead
+	PREFETCHT1 128(AX)
+
+step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VPBROADCASTD (R13), Z8
@@ -8124,10 +8881,21 @@ dims2x1:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x1Ahead
+	PREFETCHT1 64(AX)
+
+step2x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VPBROADCASTD (R13), Z4
@@ -8206,13 +8974,28 @@ dims1x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x4Ahead
+	PREFETCHT1 256(AX)
+
+step1x4Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*4), AX
 	VPBROADCASTD (R12), Z8
@@ -8286,11 +9069,24 @@ dims1x2:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+2, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x2Ahead
+	PREFETCHT1 128(AX)
+
+step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*2), AX
 	VPBROADCASTD (R12), Z4
@@ -8342,10 +9138,21 @@ dims1x1:
 	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+1, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x1Ahead
+	PREFETCHT1 64(AX)
+
+step1x1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
 	VPBROADCASTD (R12), Z2
@@ -8390,7 +9197,7 @@ rowsAfter1:
 
 // func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·valuesF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·valuesF16AVX512(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -8438,13 +9245,28 @@ dims6x4:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step6x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step6x4Ahead
+	PREFETCHT1 256(AX)
+
+step6x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VCVTPH2PS    (R12), Z24
@@ -8624,11 +9446,24 @@ dims6x2:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step6x2Ahead
+	PREFETCHT1 128(AX)
+
+step6x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VCVTPH2PS    (R12), Z12
@@ -8752,10 +9587,21 @@ dims6x1:
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x1Ahead
+	PREFETCHT1 64(AX)
+
+step6x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Z6
@@ -8886,13 +9732,28 @@ dims5x4:
 	VMOVAPS      Z0, Z17
 	VMOVAPS      Z0, Z18
 	VMOVAPS      Z0, Z19
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step5x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step5x4Ahead
+	PREFETCHT1 256(AX)
+
+step5x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VCVTPH2PS    (R12), Z20
@@ -9046,11 +9907,24 @@ dims5x2:
 	VMOVAPS      Z0, Z7
 	VMOVAPS      Z0, Z8
 	VMOVAPS      Z0, Z9
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step5x2Ahead
+	PREFETCHT1 128(AX)
+
+step5x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VCVTPH2PS    (R12), Z10
@@ -9157,10 +10031,21 @@ dims5x1:
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x1Ahead
+	PREFETCHT1 64(AX)
+
+step5x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Z5
@@ -9273,13 +10158,28 @@ dims4x4:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step4x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step4x4Ahead
+	PREFETCHT1 256(AX)
+
+step4x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VBROADCASTSS (R13), Z16
@@ -9407,11 +10307,24 @@ dims4x2:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step4x2Ahead
+	PREFETCHT1 128(AX)
+
+step4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VCVTPH2PS    (R12), Z8
@@ -9501,10 +10414,21 @@ dims4x1:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x1Ahead
+	PREFETCHT1 64(AX)
+
+step4x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Z4
@@ -9600,13 +10524,28 @@ dims3x4:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step3x4Ahead
+	PREFETCHT1 256(AX)
+
+step3x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VBROADCASTSS (R13), Z12
@@ -9708,11 +10647,24 @@ dims3x2:
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x2Ahead
+	PREFETCHT1 128(AX)
+
+step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VCVTPH2PS    (R12), Z6
@@ -9785,10 +10737,21 @@ dims3x1:
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x1Ahead
+	PREFETCHT1 64(AX)
+
+step3x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Z3
@@ -9867,13 +10830,28 @@ dims2x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step2x4Ahead
+	PREFETCHT1 256(AX)
+
+step2x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VBROADCASTSS (R13), Z8
@@ -9949,11 +10927,24 @@ dims2x2:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x2Ahead
+	PREFETCHT1 128(AX)
+
+step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VBROADCASTSS (R13), Z4
@@ -10009,10 +11000,21 @@ dims2x1:
 	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x1Ahead
+	PREFETCHT1 64(AX)
+
+step2x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VCVTPH2PS    (R12), Z2
@@ -10073,13 +11075,28 @@ dims1x4:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x4Ahead
+	PREFETCHT1 256(AX)
+
+step1x4Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*4), AX
 	VBROADCASTSS (R12), Z4
@@ -10129,11 +11146,24 @@ dims1x2:
 	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+2, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x2Ahead
+	PREFETCHT1 128(AX)
+
+step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*2), AX
 	VBROADCASTSS (R12), Z2
@@ -10172,10 +11202,21 @@ dims1x1:
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+1, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x1Ahead
+	PREFETCHT1 64(AX)
+
+step1x1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
 	VBROADCASTSS (R12), Z1
@@ -10213,7 +11254,7 @@ rowsAfter1:
 
 // func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·valuesF32AVX512(SB), NOSPLIT, $0-80
+TEXT ·valuesF32AVX512(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -10261,13 +11302,28 @@ dims6x4:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step6x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step6x4Ahead
+	PREFETCHT1 256(AX)
+
+step6x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VMOVUPS      (R12), Z24
@@ -10447,11 +11503,24 @@ dims6x2:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step6x2Ahead
+	PREFETCHT1 128(AX)
+
+step6x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VMOVUPS      (R12), Z12
@@ -10575,10 +11644,21 @@ dims6x1:
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step6x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step6x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step6x1Ahead
+	PREFETCHT1 64(AX)
+
+step6x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Z6
@@ -10709,13 +11789,28 @@ dims5x4:
 	VMOVAPS      Z0, Z17
 	VMOVAPS      Z0, Z18
 	VMOVAPS      Z0, Z19
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step5x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step5x4Ahead
+	PREFETCHT1 256(AX)
+
+step5x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VMOVUPS      (R12), Z20
@@ -10869,11 +11964,24 @@ dims5x2:
 	VMOVAPS      Z0, Z7
 	VMOVAPS      Z0, Z8
 	VMOVAPS      Z0, Z9
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step5x2Ahead
+	PREFETCHT1 128(AX)
+
+step5x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VMOVUPS      (R12), Z10
@@ -10980,10 +12088,21 @@ dims5x1:
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step5x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step5x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step5x1Ahead
+	PREFETCHT1 64(AX)
+
+step5x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Z5
@@ -11096,13 +12215,28 @@ dims4x4:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step4x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step4x4Ahead
+	PREFETCHT1 256(AX)
+
+step4x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VBROADCASTSS (R13), Z16
@@ -11230,11 +12364,24 @@ dims4x2:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step4x2Ahead
+	PREFETCHT1 128(AX)
+
+step4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VMOVUPS      (R12), Z8
@@ -11324,10 +12471,21 @@ dims4x1:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step4x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step4x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step4x1Ahead
+	PREFETCHT1 64(AX)
+
+step4x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Z4
@@ -11423,13 +12581,28 @@ dims3x4:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step3x4Ahead
+	PREFETCHT1 256(AX)
+
+step3x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VBROADCASTSS (R13), Z12
@@ -11531,11 +12704,24 @@ dims3x2:
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x2Ahead
+	PREFETCHT1 128(AX)
+
+step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VMOVUPS      (R12), Z6
@@ -11608,10 +12794,21 @@ dims3x1:
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step3x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step3x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x1Ahead
+	PREFETCHT1 64(AX)
+
+step3x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Z3
@@ -11690,13 +12887,28 @@ dims2x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+4, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step2x4Ahead
+	PREFETCHT1 256(AX)
+
+step2x4Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*4), AX
 	VBROADCASTSS (R13), Z8
@@ -11772,11 +12984,24 @@ dims2x2:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+2, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x2Ahead
+	PREFETCHT1 128(AX)
+
+step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*2), AX
 	VBROADCASTSS (R13), Z4
@@ -11832,10 +13057,21 @@ dims2x1:
 	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R15
+	IMUL3Q       $+1, R15, R15
+	ADDQ         $0x3f, R15
+	SHRQ         $0x06, R15
+	MOVQ         R15, (SP)
 
 step2x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step2x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x1Ahead
+	PREFETCHT1 64(AX)
+
+step2x1Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVUPS      (R12), Z2
@@ -11896,13 +13132,28 @@ dims1x4:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x4:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
-	PREFETCHT1   256(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x4Ahead
+	PREFETCHT1 256(AX)
+
+step1x4Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*4), AX
 	VBROADCASTSS (R12), Z4
@@ -11952,11 +13203,24 @@ dims1x2:
 	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+2, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x2:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
-	PREFETCHT1   128(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x2Ahead
+	PREFETCHT1 128(AX)
+
+step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*2), AX
 	VBROADCASTSS (R12), Z2
@@ -11995,10 +13259,21 @@ dims1x1:
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+1, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1x1:
-	PREFETCHT1   (AX)
-	PREFETCHT1   64(AX)
+	CMPQ       (SP), $0x00
+	JLE        step1x1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x1Ahead
+	PREFETCHT1 64(AX)
+
+step1x1Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
 	VBROADCASTSS (R12), Z1

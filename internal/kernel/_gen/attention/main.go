@@ -120,16 +120,42 @@ func (t tier) zero(v ...reg.VecVirtual) {
 	}
 }
 
-// prefetch asks for lines at ahead, and moves on by so many times the
-// function's pace. It asks for the second level of cache: the first has the
-// tile at hand.
-func prefetch(ahead reg.GPVirtual, lines, times int) {
-	for i := range lines {
-		PREFETCHT1(at(ahead, 64*i))
+// ahead is where a phase asks for the memory that is read after it. It asks for
+// the second level of cache: the first has the tile at hand.
+type ahead struct {
+	at    reg.GPVirtual
+	lines Mem // of a step
+}
+
+func newAhead() ahead { return ahead{param("ahead"), AllocLocal(8)} }
+
+// pace sets how many lines a step asks for that moves on by so many times the
+// function's pace: no more than it moves, since each takes one of the few places
+// for lines that are on their way, also if it is there already.
+func (a ahead) pace(times int) {
+	lines := GP64()
+	MOVQ(address("pace"), lines)
+	IMUL3Q(I32(int32(times)), lines, lines)
+	ADDQ(Imm(63), lines)
+	SHRQ(Imm(6), lines)
+	MOVQ(lines, a.lines)
+}
+
+// prefetch is such a step, in a loop of the given name; there are at most so
+// many lines.
+func (a ahead) prefetch(name string, most, times int) {
+	done := name + "Ahead"
+	for i := range most {
+		if i&(i-1) == 0 { // 0, 1, 2, 4
+			CMPQ(a.lines, Imm(uint64(i)))
+			JLE(LabelRef(done))
+		}
+		PREFETCHT1(at(a.at, 64*i))
 	}
+	Label(done)
 	pace := GP64()
 	MOVQ(address("pace"), pace)
-	LEAQ(Mem{Base: ahead, Index: pace, Scale: uint8(times)}, ahead)
+	LEAQ(Mem{Base: a.at, Index: pace, Scale: uint8(times)}, a.at)
 }
 
 // blocks writes body for as many rows as rowsLeft holds, most of them in

@@ -60,7 +60,7 @@ func (t tier) scores(f form) {
 		words = YMM()
 		VPBROADCASTD(constant("words"), words)
 	}
-	ahead := param("ahead")
+	ahead := newAhead()
 	left, subs := AllocLocal(8), AllocLocal(8)
 	Label("group")
 	rows := GP64()
@@ -124,8 +124,9 @@ func (t tier) scores(f form) {
 		if chunks == 4 && !t.wide() {
 			LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride3)
 		}
+		ahead.pace(chunks)
 		Label(name("step"))
-		prefetch(ahead, 2*chunks, chunks)
+		ahead.prefetch(name("step"), 2*chunks, chunks)
 		for u := range unroll {
 			key := func(i int) reg.VecVirtual {
 				m, v := chunkAt(i/per, u*kStep+i%per*kStep/per), t.vec()

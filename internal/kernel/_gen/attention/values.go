@@ -22,7 +22,7 @@ func (t tier) values(f form) {
 	t.function("values", f.name,
 		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)",
 		"merges the values of n "+what+", weighted by p, into the states of rows, and prefetches from ahead.")
-	ahead := param("ahead")
+	ahead := newAhead()
 	state, ld, step, p, v := param("state"), param("ld"), param("step"), param("p"), param("v")
 	SHLQ(Imm(2), ld)
 	stride := param("dim")
@@ -64,8 +64,9 @@ func (t tier) values(f form) {
 				low = t.vecs(n * width)
 			}
 			t.zero(append(acc, low...)...)
+			ahead.pace(width * t.lanes / 16)
 			Label(name("step"))
-			prefetch(ahead, width*t.lanes/16+1, width*t.lanes/16)
+			ahead.prefetch(name("step"), width*t.lanes/16+1, width*t.lanes/16)
 			weight := func(r, disp int) reg.VecVirtual {
 				x := t.vec()
 				if f.ints {
