@@ -143,7 +143,9 @@ func (s *Server) reply(w http.ResponseWriter, status int, v any) error {
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	return json.NewEncoder(w).Encode(v)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // it is no page
+	return enc.Encode(v)
 }
 
 // log says what became of a request.

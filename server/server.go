@@ -117,7 +117,7 @@ func New(e *engine.Engine, o Options) *Server {
 		o.CacheBytes = e.CacheMemory(o.Parallel)
 	}
 	s := &Server{e: e, o: o, batcher: e.NewBatcher(o.CacheBytes), started: o.Now(), keeper: keeper{due: make(chan struct{}, 1)}}
-	s.slots = newSlots(s.batcher, o.Parallel, o.Queue)
+	s.slots = newSlots(s.batcher, o.Parallel, o.Queue, e.Options().Context)
 	s.metrics = newMetrics(s)
 	s.handler = s.routes()
 	return s

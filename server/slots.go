@@ -45,10 +45,10 @@ type slotStatus struct {
 	Decoded      int       `json:"n_decoded"`
 }
 
-func newSlots(b *engine.Batcher, n, queue int) *slots {
+func newSlots(b *engine.Batcher, n, queue, context int) *slots {
 	s := &slots{maxQueue: queue, pages: b.CacheUse().Limit}
 	for i := range n {
-		s.all = append(s.all, &slot{id: i, session: b.NewSession()})
+		s.all = append(s.all, &slot{id: i, session: b.NewSession(), status: slotStatus{Context: context}})
 	}
 	s.free = append(s.free, s.all...)
 	return s
