@@ -11,6 +11,7 @@ import (
 // never waits: a request's tokens are bounded, and a slow reader must not hold
 // up the passes that others share.
 type feed struct {
+	stream bool // the writer wants each event, not all at the end
 	mu     sync.Mutex
 	events []event
 	ready  chan struct{}
@@ -31,12 +32,15 @@ type outcome struct {
 	err    error
 }
 
-func newFeed() *feed { return &feed{ready: make(chan struct{}, 1)} }
+func newFeed(stream bool) *feed { return &feed{stream: stream, ready: make(chan struct{}, 1)} }
 
 func (f *feed) put(e event) {
 	f.mu.Lock()
 	f.events = append(f.events, e)
 	f.mu.Unlock()
+	if !f.stream && e.end == nil {
+		return // waking the writer takes time from the pass that others wait for
+	}
 	select {
 	case f.ready <- struct{}{}:
 	default:

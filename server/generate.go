@@ -31,7 +31,7 @@ func (s *Server) prepare(q *openai.Request) (*work, error) {
 	if err := s.checkModel(q.Model); err != nil {
 		return nil, err
 	}
-	wk := &work{id: newID(q.Chat), request: q, gen: s.o.Gen, feed: newFeed(), arrived: time.Now()}
+	wk := &work{id: newID(q.Chat), request: q, gen: s.o.Gen, feed: newFeed(q.Stream), arrived: time.Now()}
 	if err := s.encode(wk); err != nil {
 		return nil, err
 	}
