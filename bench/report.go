@@ -120,6 +120,7 @@ func columns() []column {
 			}
 			return fmt.Sprint(r.Temp)
 		}},
+		{"rule", 2, func(r *Row) string { return r.Accept }},
 		{"budget", 2, func(r *Row) string { return number(r.Budget) }},
 		{"chunk", 2, func(r *Row) string { return number(r.Chunk) }},
 		{"window", 2, func(r *Row) string { return number(r.Window) }},
@@ -323,7 +324,7 @@ func series(r *Row, rows []Row, but ...string) string {
 	name := r.Mode
 	for _, c := range columns() {
 		cell := c.cell(r)
-		if !slices.Contains([]string{"cache", "threads", "temp", "budget", "chunk", "window", "outer", "inner"}, c.head) || cell == "" || slices.Contains(but, c.head) {
+		if !slices.Contains([]string{"cache", "threads", "temp", "rule", "budget", "chunk", "window", "outer", "inner"}, c.head) || cell == "" || slices.Contains(but, c.head) {
 			continue
 		}
 		if slices.ContainsFunc(rows, func(o Row) bool { return o.Mode == r.Mode && c.cell(&o) != cell }) {

@@ -217,7 +217,7 @@ const (
 	timedWeights = 256 << 20
 	wholeWeights = 512 << 20
 	timedKV      = 512 << 20
-	timedRounds  = 3    // in which each kind of pass has its turn
+	timedRounds  = 5    // in which each kind of pass has its turn
 	timedSeconds = 0.03 // of a kind's turn, which has one pass at least
 )
 
@@ -354,8 +354,7 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 // timedKind is a kind of pass that is timed.
 type timedKind struct {
 	rows, logits int
-	passes       int
-	seconds      float64
+	seconds      []float64 // of a pass, on the average of each round
 }
 
 // timedKinds are passes of all widths, with logits and, if layers alone have to
@@ -373,19 +372,21 @@ func timedKinds(rows []int, layers bool) []timedKind {
 	return kinds
 }
 
-// wholePasses are the seconds of passes of each width with more layers than were
-// timed, as a multiple of these. It forgets what was timed.
+// wholePasses are the seconds, medians over the rounds, of passes of each width
+// with more layers than were timed, as a multiple of these. It forgets what was
+// timed.
 func wholePasses(kinds []timedKind, widths int, more float64) []float64 {
 	line := make([]float64, widths)
 	for i := range kinds {
 		k := &kinds[i]
-		seconds := k.seconds / float64(k.passes)
+		slices.Sort(k.seconds)
+		seconds := k.seconds[len(k.seconds)/2]
 		if i < widths {
 			line[i] = seconds
 		} else {
 			line[i-widths] += more * min(seconds, line[i-widths])
 		}
-		k.passes, k.seconds = 0, 0
+		k.seconds = nil
 	}
 	return line
 }
@@ -410,10 +411,11 @@ func (s *Shape) timedDepths(o Options, depths []int, window int) []int {
 	return slices.Compact(timed)
 }
 
-// timePasses adds some passes of a kind over the cache. Decoding runs one after
-// another, slow ones too, so their average counts; the first one warms up.
+// timePasses takes a round of passes of a kind over the cache. Decoding runs one
+// after another, slow ones too, so their average counts; the first one warms up.
 func (s *Session) timePasses(ctx context.Context, depth int, k *timedKind) error {
 	batch := model.Batch{Tokens: make([]int32, k.rows), Logits: k.logits}
+	sum, passes := 0.0, 0
 	began := time.Now()
 	for i := 0; i < 2 || time.Since(began).Seconds() < timedSeconds; i++ {
 		start := time.Now()
@@ -421,10 +423,11 @@ func (s *Session) timePasses(ctx context.Context, depth int, k *timedKind) error
 			return err
 		}
 		if i > 0 {
-			k.seconds += time.Since(start).Seconds()
-			k.passes++
+			sum += time.Since(start).Seconds()
+			passes++
 		}
 		s.cache.Rewind(depth)
 	}
+	k.seconds = append(k.seconds, sum/float64(passes))
 	return nil
 }

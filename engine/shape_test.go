@@ -32,7 +32,7 @@ func TestShape(t *testing.T) {
 	}
 	last := 0
 	costs, err := s.Time(context.Background(), o, []int{0, 512}, []int{1, 4}, func(done, total int) {
-		if done != last+1 || total != 12 {
+		if done != last+1 || total != 20 {
 			t.Errorf("%d of %d after %d", done, total, last)
 		}
 		last = done
@@ -40,7 +40,7 @@ func TestShape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := costs.At(0, 1), costs.At(4096, 4); a <= 0 || b <= 0 || last != 12 {
+	if a, b := costs.At(0, 1), costs.At(4096, 4); a <= 0 || b <= 0 || last != 20 {
 		t.Errorf("costs %v and %v after %d", a, b, last)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -124,9 +124,9 @@ func TestCosts(t *testing.T) {
 	// Three times the layers that were timed, of which the logits are no part.
 	kinds := timedKinds([]int{1, 4}, true)
 	for i, seconds := range []float64{3, 8, 2, 9} {
-		kinds[i].passes, kinds[i].seconds = 2, 2*seconds
+		kinds[i].seconds = []float64{seconds, seconds - 1, seconds + 9}
 	}
-	if got := wholePasses(kinds, 2, 2); !reflect.DeepEqual(got, []float64{3 + 2*2, 8 + 2*8}) || kinds[3] != (timedKind{rows: 4}) {
+	if got := wholePasses(kinds, 2, 2); !reflect.DeepEqual(got, []float64{3 + 2*2, 8 + 2*8}) || !reflect.DeepEqual(kinds[3], timedKind{rows: 4}) {
 		t.Errorf("whole passes %v, left %+v", got, kinds[3])
 	}
 	one := Costs{depths: []int{5}, rows: []int{1}, seconds: [][]float64{{7}}}
