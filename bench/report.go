@@ -418,8 +418,14 @@ func writeBenchstat(w io.Writer, rows []Row) error {
 		if r.Mode == Prefill {
 			name = fmt.Sprintf("Read/depth=%d/tokens=%d", r.Depth, r.Prompt)
 		}
+		if r.Accept != "" {
+			name += "/rule=" + r.Accept
+		}
 		if r.Budget > 0 {
 			name += fmt.Sprintf("/budget=%d/chunk=%d", r.Budget, r.Chunk)
+		}
+		if r.Outer > 0 || r.Inner > 0 {
+			name += fmt.Sprintf("/outer=%d/inner=%d", r.Outer, r.Inner)
 		}
 		name += fmt.Sprintf("/cache=%s/model=%s", r.TypeK, clean(r.Model))
 		for _, ns := range r.NS {
