@@ -416,7 +416,7 @@ func (t *theme) stacks(title, yLabel string, rows []Row) (*plot.Plot, error) {
 		p.Legend.Add(part, bar)
 	}
 	p.NominalX(names...)
-	p.Legend.Top = true
+	plainAxis(&p.Y, nil)
 	return p, nil
 }
 
