@@ -3,12 +3,14 @@
     python export.py OUT/target.pt target tok.model fable-target.gguf
 """
 import argparse
+from dataclasses import replace
 
 import gguf
 import numpy as np
 import sentencepiece
+import torch
 
-from model import CONTEXT, EPSILON, SHAPES, THETA, VOCABULARY, load
+from model import CONTEXT, EPSILON, SHAPES, THETA, VOCABULARY, Llama, load
 
 MATRICES = {"wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output", "w1": "ffn_gate", "w3": "ffn_up", "w2": "ffn_down"}
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
@@ -17,6 +19,27 @@ Q8_0 = gguf.GGMLQuantizationType.Q8_0
 def interleaved(w, heads):
     """Rows of w with the pairs of each head side by side, as GGUF wants queries and keys of this architecture."""
     return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def separated(w, heads):
+    """The inverse of interleaved."""
+    return w.reshape(heads, w.shape[0] // heads // 2, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def read(path, network, **changes):
+    """The network with the weights of a GGUF file as they are stored, in float32; changes are of its shape."""
+    stored = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors}
+    shape = replace(SHAPES[network], **changes)
+    state = {"emb.weight": stored["token_embd.weight"], "norm": stored["output_norm.weight"]}
+    for i in range(shape.layers):
+        for ours, theirs in MATRICES.items():
+            x = stored[f"blk.{i}.{theirs}.weight"]
+            state[f"blocks.{i}.{ours}.weight"] = separated(x, shape.heads) if ours in ("wq", "wk") else x
+        state[f"blocks.{i}.n1"] = stored[f"blk.{i}.attn_norm.weight"]
+        state[f"blocks.{i}.n2"] = stored[f"blk.{i}.ffn_norm.weight"]
+    loaded = Llama(shape)
+    loaded.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+    return loaded.eval()
 
 
 def main():

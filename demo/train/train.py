@@ -83,6 +83,7 @@ def main():
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--bf16", action="store_true", help="products in bfloat16")
     p.add_argument("--compile", action="store_true")
+    p.add_argument("--every", type=float, default=20, help="seconds between lines of the log")
     p.add_argument("--threads", type=int, default=0)
     a = p.parse_args()
     if a.threads:
@@ -166,7 +167,7 @@ def main():
         tokens += passes * rows * window
         smooth = mean if smooth is None else 0.95 * smooth + 0.05 * mean
         now = time.time()
-        if now - printed > 20:
+        if now - printed > a.every:
             print(f"step {step} progress {progress:.3f} tokens {tokens / 1e6:.2f}M window {window} loss {float(smooth):.4f} "
                   f"rate {rate:.3f} {(tokens - since) / (now - printed):.0f} tokens/s", flush=True)
             printed, since = now, tokens
