@@ -1,6 +1,8 @@
 //go:build ignore
 
-// compress makes the embedded files: go run compress.go FOLDER FILE…
+// compress makes the embedded files, in the folder it is run in:
+//
+//	go run compress.go FOLDER FILE…
 package main
 
 import (

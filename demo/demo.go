@@ -13,16 +13,15 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The pair as GGUF files in zstd frames, see LICENSE. Strings are constants,
-// whose pages the system need not keep in memory.
+// The pair as GGUF files in zstd frames: the folder train says how it was made,
+// compress.go makes the frames; see LICENSE. Strings are constants, whose pages
+// the system need not keep in memory.
 var (
 	//go:embed fable-target.gguf.zst
 	target string
 	//go:embed fable-draft.gguf.zst
 	draft string
 )
-
-//go:generate go run compress.go ../../shared/models fable-target.gguf fable-draft.gguf
 
 // Opening is a prompt for the target, for when the user has none.
 const Opening = "Once upon a time, in a small house at the edge of the wood, there lived a girl who kept a lantern in her window. " +

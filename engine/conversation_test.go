@@ -36,7 +36,7 @@ func TestConversation(t *testing.T) {
 			c := e.File().NewConversation(time.Now())
 			gen := GenDefaults()
 			gen.Predict, gen.IgnoreEOS = 20, true
-			gen.Sample.Temp = 1
+			gen.Sample.Temp, gen.Sample.TopK, gen.Sample.TopP, gen.Sample.MinP = 5, 0, 1, 0 // hardly what the text would be cut into
 			var before, prompt []int32
 			var recut bool
 			for turn := range 4 {

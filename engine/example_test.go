@@ -32,6 +32,6 @@ func Example() {
 	}
 	fmt.Printf("\n%d tokens, stopped by %s\n", result.Predicted, result.Stop)
 	// Output:
-	// loved to play with her toys and play with her toys.
+	// loved to play outside in the sun with her friends. One day she saw a
 	// 16 tokens, stopped by length
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -26,35 +27,38 @@ const (
 const smol = "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 func TestGolden(t *testing.T) {
-	var fable struct {
-		Target golden `json:"target"`
-		Draft  golden `json:"draft"`
-	}
-	readGolden(t, "fable.json", &fable)
+	var fable pairGolden
+	readGolden(t, shared.Path(t, "golden/fable.json"), &fable)
 	var smollm2 golden
-	readGolden(t, "smollm2.json", &smollm2)
-	for _, m := range []struct {
-		name, path string
-		want       *golden
-	}{
-		{"fable-target", "", &fable.Target},
-		{"fable-draft", shared.Path(t, "models/fable-draft.gguf"), &fable.Draft},
-		{"smollm2", shared.Path(t, smol), &smollm2},
-	} {
-		for _, tier := range []string{cpu.Best().String(), cpu.Reference.String()} {
-			t.Run(m.name+"/"+tier, func(t *testing.T) {
-				reference := tier == cpu.Reference.String()
-				if testing.Short() && reference {
-					t.Skip("the reference tier is slow")
-				}
-				kv := "q8_0"
-				if reference {
-					kv = "f32"
-				}
-				e := open(t, m.path, func(o *Options) { o.Tier, o.KVType = tier, kv })
-				judge(t, e, m.want, reference)
-			})
-		}
+	readGolden(t, shared.Path(t, "golden/smollm2.json"), &smollm2)
+	judgeTiers(t, "fable-target", shared.Path(t, "models/fable-target.gguf"), &fable.Target)
+	judgeTiers(t, "fable-draft", shared.Path(t, "models/fable-draft.gguf"), &fable.Draft)
+	judgeTiers(t, "smollm2", shared.Path(t, smol), &smollm2)
+}
+
+// The embedded pair says what demo/train/golden.py says.
+func TestGoldenEmbedded(t *testing.T) {
+	var pair pairGolden
+	readGolden(t, filepath.Join("..", "demo", "testdata", "golden.json"), &pair)
+	judgeTiers(t, "target", Embedded, &pair.Target)
+	judgeTiers(t, "draft", EmbeddedDraft, &pair.Draft)
+}
+
+// judgeTiers compares a model with its golden on the best tier and on the reference.
+func judgeTiers(t *testing.T, name, path string, want *golden) {
+	for _, tier := range []string{cpu.Best().String(), cpu.Reference.String()} {
+		t.Run(name+"/"+tier, func(t *testing.T) {
+			reference := tier == cpu.Reference.String()
+			if testing.Short() && reference {
+				t.Skip("the reference tier is slow")
+			}
+			kv := "q8_0"
+			if reference {
+				kv = "f32"
+			}
+			e := open(t, path, func(o *Options) { o.Tier, o.KVType = tier, kv })
+			judge(t, e, want, reference)
+		})
 	}
 }
 

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"testing"
-
-	"triforce/internal/testutil/shared"
 )
 
 // golden is what an independent implementation in float32 says about a model.
@@ -29,9 +26,15 @@ type golden struct {
 	} `json:"nll"`
 }
 
-func readGolden(t testing.TB, name string, into any) {
+// pairGolden is the same for a target and its draft.
+type pairGolden struct {
+	Target golden `json:"target"`
+	Draft  golden `json:"draft"`
+}
+
+func readGolden(t testing.TB, path string, into any) {
 	t.Helper()
-	data, err := os.ReadFile(shared.Path(t, filepath.Join("golden", name)))
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

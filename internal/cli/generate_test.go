@@ -90,7 +90,7 @@ func TestGenerateFlags(t *testing.T) {
 // story is a prompt after which the embedded model is sure of what comes.
 const story = "Once upon a time, there was a little girl named Lily. She"
 
-const continued = " loved to play with her toys and play with her toys."
+const continued = " loved to play outside in the sun with her friends. One day she saw a"
 
 func TestGenerate(t *testing.T) {
 	start, end := story[:20], story[20:]
@@ -104,7 +104,7 @@ func TestGenerate(t *testing.T) {
 		{name: "standard input and an argument", args: with("-f", "-", end), in: start, out: continued},
 		{name: "plain", args: with("--spec", "plain", story), out: continued},
 		{name: "another tier", args: with(story), env: map[string]string{"TRIFORCE_TIER": "portable"}, out: continued, err: []string{"tier portable"}},
-		{name: "a stop string", args: with("--stop", " toys", "--stop", "never", story), out: " loved to play with her", err: []string{"ended by stop"}},
+		{name: "a stop string", args: with("--stop", " sun", "--stop", "never", story), out: " loved to play outside in the", err: []string{"ended by stop"}},
 		{name: "nothing to generate", args: with("-n", "0", story), out: ""},
 		{name: "an empty prompt", args: with("-n", "1", ""), any: true, err: []string{"prompt of 1 tokens"}},
 		{name: "invalid UTF-8", args: with("-n", "1", "-f", "-"), in: "a\xff\xfeb", any: true, err: []string{"prompt of 5 tokens"}},
@@ -188,7 +188,7 @@ func TestGenerateCancelled(t *testing.T) {
 		return w.out.Write(p)
 	})
 	code := Run(ctx, []string{"generate", "-t", "1", "--temp", "0", "-n", "500", story}, w.System)
-	if code != exitCancelled || !strings.HasPrefix(w.out.String(), " loved to play with her") || !strings.Contains(w.err.String(), "ended by cancelled") {
+	if code != exitCancelled || !strings.HasPrefix(w.out.String(), " loved to play outside in") || !strings.Contains(w.err.String(), "ended by cancelled") {
 		t.Errorf("exit code %d, %q, %q", code, w.out.String(), w.err.String())
 	}
 }
