@@ -158,8 +158,8 @@ func (f *File) CheckLength(what string, tokens int, o Options) error {
 	return err
 }
 
-// embeddedStandIn is what suits the embedded model: on a novel at 16K tokens
-// its view of 512 agrees with the whole by 0.926 instead of 0.899.
+// embeddedStandIn is for the embedded model: on a novel at 16K tokens its view
+// of 256 agrees with the whole by 0.902 instead of 0.899, larger views as without.
 const embeddedStandIn = 128
 
 // standIn is how many tokens a stand-in of the retrieved view stands for.
