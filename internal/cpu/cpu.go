@@ -19,10 +19,11 @@ const (
 	Portable       // plain Go
 	AVX2           // AVX2, FMA, F16C
 	AVX512         // AVX2 and AVX-512 F, BW, DQ, VL, VNNI
+	AMX            // AVX512 and AMX TILE, INT8
 	NEON           // Advanced SIMD with dot products
 )
 
-var names = [...]string{"reference", "portable", "avx2", "avx512", "neon"}
+var names = [...]string{"reference", "portable", "avx2", "avx512", "amx", "neon"}
 
 // String returns the tier's name in lower case, such as "avx512".
 func (t Tier) String() string { return names[t] }

@@ -15,6 +15,9 @@ func Tiers() []Tier {
 	tiers = append(tiers, AVX2)
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VNNI {
 		tiers = append(tiers, AVX512)
+		if x.HasAMXTile && x.HasAMXInt8 && mayUseTiles() {
+			tiers = append(tiers, AMX)
+		}
 	}
 	return tiers
 }

@@ -42,7 +42,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "AVX2", "sse"} {
-		if _, err := Parse(name); err == nil || !strings.Contains(err.Error(), "reference, portable, avx2, avx512, neon") {
+		if _, err := Parse(name); err == nil || !strings.Contains(err.Error(), "reference, portable, avx2, avx512, amx, neon") {
 			t.Errorf("Parse(%q): %v, expected an error that lists the tiers", name, err)
 		}
 	}

@@ -19,15 +19,15 @@ func scoresF16AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim in
 //go:noescape
 func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxIntsAVX2 turns scores of groups of 64 slots into weights, and starts the merge.
+// softmaxIntsAVX2 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
 //
 //go:noescape
-func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
+func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxFloatsAVX2 turns scores of groups of 64 slots into weights, and starts the merge.
+// softmaxFloatsAVX2 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
 //
 //go:noescape
-func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
+func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
 // valuesQ8AVX2 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
@@ -69,15 +69,15 @@ func scoresF16AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim 
 //go:noescape
 func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxIntsAVX512 turns scores of groups of 64 slots into weights, and starts the merge.
+// softmaxIntsAVX512 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
 //
 //go:noescape
-func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
+func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxFloatsAVX512 turns scores of groups of 64 slots into weights, and starts the merge.
+// softmaxFloatsAVX512 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
 //
 //go:noescape
-func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
+func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
 // valuesQ8AVX512 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
@@ -103,6 +103,17 @@ func sumKeysAVX512(sum *float32, x *byte, scale *float32, dim int, chunks int, q
 //
 //go:noescape
 func sumValuesAVX512(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
+
+// scoresQ8AMX writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
+//
+//go:noescape
+func scoresQ8AMX(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
+
+// valuesQ8AMX merges the values of n groups of 64 slots, weighted by p, into the states of rows, and prefetches from ahead.
+// It keeps sums where the rows' scores were, in front of step.
+//
+//go:noescape
+func valuesQ8AMX(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
 // blendAsm computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
 //

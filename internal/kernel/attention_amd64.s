@@ -1986,9 +1986,9 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $0-80
+// func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
 	MOVQ mass+48(FP), DX
 	MOVQ s+0(FP), BX
 	MOVQ step+40(FP), SI
@@ -2050,27 +2050,63 @@ nextLargest:
 	MOVQ         ld+32(FP), SI
 	SHLQ         $0x02, SI
 	MOVQ         scale+16(FP), DI
-	MOVQ         s+0(FP), R8
-	MOVQ         step+40(FP), R9
-	MOVQ         rows+64(FP), R10
+	MOVQ         ahead+80(FP), R8
+	MOVQ         pace+88(FP), AX
+	IMUL3Q       $+1, AX, AX
+	ADDQ         $0x3f, AX
+	SHRQ         $0x06, AX
+	MOVQ         AX, (SP)
+	MOVQ         s+0(FP), R9
+	MOVQ         step+40(FP), R10
+	MOVQ         rows+64(FP), R11
 
 powersRow:
-	CMPL         12(R9), $0x00
+	CMPL         12(R10), $0x00
 	JEQ          next
 	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 16(R9), Y2
+	VBROADCASTSS 16(R10), Y2
 	VSUBPS       Y2, Y1, Y2
 	VPXOR        Y1, Y1, Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
-	MOVQ         first+56(FP), R11
-	SHLQ         $0x04, R11
-	ADDQ         DX, R11
+	MOVQ         first+56(FP), R12
+	SHLQ         $0x04, R12
+	ADDQ         DX, R12
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS       (R8)(AX*1), Y2, Y5
+	CMPQ       (SP), $0x00
+	JLE        powersAhead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        powersAhead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        powersAhead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        powersAhead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+	CMPQ       (SP), $0x08
+	JLE        powersAhead
+	PREFETCHT1 512(R8)
+	PREFETCHT1 576(R8)
+	PREFETCHT1 640(R8)
+	PREFETCHT1 704(R8)
+	PREFETCHT1 768(R8)
+	PREFETCHT1 832(R8)
+	PREFETCHT1 896(R8)
+	PREFETCHT1 960(R8)
+
+powersAhead:
+	MOVQ         pace+88(FP), R13
+	LEAQ         (R8)(R13*1), R8
+	VADDPS       (R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
 	VADDPS       attentionConstants<>+416(SB), Y5, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
@@ -2088,8 +2124,8 @@ powers:
 	VMULPS       (DI)(AX*1), Y6, Y5
 	VANDPS       Y8, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, (R8)(AX*1)
-	VADDPS       32(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y5, (R9)(AX*1)
+	VADDPS       32(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
 	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2107,8 +2143,8 @@ powers:
 	VMULPS       32(DI)(AX*1), Y7, Y5
 	VANDPS       Y9, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 32(R8)(AX*1)
-	VADDPS       64(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y5, 32(R9)(AX*1)
+	VADDPS       64(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
 	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2126,8 +2162,8 @@ powers:
 	VMULPS       64(DI)(AX*1), Y8, Y5
 	VANDPS       Y10, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 64(R8)(AX*1)
-	VADDPS       96(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y5, 64(R9)(AX*1)
+	VADDPS       96(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
 	VADDPS       attentionConstants<>+416(SB), Y5, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
@@ -2145,7 +2181,7 @@ powers:
 	VMULPS       96(DI)(AX*1), Y9, Y5
 	VANDPS       Y11, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 96(R8)(AX*1)
+	VMOVUPS      Y5, 96(R9)(AX*1)
 	TESTQ        DX, DX
 	JEQ          noMassA
 	VADDPS       Y7, Y6, Y5
@@ -2157,12 +2193,12 @@ powers:
 	VADDPS       Y5, Y7, Y7
 	VPERMILPS    $0xb1, Y7, Y5
 	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, (R11)
+	VMOVSS       X7, (R12)
 	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 4(R11)
+	VMOVSS       X5, 4(R12)
 
 noMassA:
-	VADDPS       128(R8)(AX*1), Y2, Y5
+	VADDPS       128(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
 	VADDPS       attentionConstants<>+416(SB), Y5, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
@@ -2180,8 +2216,8 @@ noMassA:
 	VMULPS       128(DI)(AX*1), Y6, Y5
 	VANDPS       Y8, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 128(R8)(AX*1)
-	VADDPS       160(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y5, 128(R9)(AX*1)
+	VADDPS       160(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
 	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2199,8 +2235,8 @@ noMassA:
 	VMULPS       160(DI)(AX*1), Y7, Y5
 	VANDPS       Y9, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 160(R8)(AX*1)
-	VADDPS       192(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y5, 160(R9)(AX*1)
+	VADDPS       192(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
 	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2218,8 +2254,8 @@ noMassA:
 	VMULPS       192(DI)(AX*1), Y8, Y5
 	VANDPS       Y10, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 192(R8)(AX*1)
-	VADDPS       224(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y5, 192(R9)(AX*1)
+	VADDPS       224(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
 	VADDPS       attentionConstants<>+416(SB), Y5, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
@@ -2237,7 +2273,7 @@ noMassA:
 	VMULPS       224(DI)(AX*1), Y9, Y5
 	VANDPS       Y11, Y5, Y5
 	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 224(R8)(AX*1)
+	VMOVUPS      Y5, 224(R9)(AX*1)
 	TESTQ        DX, DX
 	JEQ          noMassE
 	VADDPS       Y7, Y6, Y5
@@ -2249,12 +2285,12 @@ noMassA:
 	VADDPS       Y5, Y7, Y7
 	VPERMILPS    $0xb1, Y7, Y5
 	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, 8(R11)
+	VMOVSS       X7, 8(R12)
 	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 12(R11)
+	VMOVSS       X5, 12(R12)
 
 noMassE:
-	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
 	ADDQ         $+256, AX
 	SUBQ         $0x01, CX
 	JNE          powers
@@ -2266,7 +2302,7 @@ noMassE:
 	VADDPS       X1, X6, X6
 	VPERMILPS    $0xb1, X6, X1
 	VADDPS       X1, X6, X6
-	VMOVSS       16(R9), X1
+	VMOVSS       16(R10), X1
 	VMOVSS       (BX), X3
 	VMAXSS       X3, X1, X5
 	VMOVSS       X5, (BX)
@@ -2286,7 +2322,7 @@ noMassE:
 	VPSLLD       $0x17, X5, X5
 	VMULPS       X5, X2, X2
 	VANDPS       X7, X2, X2
-	VMOVLPS      X2, 4(R9)
+	VMOVLPS      X2, 4(R10)
 	VMULSS       4(BX), X2, X1
 	VMOVSHDUP    X2, X2
 	VFMADD231SS  X6, X2, X1
@@ -2300,11 +2336,11 @@ noMassE:
 	VBROADCASTSS attentionConstants<>+544(SB), X2
 	VDIVPS       X4, X2, X1
 	VDIVPS       X2, X4, X2
-	VMOVSS       X2, (R9)
+	VMOVSS       X2, (R10)
 	VBROADCASTSS attentionConstants<>+640(SB), X2
 	VCMPPS       $0x1d, X2, X4, X2
 	VANDPS       X2, X1, X1
-	VMOVSS       X1, 20(R9)
+	VMOVSS       X1, 20(R10)
 
 next:
 	ADDQ  SI, BX
@@ -2313,9 +2349,9 @@ next:
 	ADDQ  $0x44, DX
 
 nextMass:
-	ADDQ $+1024, R8
-	ADDQ $0x20, R9
-	SUBQ $0x01, R10
+	ADDQ $+1024, R9
+	ADDQ $0x20, R10
+	SUBQ $0x01, R11
 	JNE  powersRow
 	MOVQ p+8(FP), DX
 	MOVQ s+0(FP), BX
@@ -2378,9 +2414,9 @@ unseen:
 	VZEROUPPER
 	RET
 
-// func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $0-80
+// func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $8-96
 	MOVQ mass+48(FP), DX
 	MOVQ s+0(FP), BX
 	MOVQ step+40(FP), SI
@@ -2441,27 +2477,63 @@ nextLargest:
 	MOVQ         state+24(FP), BX
 	MOVQ         ld+32(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         s+0(FP), DI
-	MOVQ         step+40(FP), R8
-	MOVQ         rows+64(FP), R9
+	MOVQ         ahead+80(FP), DI
+	MOVQ         pace+88(FP), AX
+	IMUL3Q       $+1, AX, AX
+	ADDQ         $0x3f, AX
+	SHRQ         $0x06, AX
+	MOVQ         AX, (SP)
+	MOVQ         s+0(FP), R8
+	MOVQ         step+40(FP), R9
+	MOVQ         rows+64(FP), R10
 
 powersRow:
-	CMPL         12(R8), $0x00
+	CMPL         12(R9), $0x00
 	JEQ          next
 	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 16(R8), Y2
+	VBROADCASTSS 16(R9), Y2
 	VSUBPS       Y2, Y1, Y2
 	VPXOR        Y1, Y1, Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
-	MOVQ         first+56(FP), R10
-	SHLQ         $0x04, R10
-	ADDQ         DX, R10
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	ADDQ         DX, R11
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS       (DI)(AX*1), Y2, Y4
+	CMPQ       (SP), $0x00
+	JLE        powersAhead
+	PREFETCHT1 (DI)
+	CMPQ       (SP), $0x01
+	JLE        powersAhead
+	PREFETCHT1 64(DI)
+	CMPQ       (SP), $0x02
+	JLE        powersAhead
+	PREFETCHT1 128(DI)
+	PREFETCHT1 192(DI)
+	CMPQ       (SP), $0x04
+	JLE        powersAhead
+	PREFETCHT1 256(DI)
+	PREFETCHT1 320(DI)
+	PREFETCHT1 384(DI)
+	PREFETCHT1 448(DI)
+	CMPQ       (SP), $0x08
+	JLE        powersAhead
+	PREFETCHT1 512(DI)
+	PREFETCHT1 576(DI)
+	PREFETCHT1 640(DI)
+	PREFETCHT1 704(DI)
+	PREFETCHT1 768(DI)
+	PREFETCHT1 832(DI)
+	PREFETCHT1 896(DI)
+	PREFETCHT1 960(DI)
+
+powersAhead:
+	MOVQ         pace+88(FP), R12
+	LEAQ         (DI)(R12*1), DI
+	VADDPS       (R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y7
 	VADDPS       attentionConstants<>+416(SB), Y4, Y6
 	VSUBPS       attentionConstants<>+416(SB), Y6, Y5
@@ -2476,8 +2548,8 @@ powers:
 	VMULPS       Y6, Y5, Y5
 	VANDPS       Y7, Y5, Y5
 	VADDPS       Y5, Y1, Y1
-	VMOVUPS      Y5, (DI)(AX*1)
-	VADDPS       32(DI)(AX*1), Y2, Y4
+	VMOVUPS      Y5, (R8)(AX*1)
+	VADDPS       32(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y8
 	VADDPS       attentionConstants<>+416(SB), Y4, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
@@ -2492,8 +2564,8 @@ powers:
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, 32(DI)(AX*1)
-	VADDPS       64(DI)(AX*1), Y2, Y4
+	VMOVUPS      Y6, 32(R8)(AX*1)
+	VADDPS       64(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y9
 	VADDPS       attentionConstants<>+416(SB), Y4, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2508,8 +2580,8 @@ powers:
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y1, Y1
-	VMOVUPS      Y7, 64(DI)(AX*1)
-	VADDPS       96(DI)(AX*1), Y2, Y4
+	VMOVUPS      Y7, 64(R8)(AX*1)
+	VADDPS       96(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y10
 	VADDPS       attentionConstants<>+416(SB), Y4, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2524,7 +2596,7 @@ powers:
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 96(DI)(AX*1)
+	VMOVUPS      Y8, 96(R8)(AX*1)
 	TESTQ        DX, DX
 	JEQ          noMassA
 	VADDPS       Y6, Y5, Y4
@@ -2536,12 +2608,12 @@ powers:
 	VADDPS       Y4, Y6, Y6
 	VPERMILPS    $0xb1, Y6, Y4
 	VADDPS       Y4, Y6, Y6
-	VMOVSS       X6, (R10)
+	VMOVSS       X6, (R11)
 	VEXTRACTF128 $0x01, Y6, X4
-	VMOVSS       X4, 4(R10)
+	VMOVSS       X4, 4(R11)
 
 noMassA:
-	VADDPS       128(DI)(AX*1), Y2, Y4
+	VADDPS       128(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y7
 	VADDPS       attentionConstants<>+416(SB), Y4, Y6
 	VSUBPS       attentionConstants<>+416(SB), Y6, Y5
@@ -2556,8 +2628,8 @@ noMassA:
 	VMULPS       Y6, Y5, Y5
 	VANDPS       Y7, Y5, Y5
 	VADDPS       Y5, Y1, Y1
-	VMOVUPS      Y5, 128(DI)(AX*1)
-	VADDPS       160(DI)(AX*1), Y2, Y4
+	VMOVUPS      Y5, 128(R8)(AX*1)
+	VADDPS       160(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y8
 	VADDPS       attentionConstants<>+416(SB), Y4, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
@@ -2572,8 +2644,8 @@ noMassA:
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, 160(DI)(AX*1)
-	VADDPS       192(DI)(AX*1), Y2, Y4
+	VMOVUPS      Y6, 160(R8)(AX*1)
+	VADDPS       192(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y9
 	VADDPS       attentionConstants<>+416(SB), Y4, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2588,8 +2660,8 @@ noMassA:
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y1, Y1
-	VMOVUPS      Y7, 192(DI)(AX*1)
-	VADDPS       224(DI)(AX*1), Y2, Y4
+	VMOVUPS      Y7, 192(R8)(AX*1)
+	VADDPS       224(R8)(AX*1), Y2, Y4
 	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y10
 	VADDPS       attentionConstants<>+416(SB), Y4, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2604,7 +2676,7 @@ noMassA:
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 224(DI)(AX*1)
+	VMOVUPS      Y8, 224(R8)(AX*1)
 	TESTQ        DX, DX
 	JEQ          noMassE
 	VADDPS       Y6, Y5, Y4
@@ -2616,12 +2688,12 @@ noMassA:
 	VADDPS       Y4, Y6, Y6
 	VPERMILPS    $0xb1, Y6, Y4
 	VADDPS       Y4, Y6, Y6
-	VMOVSS       X6, 8(R10)
+	VMOVSS       X6, 8(R11)
 	VEXTRACTF128 $0x01, Y6, X4
-	VMOVSS       X4, 12(R10)
+	VMOVSS       X4, 12(R11)
 
 noMassE:
-	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
 	ADDQ         $+256, AX
 	SUBQ         $0x01, CX
 	JNE          powers
@@ -2633,7 +2705,7 @@ noMassE:
 	VADDPS       X1, X5, X5
 	VPERMILPS    $0xb1, X5, X1
 	VADDPS       X1, X5, X5
-	VMOVSS       16(R8), X1
+	VMOVSS       16(R9), X1
 	VMOVSS       (BX), X3
 	VMAXSS       X3, X1, X4
 	VMOVSS       X4, (BX)
@@ -2653,7 +2725,7 @@ noMassE:
 	VPSLLD       $0x17, X4, X4
 	VMULPS       X4, X2, X2
 	VANDPS       X6, X2, X2
-	VMOVLPS      X2, 4(R8)
+	VMOVLPS      X2, 4(R9)
 	VMULSS       4(BX), X2, X1
 	VMOVSHDUP    X2, X2
 	VFMADD231SS  X5, X2, X1
@@ -2666,9 +2738,9 @@ next:
 	ADDQ  $0x44, DX
 
 nextMass:
-	ADDQ $+1024, DI
-	ADDQ $0x20, R8
-	SUBQ $0x01, R9
+	ADDQ $+1024, R8
+	ADDQ $0x20, R9
+	SUBQ $0x01, R10
 	JNE  powersRow
 	VZEROUPPER
 	RET
@@ -7640,9 +7712,9 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, FMA3
-TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $0-80
+// func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, FMA3, MMX+
+TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 	MOVQ mass+48(FP), DX
 	MOVQ s+0(FP), BX
 	MOVQ step+40(FP), SI
@@ -7708,26 +7780,62 @@ nextLargest:
 	MOVQ         ld+32(FP), SI
 	SHLQ         $0x02, SI
 	MOVQ         scale+16(FP), DI
-	MOVQ         s+0(FP), R8
-	MOVQ         step+40(FP), R9
-	MOVQ         rows+64(FP), R10
+	MOVQ         ahead+80(FP), R8
+	MOVQ         pace+88(FP), AX
+	IMUL3Q       $+1, AX, AX
+	ADDQ         $0x3f, AX
+	SHRQ         $0x06, AX
+	MOVQ         AX, (SP)
+	MOVQ         s+0(FP), R9
+	MOVQ         step+40(FP), R10
+	MOVQ         rows+64(FP), R11
 
 powersRow:
-	CMPL         12(R9), $0x00
+	CMPL         12(R10), $0x00
 	JEQ          next
 	VBROADCASTSS attentionConstants<>+448(SB), Z7
-	VBROADCASTSS 16(R9), Z8
+	VBROADCASTSS 16(R10), Z8
 	VSUBPS       Z8, Z7, Z8
 	VBROADCASTSS attentionConstants<>+448(SB), Z7
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
-	MOVQ         first+56(FP), R11
-	SHLQ         $0x04, R11
-	ADDQ         DX, R11
+	MOVQ         first+56(FP), R12
+	SHLQ         $0x04, R12
+	ADDQ         DX, R12
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS      (R8)(AX*1), Z8, Z10
+	CMPQ       (SP), $0x00
+	JLE        powersAhead
+	PREFETCHT1 (R8)
+	CMPQ       (SP), $0x01
+	JLE        powersAhead
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        powersAhead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        powersAhead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+	CMPQ       (SP), $0x08
+	JLE        powersAhead
+	PREFETCHT1 512(R8)
+	PREFETCHT1 576(R8)
+	PREFETCHT1 640(R8)
+	PREFETCHT1 704(R8)
+	PREFETCHT1 768(R8)
+	PREFETCHT1 832(R8)
+	PREFETCHT1 896(R8)
+	PREFETCHT1 960(R8)
+
+powersAhead:
+	MOVQ        pace+88(FP), R13
+	LEAQ        (R8)(R13*1), R8
+	VADDPS      (R9)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7741,8 +7849,8 @@ powers:
 	VADDPS      Z12, Z7, Z7
 	VMULPS.Z    (DI)(AX*1), Z12, K1, Z10
 	VMAXPS      Z10, Z9, Z9
-	VMOVUPS     Z10, (R8)(AX*1)
-	VADDPS      64(R8)(AX*1), Z8, Z10
+	VMOVUPS     Z10, (R9)(AX*1)
+	VADDPS      64(R9)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7756,8 +7864,8 @@ powers:
 	VADDPS      Z13, Z7, Z7
 	VMULPS.Z    64(DI)(AX*1), Z13, K1, Z10
 	VMAXPS      Z10, Z9, Z9
-	VMOVUPS     Z10, 64(R8)(AX*1)
-	VADDPS      128(R8)(AX*1), Z8, Z10
+	VMOVUPS     Z10, 64(R9)(AX*1)
+	VADDPS      128(R9)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7771,8 +7879,8 @@ powers:
 	VADDPS      Z14, Z7, Z7
 	VMULPS.Z    128(DI)(AX*1), Z14, K1, Z10
 	VMAXPS      Z10, Z9, Z9
-	VMOVUPS     Z10, 128(R8)(AX*1)
-	VADDPS      192(R8)(AX*1), Z8, Z10
+	VMOVUPS     Z10, 128(R9)(AX*1)
+	VADDPS      192(R9)(AX*1), Z8, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7786,7 +7894,7 @@ powers:
 	VADDPS      Z15, Z7, Z7
 	VMULPS.Z    192(DI)(AX*1), Z15, K1, Z10
 	VMAXPS      Z10, Z9, Z9
-	VMOVUPS     Z10, 192(R8)(AX*1)
+	VMOVUPS     Z10, 192(R9)(AX*1)
 	TESTQ       DX, DX
 	JEQ         noMassA
 	VSHUFF32X4  $0x44, Z13, Z12, Z10
@@ -7804,10 +7912,10 @@ powers:
 	VADDPS      Z10, Z12, Z12
 	VMOVUPS     attentionConstants<>+896(SB), Z10
 	VPERMPS     Z12, Z10, Z12
-	VMOVUPS     X12, (R11)
+	VMOVUPS     X12, (R12)
 
 noMassA:
-	ADDQ          $0x10, R11
+	ADDQ          $0x10, R12
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
@@ -7826,7 +7934,7 @@ noMassA:
 	VADDPS        X16, X7, X7
 	VPERMILPS     $0xb1, X7, X16
 	VADDPS        X16, X7, X7
-	VMOVSS        16(R9), X16
+	VMOVSS        16(R10), X16
 	VMOVSS        (BX), X17
 	VMAXSS        X17, X16, X18
 	VMOVSS        X18, (BX)
@@ -7843,7 +7951,7 @@ noMassA:
 	VFMADD213PS   X13, X16, X8
 	VFMADD213PS   X14, X16, X8
 	VSCALEFPS.Z   X15, X8, K1, X8
-	VMOVLPS       X8, 4(R9)
+	VMOVLPS       X8, 4(R10)
 	VMULSS        4(BX), X8, X10
 	VMOVSHDUP     X8, X8
 	VFMADD231SS   X7, X8, X10
@@ -7859,11 +7967,11 @@ noMassA:
 	VBROADCASTSS  attentionConstants<>+544(SB), X8
 	VDIVPS        X9, X8, X7
 	VDIVPS        X8, X9, X8
-	VMOVSS        X8, (R9)
+	VMOVSS        X8, (R10)
 	VBROADCASTSS  attentionConstants<>+640(SB), X8
 	VCMPPS        $0x1d, X8, X9, K1
 	VMOVAPS.Z     X7, K1, X7
-	VMOVSS        X7, 20(R9)
+	VMOVSS        X7, 20(R10)
 
 next:
 	ADDQ  SI, BX
@@ -7872,9 +7980,9 @@ next:
 	ADDQ  $0x44, DX
 
 nextMass:
-	ADDQ $+1024, R8
-	ADDQ $0x20, R9
-	SUBQ $0x01, R10
+	ADDQ $+1024, R9
+	ADDQ $0x20, R10
+	SUBQ $0x01, R11
 	JNE  powersRow
 	MOVQ p+8(FP), DX
 	MOVQ s+0(FP), BX
@@ -7926,9 +8034,9 @@ unseen:
 	VZEROUPPER
 	RET
 
-// func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3
-TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $0-80
+// func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3, MMX+
+TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
 	MOVQ mass+48(FP), DX
 	MOVQ s+0(FP), BX
 	MOVQ step+40(FP), SI
@@ -7993,26 +8101,62 @@ nextLargest:
 	MOVQ         state+24(FP), BX
 	MOVQ         ld+32(FP), SI
 	SHLQ         $0x02, SI
-	MOVQ         s+0(FP), DI
-	MOVQ         step+40(FP), R8
-	MOVQ         rows+64(FP), R9
+	MOVQ         ahead+80(FP), DI
+	MOVQ         pace+88(FP), AX
+	IMUL3Q       $+1, AX, AX
+	ADDQ         $0x3f, AX
+	SHRQ         $0x06, AX
+	MOVQ         AX, (SP)
+	MOVQ         s+0(FP), R8
+	MOVQ         step+40(FP), R9
+	MOVQ         rows+64(FP), R10
 
 powersRow:
-	CMPL         12(R8), $0x00
+	CMPL         12(R9), $0x00
 	JEQ          next
 	VBROADCASTSS attentionConstants<>+448(SB), Z7
-	VBROADCASTSS 16(R8), Z8
+	VBROADCASTSS 16(R9), Z8
 	VSUBPS       Z8, Z7, Z8
 	VBROADCASTSS attentionConstants<>+448(SB), Z7
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
-	MOVQ         first+56(FP), R10
-	SHLQ         $0x04, R10
-	ADDQ         DX, R10
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	ADDQ         DX, R11
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
-	VADDPS      (DI)(AX*1), Z8, Z9
+	CMPQ       (SP), $0x00
+	JLE        powersAhead
+	PREFETCHT1 (DI)
+	CMPQ       (SP), $0x01
+	JLE        powersAhead
+	PREFETCHT1 64(DI)
+	CMPQ       (SP), $0x02
+	JLE        powersAhead
+	PREFETCHT1 128(DI)
+	PREFETCHT1 192(DI)
+	CMPQ       (SP), $0x04
+	JLE        powersAhead
+	PREFETCHT1 256(DI)
+	PREFETCHT1 320(DI)
+	PREFETCHT1 384(DI)
+	PREFETCHT1 448(DI)
+	CMPQ       (SP), $0x08
+	JLE        powersAhead
+	PREFETCHT1 512(DI)
+	PREFETCHT1 576(DI)
+	PREFETCHT1 640(DI)
+	PREFETCHT1 704(DI)
+	PREFETCHT1 768(DI)
+	PREFETCHT1 832(DI)
+	PREFETCHT1 896(DI)
+	PREFETCHT1 960(DI)
+
+powersAhead:
+	MOVQ        pace+88(FP), R12
+	LEAQ        (DI)(R12*1), DI
+	VADDPS      (R8)(AX*1), Z8, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8024,8 +8168,8 @@ powers:
 	VFMADD213PS Z5, Z9, Z11
 	VSCALEFPS.Z Z10, Z11, K1, Z11
 	VADDPS      Z11, Z7, Z7
-	VMOVUPS     Z11, (DI)(AX*1)
-	VADDPS      64(DI)(AX*1), Z8, Z9
+	VMOVUPS     Z11, (R8)(AX*1)
+	VADDPS      64(R8)(AX*1), Z8, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8037,8 +8181,8 @@ powers:
 	VFMADD213PS Z5, Z9, Z12
 	VSCALEFPS.Z Z10, Z12, K1, Z12
 	VADDPS      Z12, Z7, Z7
-	VMOVUPS     Z12, 64(DI)(AX*1)
-	VADDPS      128(DI)(AX*1), Z8, Z9
+	VMOVUPS     Z12, 64(R8)(AX*1)
+	VADDPS      128(R8)(AX*1), Z8, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8050,8 +8194,8 @@ powers:
 	VFMADD213PS Z5, Z9, Z13
 	VSCALEFPS.Z Z10, Z13, K1, Z13
 	VADDPS      Z13, Z7, Z7
-	VMOVUPS     Z13, 128(DI)(AX*1)
-	VADDPS      192(DI)(AX*1), Z8, Z9
+	VMOVUPS     Z13, 128(R8)(AX*1)
+	VADDPS      192(R8)(AX*1), Z8, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8063,7 +8207,7 @@ powers:
 	VFMADD213PS Z5, Z9, Z14
 	VSCALEFPS.Z Z10, Z14, K1, Z14
 	VADDPS      Z14, Z7, Z7
-	VMOVUPS     Z14, 192(DI)(AX*1)
+	VMOVUPS     Z14, 192(R8)(AX*1)
 	TESTQ       DX, DX
 	JEQ         noMassA
 	VSHUFF32X4  $0x44, Z12, Z11, Z9
@@ -8081,10 +8225,10 @@ powers:
 	VADDPS      Z9, Z11, Z11
 	VMOVUPS     attentionConstants<>+896(SB), Z9
 	VPERMPS     Z11, Z9, Z11
-	VMOVUPS     X11, (R10)
+	VMOVUPS     X11, (R11)
 
 noMassA:
-	ADDQ          $0x10, R10
+	ADDQ          $0x10, R11
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
@@ -8103,7 +8247,7 @@ noMassA:
 	VADDPS        X15, X7, X7
 	VPERMILPS     $0xb1, X7, X15
 	VADDPS        X15, X7, X7
-	VMOVSS        16(R8), X15
+	VMOVSS        16(R9), X15
 	VMOVSS        (BX), X16
 	VMAXSS        X16, X15, X17
 	VMOVSS        X17, (BX)
@@ -8120,7 +8264,7 @@ noMassA:
 	VFMADD213PS   X12, X15, X8
 	VFMADD213PS   X13, X15, X8
 	VSCALEFPS.Z   X14, X8, K1, X8
-	VMOVLPS       X8, 4(R8)
+	VMOVLPS       X8, 4(R9)
 	VMULSS        4(BX), X8, X9
 	VMOVSHDUP     X8, X8
 	VFMADD231SS   X7, X8, X9
@@ -8133,9 +8277,9 @@ next:
 	ADDQ  $0x44, DX
 
 nextMass:
-	ADDQ $+1024, DI
-	ADDQ $0x20, R8
-	SUBQ $0x01, R9
+	ADDQ $+1024, R8
+	ADDQ $0x20, R9
+	SUBQ $0x01, R10
 	JNE  powersRow
 	VZEROUPPER
 	RET
@@ -13479,6 +13623,861 @@ quad:
 	ADDQ            $0x00000040, CX
 	SUBQ            $0x10, DI
 	JNE             elements
+	VZEROUPPER
+	RET
+
+DATA tileShapes<>+0(SB)/1, $0x01
+DATA tileShapes<>+16(SB)/2, $0x0040
+DATA tileShapes<>+18(SB)/2, $0x0040
+DATA tileShapes<>+20(SB)/2, $0x0040
+DATA tileShapes<>+22(SB)/2, $0x0040
+DATA tileShapes<>+24(SB)/2, $0x0040
+DATA tileShapes<>+26(SB)/2, $0x0040
+DATA tileShapes<>+28(SB)/2, $0x0040
+DATA tileShapes<>+30(SB)/2, $0x0040
+DATA tileShapes<>+48(SB)/1, $0x00
+DATA tileShapes<>+49(SB)/1, $0x00
+DATA tileShapes<>+50(SB)/1, $0x00
+DATA tileShapes<>+51(SB)/1, $0x00
+DATA tileShapes<>+52(SB)/1, $0x00
+DATA tileShapes<>+53(SB)/1, $0x00
+DATA tileShapes<>+54(SB)/1, $0x10
+DATA tileShapes<>+55(SB)/1, $0x10
+DATA tileShapes<>+56(SB)/8, $0x0000000000000000
+DATA tileShapes<>+64(SB)/1, $0x01
+DATA tileShapes<>+80(SB)/2, $0x0040
+DATA tileShapes<>+82(SB)/2, $0x0040
+DATA tileShapes<>+84(SB)/2, $0x0040
+DATA tileShapes<>+86(SB)/2, $0x0040
+DATA tileShapes<>+88(SB)/2, $0x0040
+DATA tileShapes<>+90(SB)/2, $0x0040
+DATA tileShapes<>+92(SB)/2, $0x0040
+DATA tileShapes<>+94(SB)/2, $0x0040
+DATA tileShapes<>+112(SB)/1, $0x01
+DATA tileShapes<>+113(SB)/1, $0x01
+DATA tileShapes<>+114(SB)/1, $0x01
+DATA tileShapes<>+115(SB)/1, $0x01
+DATA tileShapes<>+116(SB)/1, $0x01
+DATA tileShapes<>+117(SB)/1, $0x01
+DATA tileShapes<>+118(SB)/1, $0x10
+DATA tileShapes<>+119(SB)/1, $0x10
+DATA tileShapes<>+120(SB)/8, $0x0000000000000000
+DATA tileShapes<>+128(SB)/1, $0x01
+DATA tileShapes<>+144(SB)/2, $0x0040
+DATA tileShapes<>+146(SB)/2, $0x0040
+DATA tileShapes<>+148(SB)/2, $0x0040
+DATA tileShapes<>+150(SB)/2, $0x0040
+DATA tileShapes<>+152(SB)/2, $0x0040
+DATA tileShapes<>+154(SB)/2, $0x0040
+DATA tileShapes<>+156(SB)/2, $0x0040
+DATA tileShapes<>+158(SB)/2, $0x0040
+DATA tileShapes<>+176(SB)/1, $0x02
+DATA tileShapes<>+177(SB)/1, $0x02
+DATA tileShapes<>+178(SB)/1, $0x02
+DATA tileShapes<>+179(SB)/1, $0x02
+DATA tileShapes<>+180(SB)/1, $0x02
+DATA tileShapes<>+181(SB)/1, $0x02
+DATA tileShapes<>+182(SB)/1, $0x10
+DATA tileShapes<>+183(SB)/1, $0x10
+DATA tileShapes<>+184(SB)/8, $0x0000000000000000
+DATA tileShapes<>+192(SB)/1, $0x01
+DATA tileShapes<>+208(SB)/2, $0x0040
+DATA tileShapes<>+210(SB)/2, $0x0040
+DATA tileShapes<>+212(SB)/2, $0x0040
+DATA tileShapes<>+214(SB)/2, $0x0040
+DATA tileShapes<>+216(SB)/2, $0x0040
+DATA tileShapes<>+218(SB)/2, $0x0040
+DATA tileShapes<>+220(SB)/2, $0x0040
+DATA tileShapes<>+222(SB)/2, $0x0040
+DATA tileShapes<>+240(SB)/1, $0x03
+DATA tileShapes<>+241(SB)/1, $0x03
+DATA tileShapes<>+242(SB)/1, $0x03
+DATA tileShapes<>+243(SB)/1, $0x03
+DATA tileShapes<>+244(SB)/1, $0x03
+DATA tileShapes<>+245(SB)/1, $0x03
+DATA tileShapes<>+246(SB)/1, $0x10
+DATA tileShapes<>+247(SB)/1, $0x10
+DATA tileShapes<>+248(SB)/8, $0x0000000000000000
+DATA tileShapes<>+256(SB)/1, $0x01
+DATA tileShapes<>+272(SB)/2, $0x0040
+DATA tileShapes<>+274(SB)/2, $0x0040
+DATA tileShapes<>+276(SB)/2, $0x0040
+DATA tileShapes<>+278(SB)/2, $0x0040
+DATA tileShapes<>+280(SB)/2, $0x0040
+DATA tileShapes<>+282(SB)/2, $0x0040
+DATA tileShapes<>+284(SB)/2, $0x0040
+DATA tileShapes<>+286(SB)/2, $0x0040
+DATA tileShapes<>+304(SB)/1, $0x04
+DATA tileShapes<>+305(SB)/1, $0x04
+DATA tileShapes<>+306(SB)/1, $0x04
+DATA tileShapes<>+307(SB)/1, $0x04
+DATA tileShapes<>+308(SB)/1, $0x04
+DATA tileShapes<>+309(SB)/1, $0x04
+DATA tileShapes<>+310(SB)/1, $0x10
+DATA tileShapes<>+311(SB)/1, $0x10
+DATA tileShapes<>+312(SB)/8, $0x0000000000000000
+DATA tileShapes<>+320(SB)/1, $0x01
+DATA tileShapes<>+336(SB)/2, $0x0040
+DATA tileShapes<>+338(SB)/2, $0x0040
+DATA tileShapes<>+340(SB)/2, $0x0040
+DATA tileShapes<>+342(SB)/2, $0x0040
+DATA tileShapes<>+344(SB)/2, $0x0040
+DATA tileShapes<>+346(SB)/2, $0x0040
+DATA tileShapes<>+348(SB)/2, $0x0040
+DATA tileShapes<>+350(SB)/2, $0x0040
+DATA tileShapes<>+368(SB)/1, $0x05
+DATA tileShapes<>+369(SB)/1, $0x05
+DATA tileShapes<>+370(SB)/1, $0x05
+DATA tileShapes<>+371(SB)/1, $0x05
+DATA tileShapes<>+372(SB)/1, $0x05
+DATA tileShapes<>+373(SB)/1, $0x05
+DATA tileShapes<>+374(SB)/1, $0x10
+DATA tileShapes<>+375(SB)/1, $0x10
+DATA tileShapes<>+376(SB)/8, $0x0000000000000000
+DATA tileShapes<>+384(SB)/1, $0x01
+DATA tileShapes<>+400(SB)/2, $0x0040
+DATA tileShapes<>+402(SB)/2, $0x0040
+DATA tileShapes<>+404(SB)/2, $0x0040
+DATA tileShapes<>+406(SB)/2, $0x0040
+DATA tileShapes<>+408(SB)/2, $0x0040
+DATA tileShapes<>+410(SB)/2, $0x0040
+DATA tileShapes<>+412(SB)/2, $0x0040
+DATA tileShapes<>+414(SB)/2, $0x0040
+DATA tileShapes<>+432(SB)/1, $0x06
+DATA tileShapes<>+433(SB)/1, $0x06
+DATA tileShapes<>+434(SB)/1, $0x06
+DATA tileShapes<>+435(SB)/1, $0x06
+DATA tileShapes<>+436(SB)/1, $0x06
+DATA tileShapes<>+437(SB)/1, $0x06
+DATA tileShapes<>+438(SB)/1, $0x10
+DATA tileShapes<>+439(SB)/1, $0x10
+DATA tileShapes<>+440(SB)/8, $0x0000000000000000
+DATA tileShapes<>+448(SB)/1, $0x01
+DATA tileShapes<>+464(SB)/2, $0x0040
+DATA tileShapes<>+466(SB)/2, $0x0040
+DATA tileShapes<>+468(SB)/2, $0x0040
+DATA tileShapes<>+470(SB)/2, $0x0040
+DATA tileShapes<>+472(SB)/2, $0x0040
+DATA tileShapes<>+474(SB)/2, $0x0040
+DATA tileShapes<>+476(SB)/2, $0x0040
+DATA tileShapes<>+478(SB)/2, $0x0040
+DATA tileShapes<>+496(SB)/1, $0x07
+DATA tileShapes<>+497(SB)/1, $0x07
+DATA tileShapes<>+498(SB)/1, $0x07
+DATA tileShapes<>+499(SB)/1, $0x07
+DATA tileShapes<>+500(SB)/1, $0x07
+DATA tileShapes<>+501(SB)/1, $0x07
+DATA tileShapes<>+502(SB)/1, $0x10
+DATA tileShapes<>+503(SB)/1, $0x10
+DATA tileShapes<>+504(SB)/8, $0x0000000000000000
+DATA tileShapes<>+512(SB)/1, $0x01
+DATA tileShapes<>+528(SB)/2, $0x0040
+DATA tileShapes<>+530(SB)/2, $0x0040
+DATA tileShapes<>+532(SB)/2, $0x0040
+DATA tileShapes<>+534(SB)/2, $0x0040
+DATA tileShapes<>+536(SB)/2, $0x0040
+DATA tileShapes<>+538(SB)/2, $0x0040
+DATA tileShapes<>+540(SB)/2, $0x0040
+DATA tileShapes<>+542(SB)/2, $0x0040
+DATA tileShapes<>+560(SB)/1, $0x08
+DATA tileShapes<>+561(SB)/1, $0x08
+DATA tileShapes<>+562(SB)/1, $0x08
+DATA tileShapes<>+563(SB)/1, $0x08
+DATA tileShapes<>+564(SB)/1, $0x08
+DATA tileShapes<>+565(SB)/1, $0x08
+DATA tileShapes<>+566(SB)/1, $0x10
+DATA tileShapes<>+567(SB)/1, $0x10
+DATA tileShapes<>+568(SB)/8, $0x0000000000000000
+DATA tileShapes<>+576(SB)/1, $0x01
+DATA tileShapes<>+592(SB)/2, $0x0040
+DATA tileShapes<>+594(SB)/2, $0x0040
+DATA tileShapes<>+596(SB)/2, $0x0040
+DATA tileShapes<>+598(SB)/2, $0x0040
+DATA tileShapes<>+600(SB)/2, $0x0040
+DATA tileShapes<>+602(SB)/2, $0x0040
+DATA tileShapes<>+604(SB)/2, $0x0040
+DATA tileShapes<>+606(SB)/2, $0x0040
+DATA tileShapes<>+624(SB)/1, $0x09
+DATA tileShapes<>+625(SB)/1, $0x09
+DATA tileShapes<>+626(SB)/1, $0x09
+DATA tileShapes<>+627(SB)/1, $0x09
+DATA tileShapes<>+628(SB)/1, $0x09
+DATA tileShapes<>+629(SB)/1, $0x09
+DATA tileShapes<>+630(SB)/1, $0x10
+DATA tileShapes<>+631(SB)/1, $0x10
+DATA tileShapes<>+632(SB)/8, $0x0000000000000000
+DATA tileShapes<>+640(SB)/1, $0x01
+DATA tileShapes<>+656(SB)/2, $0x0040
+DATA tileShapes<>+658(SB)/2, $0x0040
+DATA tileShapes<>+660(SB)/2, $0x0040
+DATA tileShapes<>+662(SB)/2, $0x0040
+DATA tileShapes<>+664(SB)/2, $0x0040
+DATA tileShapes<>+666(SB)/2, $0x0040
+DATA tileShapes<>+668(SB)/2, $0x0040
+DATA tileShapes<>+670(SB)/2, $0x0040
+DATA tileShapes<>+688(SB)/1, $0x0a
+DATA tileShapes<>+689(SB)/1, $0x0a
+DATA tileShapes<>+690(SB)/1, $0x0a
+DATA tileShapes<>+691(SB)/1, $0x0a
+DATA tileShapes<>+692(SB)/1, $0x0a
+DATA tileShapes<>+693(SB)/1, $0x0a
+DATA tileShapes<>+694(SB)/1, $0x10
+DATA tileShapes<>+695(SB)/1, $0x10
+DATA tileShapes<>+696(SB)/8, $0x0000000000000000
+DATA tileShapes<>+704(SB)/1, $0x01
+DATA tileShapes<>+720(SB)/2, $0x0040
+DATA tileShapes<>+722(SB)/2, $0x0040
+DATA tileShapes<>+724(SB)/2, $0x0040
+DATA tileShapes<>+726(SB)/2, $0x0040
+DATA tileShapes<>+728(SB)/2, $0x0040
+DATA tileShapes<>+730(SB)/2, $0x0040
+DATA tileShapes<>+732(SB)/2, $0x0040
+DATA tileShapes<>+734(SB)/2, $0x0040
+DATA tileShapes<>+752(SB)/1, $0x0b
+DATA tileShapes<>+753(SB)/1, $0x0b
+DATA tileShapes<>+754(SB)/1, $0x0b
+DATA tileShapes<>+755(SB)/1, $0x0b
+DATA tileShapes<>+756(SB)/1, $0x0b
+DATA tileShapes<>+757(SB)/1, $0x0b
+DATA tileShapes<>+758(SB)/1, $0x10
+DATA tileShapes<>+759(SB)/1, $0x10
+DATA tileShapes<>+760(SB)/8, $0x0000000000000000
+DATA tileShapes<>+768(SB)/1, $0x01
+DATA tileShapes<>+784(SB)/2, $0x0040
+DATA tileShapes<>+786(SB)/2, $0x0040
+DATA tileShapes<>+788(SB)/2, $0x0040
+DATA tileShapes<>+790(SB)/2, $0x0040
+DATA tileShapes<>+792(SB)/2, $0x0040
+DATA tileShapes<>+794(SB)/2, $0x0040
+DATA tileShapes<>+796(SB)/2, $0x0040
+DATA tileShapes<>+798(SB)/2, $0x0040
+DATA tileShapes<>+816(SB)/1, $0x0c
+DATA tileShapes<>+817(SB)/1, $0x0c
+DATA tileShapes<>+818(SB)/1, $0x0c
+DATA tileShapes<>+819(SB)/1, $0x0c
+DATA tileShapes<>+820(SB)/1, $0x0c
+DATA tileShapes<>+821(SB)/1, $0x0c
+DATA tileShapes<>+822(SB)/1, $0x10
+DATA tileShapes<>+823(SB)/1, $0x10
+DATA tileShapes<>+824(SB)/8, $0x0000000000000000
+DATA tileShapes<>+832(SB)/1, $0x01
+DATA tileShapes<>+848(SB)/2, $0x0040
+DATA tileShapes<>+850(SB)/2, $0x0040
+DATA tileShapes<>+852(SB)/2, $0x0040
+DATA tileShapes<>+854(SB)/2, $0x0040
+DATA tileShapes<>+856(SB)/2, $0x0040
+DATA tileShapes<>+858(SB)/2, $0x0040
+DATA tileShapes<>+860(SB)/2, $0x0040
+DATA tileShapes<>+862(SB)/2, $0x0040
+DATA tileShapes<>+880(SB)/1, $0x0d
+DATA tileShapes<>+881(SB)/1, $0x0d
+DATA tileShapes<>+882(SB)/1, $0x0d
+DATA tileShapes<>+883(SB)/1, $0x0d
+DATA tileShapes<>+884(SB)/1, $0x0d
+DATA tileShapes<>+885(SB)/1, $0x0d
+DATA tileShapes<>+886(SB)/1, $0x10
+DATA tileShapes<>+887(SB)/1, $0x10
+DATA tileShapes<>+888(SB)/8, $0x0000000000000000
+DATA tileShapes<>+896(SB)/1, $0x01
+DATA tileShapes<>+912(SB)/2, $0x0040
+DATA tileShapes<>+914(SB)/2, $0x0040
+DATA tileShapes<>+916(SB)/2, $0x0040
+DATA tileShapes<>+918(SB)/2, $0x0040
+DATA tileShapes<>+920(SB)/2, $0x0040
+DATA tileShapes<>+922(SB)/2, $0x0040
+DATA tileShapes<>+924(SB)/2, $0x0040
+DATA tileShapes<>+926(SB)/2, $0x0040
+DATA tileShapes<>+944(SB)/1, $0x0e
+DATA tileShapes<>+945(SB)/1, $0x0e
+DATA tileShapes<>+946(SB)/1, $0x0e
+DATA tileShapes<>+947(SB)/1, $0x0e
+DATA tileShapes<>+948(SB)/1, $0x0e
+DATA tileShapes<>+949(SB)/1, $0x0e
+DATA tileShapes<>+950(SB)/1, $0x10
+DATA tileShapes<>+951(SB)/1, $0x10
+DATA tileShapes<>+952(SB)/8, $0x0000000000000000
+DATA tileShapes<>+960(SB)/1, $0x01
+DATA tileShapes<>+976(SB)/2, $0x0040
+DATA tileShapes<>+978(SB)/2, $0x0040
+DATA tileShapes<>+980(SB)/2, $0x0040
+DATA tileShapes<>+982(SB)/2, $0x0040
+DATA tileShapes<>+984(SB)/2, $0x0040
+DATA tileShapes<>+986(SB)/2, $0x0040
+DATA tileShapes<>+988(SB)/2, $0x0040
+DATA tileShapes<>+990(SB)/2, $0x0040
+DATA tileShapes<>+1008(SB)/1, $0x0f
+DATA tileShapes<>+1009(SB)/1, $0x0f
+DATA tileShapes<>+1010(SB)/1, $0x0f
+DATA tileShapes<>+1011(SB)/1, $0x0f
+DATA tileShapes<>+1012(SB)/1, $0x0f
+DATA tileShapes<>+1013(SB)/1, $0x0f
+DATA tileShapes<>+1014(SB)/1, $0x10
+DATA tileShapes<>+1015(SB)/1, $0x10
+DATA tileShapes<>+1016(SB)/8, $0x0000000000000000
+DATA tileShapes<>+1024(SB)/1, $0x01
+DATA tileShapes<>+1040(SB)/2, $0x0040
+DATA tileShapes<>+1042(SB)/2, $0x0040
+DATA tileShapes<>+1044(SB)/2, $0x0040
+DATA tileShapes<>+1046(SB)/2, $0x0040
+DATA tileShapes<>+1048(SB)/2, $0x0040
+DATA tileShapes<>+1050(SB)/2, $0x0040
+DATA tileShapes<>+1052(SB)/2, $0x0040
+DATA tileShapes<>+1054(SB)/2, $0x0040
+DATA tileShapes<>+1072(SB)/1, $0x10
+DATA tileShapes<>+1073(SB)/1, $0x10
+DATA tileShapes<>+1074(SB)/1, $0x10
+DATA tileShapes<>+1075(SB)/1, $0x10
+DATA tileShapes<>+1076(SB)/1, $0x10
+DATA tileShapes<>+1077(SB)/1, $0x10
+DATA tileShapes<>+1078(SB)/1, $0x10
+DATA tileShapes<>+1079(SB)/1, $0x10
+DATA tileShapes<>+1080(SB)/8, $0x0000000000000000
+GLOBL tileShapes<>(SB), RODATA|NOPTR, $1088
+
+// func scoresQ8AMX(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
+// Requires: AMX-INT8, AVX, AVX512F, CMOV, MMX+
+TEXT ·scoresQ8AMX(SB), NOSPLIT, $32-80
+	MOVQ   ldq+16(FP), AX
+	MOVQ   dim+40(FP), CX
+	SHLQ   $0x04, CX
+	MOVQ   ahead+64(FP), DX
+	MOVQ   pace+72(FP), BX
+	IMUL3Q $+1, BX, BX
+	ADDQ   $0x3f, BX
+	SHRQ   $0x06, BX
+	MOVQ   BX, (SP)
+	MOVQ   $0x00000000, 24(SP)
+
+block:
+	MOVQ    rows+48(FP), BX
+	MOVQ    $0x00000010, SI
+	CMPQ    BX, SI
+	CMOVQGT SI, BX
+	MOVQ    BX, 16(SP)
+	CMPQ    BX, 24(SP)
+	JEQ     shaped
+	MOVQ    BX, 24(SP)
+	MOVQ    BX, R8
+	LEAQ    tileShapes<>+0(SB), R9
+	SHLQ    $0x06, R8
+	ADDQ    R9, R8
+	XORQ    R9, R9
+	BYTE    $0xc4
+	BYTE    $0x82
+	BYTE    $0x78
+	BYTE    $0x49
+	BYTE    $0x84
+	BYTE    $0x08
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+
+shaped:
+	MOVQ k+24(FP), BX
+	MOVQ scale+32(FP), SI
+	MOVQ s+0(FP), DI
+	MOVQ groups+56(FP), R8
+	MOVQ R8, 8(SP)
+
+group:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd8
+	MOVQ q+8(FP), R10
+	LEAQ (BX)(CX*1), R11
+
+dims:
+	MOVQ R10, R8
+	MOVQ AX, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xa4
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	MOVQ BX, R8
+	MOVQ $0x00000040, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xc4
+	ADDQ CX, R8
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5e
+	BYTE $0xcc
+	ADDQ CX, R8
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xd4
+	ADDQ CX, R8
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5e
+	BYTE $0xdc
+	ADDQ $0x40, R10
+	ADDQ $0x00000400, BX
+	CMPQ BX, R11
+	JLT  dims
+	MOVQ DI, R8
+	MOVQ $0x00000400, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x84
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x08
+	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x08
+	BYTE $0x80
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x08
+	BYTE $0xc0
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	MOVQ q+8(FP), R8
+	MOVQ DI, R9
+	ADDQ dim+40(FP), R8
+	MOVQ 16(SP), R10
+
+row:
+	CMPQ       (SP), $0x00
+	JLE        rowAhead
+	PREFETCHT1 (DX)
+	CMPQ       (SP), $0x01
+	JLE        rowAhead
+	PREFETCHT1 64(DX)
+	CMPQ       (SP), $0x02
+	JLE        rowAhead
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	CMPQ       (SP), $0x04
+	JLE        rowAhead
+	PREFETCHT1 256(DX)
+	PREFETCHT1 320(DX)
+	PREFETCHT1 384(DX)
+	PREFETCHT1 448(DX)
+	CMPQ       (SP), $0x08
+	JLE        rowAhead
+	PREFETCHT1 512(DX)
+	PREFETCHT1 576(DX)
+	PREFETCHT1 640(DX)
+	PREFETCHT1 704(DX)
+	PREFETCHT1 768(DX)
+	PREFETCHT1 832(DX)
+	PREFETCHT1 896(DX)
+	PREFETCHT1 960(DX)
+
+rowAhead:
+	MOVQ         pace+72(FP), R11
+	LEAQ         (DX)(R11*1), DX
+	VBROADCASTSS (R8), Z0
+	VPBROADCASTD 4(R8), Z1
+	VPADDD       (R9), Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       (SI), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, (R9)
+	VPADDD       64(R9), Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       64(SI), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 64(R9)
+	VPADDD       128(R9), Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       128(SI), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 128(R9)
+	VPADDD       192(R9), Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       192(SI), Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 192(R9)
+	ADDQ         AX, R8
+	ADDQ         $0x00000400, R9
+	SUBQ         $0x01, R10
+	JNE          row
+	ADDQ         $0x00000100, DI
+	ADDQ         $0x00000100, SI
+	LEAQ         (CX)(CX*2), R8
+	ADDQ         R8, BX
+	SUBQ         $0x01, 8(SP)
+	JNE          group
+	ADDQ         $0x00004000, s+0(FP)
+	MOVQ         AX, R8
+	SHLQ         $0x04, R8
+	ADDQ         R8, q+8(FP)
+	SUBQ         $0x10, rows+48(FP)
+	JG           block
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0xc0
+	VZEROUPPER
+	RET
+
+// func valuesQ8AMX(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+// Requires: AMX-INT8, AVX, AVX512F, CMOV, MMX+
+TEXT ·valuesQ8AMX(SB), NOSPLIT, $32-80
+	MOVQ   ld+8(FP), AX
+	MOVQ   dim+40(FP), CX
+	SHLQ   $0x02, AX
+	MOVQ   rows+48(FP), DX
+	MOVQ   step+16(FP), BX
+	SHLQ   $0x0a, DX
+	SUBQ   DX, BX
+	MOVQ   BX, (SP)
+	MOVQ   ahead+64(FP), DX
+	MOVQ   pace+72(FP), BX
+	IMUL3Q $+1, BX, BX
+	ADDQ   $0x3f, BX
+	SHRQ   $0x06, BX
+	MOVQ   BX, 8(SP)
+	MOVQ   $0x00000000, 24(SP)
+
+block:
+	MOVQ    rows+48(FP), BX
+	MOVQ    $0x00000010, SI
+	CMPQ    BX, SI
+	CMOVQGT SI, BX
+	MOVQ    BX, 16(SP)
+	CMPQ    BX, 24(SP)
+	JEQ     shaped
+	MOVQ    BX, 24(SP)
+	MOVQ    BX, R8
+	LEAQ    tileShapes<>+0(SB), R9
+	SHLQ    $0x06, R8
+	ADDQ    R9, R8
+	XORQ    R9, R9
+	BYTE    $0xc4
+	BYTE    $0x82
+	BYTE    $0x78
+	BYTE    $0x49
+	BYTE    $0x84
+	BYTE    $0x08
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+
+shaped:
+	MOVQ v+32(FP), BX
+	MOVQ state+0(FP), SI
+	MOVQ CX, DI
+	MOVQ (SP), R10
+
+dims:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd8
+	MOVQ BX, R11
+	MOVQ p+24(FP), R12
+	MOVQ n+56(FP), R13
+
+group:
+	MOVQ R12, R8
+	MOVQ $0x00000200, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xa4
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xac
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+	MOVQ R11, R8
+	MOVQ CX, R9
+	SHLQ $0x02, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x49
+	BYTE $0x5e
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x49
+	BYTE $0x5e
+	BYTE $0xcd
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x08
+	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x41
+	BYTE $0x5e
+	BYTE $0xd4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x41
+	BYTE $0x5e
+	BYTE $0xdd
+	ADDQ $0x40, R12
+	SHLQ $0x04, R9
+	ADDQ R9, R11
+	SUBQ $0x01, R13
+	JNE  group
+	MOVQ R10, R8
+	MOVQ $0x00000400, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x84
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x08
+	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x08
+	BYTE $0x80
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x08
+	BYTE $0xc0
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	MOVQ R10, R8
+	MOVQ SI, R9
+	MOVQ step+16(FP), R11
+	MOVQ 16(SP), R12
+
+row:
+	CMPQ       8(SP), $0x00
+	JLE        rowAhead
+	PREFETCHT1 (DX)
+	CMPQ       8(SP), $0x01
+	JLE        rowAhead
+	PREFETCHT1 64(DX)
+	CMPQ       8(SP), $0x02
+	JLE        rowAhead
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	CMPQ       8(SP), $0x04
+	JLE        rowAhead
+	PREFETCHT1 256(DX)
+	PREFETCHT1 320(DX)
+	PREFETCHT1 384(DX)
+	PREFETCHT1 448(DX)
+	CMPQ       8(SP), $0x08
+	JLE        rowAhead
+	PREFETCHT1 512(DX)
+	PREFETCHT1 576(DX)
+	PREFETCHT1 640(DX)
+	PREFETCHT1 704(DX)
+	PREFETCHT1 768(DX)
+	PREFETCHT1 832(DX)
+	PREFETCHT1 896(DX)
+	PREFETCHT1 960(DX)
+
+rowAhead:
+	MOVQ         pace+72(FP), R13
+	LEAQ         (DX)(R13*1), DX
+	CMPL         12(R11), $0x00
+	JEQ          unseen
+	VBROADCASTSS (R11), Z0
+	VBROADCASTSS 4(R11), Z1
+	VBROADCASTSS 8(R11), Z2
+	VPSLLD       $0x08, (R8), Z3
+	VPADDD       64(R8), Z3, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VMULPS       (R9), Z1, Z4
+	VFMADD231PS  Z3, Z2, Z4
+	VMOVUPS      Z4, (R9)
+	VPSLLD       $0x08, 128(R8), Z3
+	VPADDD       192(R8), Z3, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VMULPS       64(R9), Z1, Z0
+	VFMADD231PS  Z3, Z2, Z0
+	VMOVUPS      Z0, 64(R9)
+
+unseen:
+	ADDQ $0x00000400, R8
+	ADDQ AX, R9
+	ADDQ $0x20, R11
+	SUBQ $0x01, R12
+	JNE  row
+	ADDQ $0x00000100, R10
+	ADDQ $0x00000080, SI
+	ADDQ $0x00000080, BX
+	SUBQ $0x20, DI
+	JNE  dims
+	ADDQ $0x00004000, (SP)
+	ADDQ $0x00002000, p+24(FP)
+	ADDQ $0x00000200, step+16(FP)
+	MOVQ AX, R8
+	SHLQ $0x04, R8
+	ADDQ R8, state+0(FP)
+	SUBQ $0x10, rows+48(FP)
+	JG   block
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
 	VZEROUPPER
 	RET
 

@@ -32,8 +32,15 @@ type attention struct {
 	scoreRows, valueRows int
 
 	scores  func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)
-	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int)
+	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
+
+	// What scores and softmax ask for of the next tile, in percent; values the rest.
+	ahead [2]int
+
+	// What takes over from a number of rows on, for heads of one or two times 64.
+	many     *attention
+	manyRows int
 }
 
 const (
@@ -45,9 +52,14 @@ const (
 
 // accelerateAttention installs attention.
 func accelerateAttention(s *Set, tier cpu.Tier) {
-	q8 := attention{size: 1, ints: true, step: 4}
-	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6}
-	f32 := attention{size: 4, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6}
+	ahead := [2]int{33, 34}
+	if tier == cpu.AVX2 { // softmax is a small part of its time
+		ahead = [2]int{50, 0}
+	}
+	q8 := attention{size: 1, ints: true, step: 4, ahead: ahead}
+	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6, ahead: ahead}
+	f32 := f16
+	f32.size = 4
 	switch tier {
 	case cpu.AVX2:
 		q8.scoreRows, q8.valueRows = 4, 4
@@ -56,13 +68,19 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		s.KV[KVQ8].Average = averageAVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
-	case cpu.AVX512:
+	case cpu.AVX512, cpu.AMX:
 		q8.scoreRows, q8.valueRows = 6, 3
 		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 1, ref.Q8QueryBytes, q8QueryAVX512
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
 		s.KV[KVQ8].Average = averageAVX512
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
 		f32.scores, f32.softmax, f32.values = scoresF32AVX512, softmaxFloatsAVX512, valuesF32AVX512
+	}
+	if tier == cpu.AMX {
+		tiles := q8
+		tiles.scoreRows, tiles.valueRows, tiles.step = 0, 0, group
+		tiles.scores, tiles.values = scoresQ8AMX, valuesQ8AMX
+		q8.many, q8.manyRows = &tiles, 9
 	}
 	for t, f := range map[KVType]attention{KVQ8: q8, KVF16: f16, KVF32: f32} {
 		kv := &s.KV[t]
@@ -100,6 +118,9 @@ func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
 	ld := StateLen(a.Dim)
 	dim := ld - 16
 	half := Tile * dim * f.size // bytes of keys, and of values
+	if f.many != nil && a.Rows >= f.manyRows && (dim == 64 || dim == 128) {
+		f = *f.many
+	}
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
 	step := float(scratch[a.Rows*rowBytes:])
@@ -114,29 +135,51 @@ func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
 		mass = &a.Mass[0]
 	}
 
-	// While scores are made, the next tile's keys come near, and then its
-	// values; or this tile's values. Paces are bytes a step of 16 slots by four
-	// bytes of the query (two of them), and a step of 16 elements of values.
 	first := lo / f.step
 	steps := (hi+f.step-1)/f.step - first
-	keysAhead, valuesAhead, valuesPace := &tile[half], &tile[half], 0
-	if a.Next != nil {
-		keysAhead, valuesAhead = &a.Next[0], &a.Next[half]
-		valuesPace = over(len(tile)-half, steps*over(a.Rows, f.valueRows)*dim/16)
-	}
-	twice := dim / 2 // steps over the query
-	if f.ints {
-		twice = dim / 8
-	}
-	keysPace := over(half, groups*group/Chunk*over(a.Rows, f.scoreRows)*twice)
+	next := f.plan(a, tile[half:], groups, steps, dim)
 
-	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, keysAhead, keysPace)
+	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, next[0].from, next[0].pace)
 	for r := range a.Rows {
 		see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 	}
-	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups)
+	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups, next[1].from, next[1].pace)
 	lo = first * f.step
-	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, valuesAhead, valuesPace)
+	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, next[2].from, next[2].pace)
+}
+
+// ahead is the memory that a phase asks for while it works: from where on, and
+// how many bytes a step.
+type ahead struct {
+	from *byte
+	pace int
+}
+
+// plan has the phases ask for the next tile while this one is at work, each for
+// its share; of the last tile, for its values while scores are made. A step is
+// 16 slots by four bytes of the query (two of them) in scores, 64 scores of a
+// row in softmax, and 16 elements of values; in those of AMX, 64 scores of a
+// row and 32 elements of a row.
+func (f *attention) plan(a *AttendArgs, values []byte, groups, steps, dim int) (next [3]ahead) {
+	tile, shares := a.Next, f.ahead
+	if tile == nil {
+		tile, shares = values, [2]int{100}
+	}
+	phases := [3]int{groups * a.Rows, groups * a.Rows, a.Rows * dim / 32}
+	if f.scoreRows > 0 {
+		twice := dim / 2
+		if f.ints {
+			twice = dim / 8
+		}
+		phases[0] = groups * group / Chunk * over(a.Rows, f.scoreRows) * twice
+		phases[2] = steps * over(a.Rows, f.valueRows) * dim / 16
+	}
+	bounds := [4]int{0, len(tile) * shares[0] / 100, len(tile) * (shares[0] + shares[1]) / 100, len(tile)}
+	for i, n := range phases {
+		at := min(bounds[i], len(tile)-1)
+		next[i] = ahead{&tile[at], over(bounds[i+1]-bounds[i], n)}
+	}
+	return next
 }
 
 // q8Query quantizes a query to q and returns its scale and -128 times the sum

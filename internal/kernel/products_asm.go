@@ -24,7 +24,7 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 			F16:  byRows[float32](F16, []int{1, 2, 4}, matMulF16Rows1AVX2, matMulF16Rows2AVX2, matMulF16Rows4AVX2),
 			BF16: byRows[float32](BF16, []int{1, 2, 4}, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
 		}
-	case cpu.AVX512:
+	case cpu.AVX512, cpu.AMX:
 		s.Peak, s.Sum = peakAVX512, sumBy(sumAVX512)
 		s.MatMul = [numFormats]MatMul{
 			Q4:    byRows[byte](Q4, []int{1, 2, 4, 8}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512),

@@ -192,6 +192,9 @@ func main() {
 		t.average(true)
 		t.average(false)
 	}
+	tileShapes()
+	tileScores()
+	tileValues()
 	blend()
 	hadamard()
 	head()

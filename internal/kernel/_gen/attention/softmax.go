@@ -19,8 +19,8 @@ func (t tier) softmax(ints bool) {
 		name = "Ints"
 	}
 	t.function("softmax", name,
-		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int)",
-		"turns scores of groups of 64 slots into weights, and starts the merge.")
+		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)",
+		"turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.")
 	i, left := GP64(), GP64()
 	perGroup := group / t.lanes
 	here := func(base reg.Register, v int) Mem {
@@ -95,6 +95,8 @@ func (t tier) softmax(ints bool) {
 	if ints {
 		scale = param("scale")
 	}
+	ahead := newAhead()
+	ahead.pace(1)
 	every("powersRow", func(s, step reg.GPVirtual) {
 		CMPL(at(step, mrgSeen), Imm(0))
 		JEQ(LabelRef("next"))
@@ -110,6 +112,7 @@ func (t tier) softmax(ints bool) {
 		SHLQ(Imm(4), at4)
 		ADDQ(mass, at4)
 		loop("powers", func() {
+			ahead.prefetch("powers", 16, 1)
 			// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
 			const together = 4
 			for v0 := 0; v0 < perGroup; v0 += together {
