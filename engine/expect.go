@@ -21,6 +21,9 @@ const (
 	// multiplyRate is the multiply-accumulates a second that a worker is taken to
 	// do before it has read a prompt.
 	multiplyRate = 20e9
+	// diskRate is the bytes a second that a disk is taken to give before it was
+	// read.
+	diskRate = 1e9
 	// layerSeconds is what a layer costs however little there is to do.
 	layerSeconds = 5e-6
 	// ratesRows is the fewest rows of a pass that measures multiplying.
@@ -63,6 +66,23 @@ func (s *Session) expect(e *Engine, slots func() int) func(rows float64) float64
 		read := (float64(one.Weights) + slotBytes*n) / readRate
 		multiply := rows * (float64(one.Products) + float64(slot)*n) / s.rates.multiply(e)
 		return math.Hypot(read, multiply) + layerSeconds*float64(m.Layers)
+	}
+}
+
+// expectFull is the same of passes over the full cache. What of it is on disk is
+// read while they compute, and takes its time however many rows there are.
+func (s *Session) expectFull() func(rows float64) float64 {
+	computing := s.expect(s.e, s.cache.Len)
+	return func(rows float64) float64 {
+		bytes := float64(s.cache.PassBytes())
+		if bytes == 0 {
+			return computing(rows)
+		}
+		rate := s.Disk().Bandwidth()
+		if rate == 0 {
+			rate = diskRate
+		}
+		return math.Hypot(computing(rows), bytes/rate)
 	}
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"triforce/kvcache"
@@ -201,9 +202,15 @@ type hierarchy struct {
 // Chances that a token of a level is accepted, as long as that is not known:
 // what was measured on novels.
 const (
-	viewPrior  = 0.88
+	viewMisses = 0.12 // of a view of viewBudget tokens; with four times as many it is half as much
+	viewBudget = 512
 	draftPrior = 0.6
 )
+
+// viewPrior is that of a view.
+func viewPrior(budget int) float64 {
+	return 1 - min(0.5, viewMisses*math.Sqrt(viewBudget/float64(budget)))
+}
 
 // build makes the levels that spec asks for over the session's full cache.
 func (s *Session) build(spec Spec) *hierarchy {
@@ -242,7 +249,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 		if spec.Mode == SpecStream {
 			name = "stream"
 		}
-		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior,
+		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior(spec.Budget),
 			Expect: s.expect(s.e, func() int { return view.Slots(s.cache.Len()) }),
 			Verifier: &viewVerifier{verifier: verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext},
 				view: h.view, full: s.cache, mass: h.mass, slotBytes: s.e.slotBytes()}})
@@ -266,7 +273,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 		}
 	}
 	h.top = level(speculate.Config{Name: "target", Origin: originTarget, Below: below, Depth: spec.Outer,
-		Expect:   s.expect(s.e, s.cache.Len),
+		Expect:   s.expectFull(),
 		Verifier: &verifier{run: s.run, cache: s.cache, vocab: vocab, limit: s.e.opt.Context}})
 	s.cache.Record(h.mass)
 	return h

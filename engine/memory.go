@@ -6,6 +6,7 @@ import (
 	"triforce/internal/kernel"
 	"triforce/kvcache"
 	"triforce/model/llama"
+	"triforce/weights"
 )
 
 // Forecast is the memory that a model will take, in bytes.
@@ -35,15 +36,19 @@ func (f *File) Forecast(o Options) (*Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
+	return forecast(f.source, &config, o)
+}
+
+func forecast(source weights.Source, config *llama.Config, o Options) (*Forecast, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	tier, _ := o.tier()
 	kv, _ := kernel.ParseKVType(o.KVType)
 	c := &Forecast{
-		Weights: llama.PackedBytes(f.source, tier),
+		Weights: llama.PackedBytes(source, tier),
 		Context: config.Context,
-		Scratch: scratchBytes(&config, o.Batch),
+		Scratch: scratchBytes(config, o.Batch),
 		// The set only sizes tiles here, which are the same on all tiers.
 		set: kernel.For(tier), shape: config.KVShape(kv),
 		Available: availableBytes(),

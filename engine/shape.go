@@ -69,6 +69,12 @@ func (s *Shape) WeightBytes(o Options) int64 {
 	return llama.PackedBytes(s.source, tier)
 }
 
+// Forecast says what a model of this shape will take, as that of a File does.
+func (s *Shape) Forecast(o Options) (*Forecast, error) {
+	config := s.config()
+	return forecast(s.source, &config, o)
+}
+
 // KVBytes is the memory of the keys and values of a context.
 func (s *Shape) KVBytes(o Options, context int) int64 {
 	tier, _ := o.tier()

@@ -404,6 +404,14 @@ func (s *Store) Disk() DiskStats {
 	return st
 }
 
+// PassBytes is what a pass over all tokens reads from the file.
+func (s *Store) PassBytes() int64 {
+	if s.disk == nil {
+		return 0
+	}
+	return int64(s.disk.first) * int64(s.disk.slab*s.shape.Layers)
+}
+
 // Resident reports whether tile t is in memory for good. Other tiles are there
 // between Fetch and Release of their segment.
 func (s *Store) Resident(t int) bool { return s.disk == nil || t >= s.disk.first }

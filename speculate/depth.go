@@ -38,7 +38,6 @@ type controller struct {
 	yield  float64 // tokens expected of it
 	could  float64 // the best pace if the bank were full
 	bank   float64 // plain passes that may be lost
-	plain  int     // plain rounds observed
 	since  int     // rounds since the last of them
 	wait   int     // rounds from one plain round to the next
 	probe  choice
@@ -107,6 +106,7 @@ const (
 	bankLeast    = -0.5  // what is lost beyond was a stall, and no reason never to try again
 	bankInner    = 6.0   // times as much for a level below another
 	bankBelief   = 4.0   // observations that make the worst less likely than what is expected
+	sureWin      = 4.0   // pace for which plain decoding need not be timed first
 	margin       = 1.02  // pace that a choice needs for not being plain decoding
 	promise      = 1.1   // pace that makes a drafter promising
 	promiseHope  = 0.25  // part of the doubt about its acceptance that is left out for that
@@ -167,11 +167,18 @@ func (c *controller) firstWait() int { return int(firstWait / c.daring()) }
 
 // next is the choice for the coming round, which has room for most tokens.
 func (c *controller) next(most int) choice {
-	if len(c.arms) == 0 || most <= 0 || c.fixed == 0 && c.timed && c.plain == 0 {
+	if len(c.arms) == 0 || most <= 0 {
+		return choice{}
+	}
+	untimed := c.fixed == 0 && c.timed && c.pass.seen == 0
+	if untimed && c.pass.expect == nil {
 		return choice{}
 	}
 	best := c.best(most)
 	c.yield = best.tokens
+	if untimed && best.tokens < sureWin*best.cost {
+		return choice{}
+	}
 	if c.again > 0 {
 		c.again--
 		if c.arms[c.probe.arm].sure > 0 {
@@ -381,7 +388,6 @@ func (c *controller) observe(o outcome) {
 	c.bank += c.daring() * bankShare * (1 + bankTrust*min(c.could-1, 1)) * cost
 	c.since++
 	if o.depth == 0 {
-		c.plain++
 		c.since = 0
 	} else {
 		c.bank += float64(1+o.accepted) - cost

@@ -156,6 +156,20 @@ func TestDepthShortRuns(t *testing.T) {
 	}
 }
 
+// Where passes are expected to be so dear that drafts are sure to win, as over a
+// cache on disk, the first round drafts; elsewhere plain decoding is timed first.
+func TestDepthSureWin(t *testing.T) {
+	for _, more := range []float64{0.0001, 0.004} { // seconds a row, beside 0.010
+		c := newController(1, 0, true)
+		a := &c.arms[0]
+		a.graded, a.unit, a.prior[a.sure] = true, 0.0001, 0.9
+		c.pass.expect = func(rows float64) float64 { return 0.010 + more*(rows-1) }
+		if drafts, sure := c.next(MaxDepth).depth > 0, more < 0.001; drafts != sure {
+			t.Errorf("%v s a row: the first round drafts: %v", more, drafts)
+		}
+	}
+}
+
 // TestDepthPaysSoon: what is known to pay is used from the second round on.
 func TestDepthPaysSoon(t *testing.T) {
 	c := newController(1, 0, true)

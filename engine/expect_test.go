@@ -1,0 +1,34 @@
+package engine
+
+import (
+	"context"
+	"testing"
+)
+
+// A cache on disk makes passes dearer, by as much whatever their rows, and what
+// the disk was seen to do counts.
+func TestExpectDisk(t *testing.T) {
+	ctx := context.Background()
+	const depth = 4000
+	expected := func(ram int64) (one, many, rate, bytes float64) {
+		e := open(t, "", func(o *Options) { o.Context, o.KVRAM = 8192, ram })
+		s := e.NewSession()
+		defer s.Close()
+		if err := s.fill(ctx, depth); err != nil {
+			t.Fatal(err)
+		}
+		expect := s.expectFull()
+		return expect(1), expect(33), s.Disk().Bandwidth(), float64(s.cache.PassBytes())
+	}
+	one, many, _, bytes := expected(0)
+	if bytes != 0 {
+		t.Errorf("%v bytes of a cache in memory are on disk", bytes)
+	}
+	slowOne, slowMany, rate, bytes := expected(3 << 20)
+	if rate == 0 {
+		rate = diskRate
+	}
+	if bytes == 0 || slowOne < bytes/rate || slowMany/slowOne >= many/one {
+		t.Errorf("one row %v s, 33 rows %v s; on disk, %v bytes at %v a second, %v s and %v s", one, many, bytes, rate, slowOne, slowMany)
+	}
+}
