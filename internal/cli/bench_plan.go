@@ -35,9 +35,6 @@ func (o *benchOptions) checkPlan(f *pflag.FlagSet) error {
 	if len(o.Threads) > 1 || len(o.KVTypes) > 1 {
 		return usagef("--plan takes one of --threads and of --kv-type")
 	}
-	if o.Model.KVRAM == engine.AutoRAM {
-		return usagef("--kv-ram auto: expected a size with --plan")
-	}
 	if len(o.Plan.Acceptance) != 2 {
 		return usagef("--acceptance: expected two numbers, such as 0.9,0.6")
 	}
@@ -100,6 +97,12 @@ func (o *benchOptions) runPlan(ctx context.Context) error {
 	if opt.Depths, err = o.planned(target); err != nil {
 		return err
 	}
+	if o.Model.KVRAM == engine.AutoRAM {
+		if o.Model.KVRAM, err = o.autoRAM(target, slices.Max(opt.Depths)); err != nil {
+			return err
+		}
+		opt.Engine.KVRAM = o.Model.KVRAM
+	}
 	if o.Model.KVRAM > 0 {
 		if opt.Disk, err = engine.MeasureDisk(o.Model.KVDir); err != nil {
 			return err
@@ -120,6 +123,22 @@ func (o *benchOptions) runPlan(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(bench.Write(o.Sys.Out, o.Output, rows), o.save(rows))
+}
+
+// autoRAM is what --kv-ram auto comes to at the greatest depth, 0 if all fits.
+func (o *benchOptions) autoRAM(s *engine.Shape, depth int) (int64, error) {
+	opt := o.Model.Options
+	opt.Context = depth + 1 + o.Bench.Predict
+	f, err := s.Forecast(opt)
+	if err != nil {
+		return 0, err
+	}
+	if f.RAM == 0 {
+		o.Sys.note("--kv-ram auto: all %v of keys and values fit into memory", engine.Bytes(f.KV))
+	} else {
+		o.Sys.note("--kv-ram auto: %v in memory, %v on disk", engine.Bytes(f.RAM), engine.Bytes(f.Disk))
+	}
+	return f.RAM, nil
 }
 
 // planned are the depths to predict for, which the model must be made for.

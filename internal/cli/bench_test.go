@@ -214,6 +214,7 @@ func TestBench(t *testing.T) {
 	if !strings.Contains(w.out.String(), "predictions are off") {
 		t.Errorf("%s", w.out.String())
 	}
+	(&run{name: "a plan with memory for all", args: append(plan, "--depths", "64", "--kv-ram", "auto"), any: true, err: []string{"all 816 KiB of keys and values fit into memory"}}).test(t)
 	(&run{name: "a plan beyond the context", args: append(plan, "--depths", "64k"), code: exitUsage, err: []string{"--depths 65536", "--ctx-size"}}).test(t)
 	w = (&run{name: "limits", args: []string{"bench", "--roofline", "-t", "1", "--depths", "64", "--rows", "1,2", "-r", "1", "-o", "csv"}, any: true}).test(t)
 	if lines := strings.Split(strings.TrimSpace(w.out.String()), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[2], "64,2,") {
