@@ -147,6 +147,16 @@ func (v *View) slot(i int) int {
 	return v.stands*kernel.Tile + (v.chosen-v.start)*kernel.Chunk + i
 }
 
+// Bytes is the memory of what the view shows, of the means of chunks and of what
+// a full cache on disk brings along.
+func (v *View) Bytes() int64 {
+	n := v.Store.Bytes() + v.means.Bytes()
+	if v.stage != nil {
+		n += v.stage.Bytes()
+	}
+	return n
+}
+
 // bias is what is added to the scores of a tile.
 func (v *View) bias(layer, head, t int) []float32 {
 	if t >= v.stands {

@@ -24,8 +24,29 @@ type Acts struct {
 
 // NewActs makes room for rows of n floats, which are products' output.
 func NewActs(rows, n int) Acts {
-	width := (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel
-	return Acts{F: make([]float32, rows*width), Width: width}
+	a := Acts{Width: (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel}
+	a.F = make([]float32, rows*a.Width)
+	return a
+}
+
+// Overlay makes room for rows of n floats in the memory of others, whose floats
+// move there: whoever writes either must be done with the other.
+func Overlay(rows, n int, others ...*Acts) Acts {
+	over := NewActs(rows, n)
+	memory := over.F
+	size := 0
+	for _, a := range others {
+		size += len(a.F)
+	}
+	if size > len(memory) {
+		memory = make([]float32, size)
+		over.F = memory[:len(over.F)]
+	}
+	for _, a := range others {
+		n := len(a.F)
+		a.F, memory = memory[:n:n], memory[n:]
+	}
+	return over
 }
 
 // NewInput makes room for rows of n floats, which are products' input.

@@ -26,7 +26,7 @@ type Session struct {
 	alone    []stream   // of each worker, for small passes
 	q, k, v  model.Acts // (rows, heads·HeadDim)
 	a        model.Acts // (rows, Heads·HeadDim): what attention found
-	up       model.Acts // (rows, FFN)
+	up       model.Acts // (rows, FFN); in the memory of q, k, v and a, which nobody needs by then
 	y        model.Acts // (rows, Dim): what attention and FFN add to x
 	logits   Logits     // of several sequences
 	own      Logits     // of Forward
@@ -75,16 +75,16 @@ type place struct{ part, row int32 }
 func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLogits int) *Session {
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
 	input := func(n int) model.Acts { return model.NewInput(m.set, maxRows, n) }
-	output := func(n int) model.Acts { return model.NewActs(maxRows, n) }
 	angles := func() []float32 { return make([]float32, maxRows*m.rope.Pairs()) }
 	s := &Session{
 		m: m, crew: crew{all: team, one: par.NewTeam(1)}, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
 		attn:   []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
 		stream: m.newStream(maxRows),
-		q:      output(q), k: output(kv), v: output(kv), a: input(q),
-		up: output(m.FFN), y: output(m.Dim),
+		q:      model.NewActs(maxRows, q), k: model.NewActs(maxRows, kv), v: model.NewActs(maxRows, kv), a: input(q),
+		y:   model.NewActs(maxRows, m.Dim),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
+	s.up = model.Overlay(maxRows, m.FFN, &s.q, &s.k, &s.v, &s.a)
 	for range team.Size() {
 		s.alone = append(s.alone, m.newStream(min(maxRows, m.smallRows())))
 	}
