@@ -124,6 +124,26 @@ func matMulQ8x16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte,
 //go:noescape
 func matMulQ8x16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ4Rows16AMX multiplies 16 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows16AMX(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8Rows8AMX multiplies 8 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows8AMX(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8Rows16AMX multiplies 16 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows16AMX(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// splitBytesAVX512 writes the integers of blocks of an activation row as two bytes each.
+//
+//go:noescape
+func splitBytesAVX512(dst *byte, src *byte, blocks int)
+
 // matMulF32Rows1AVX2 multiplies 1 rows by panels packed as F32.
 //
 //go:noescape
@@ -234,6 +254,9 @@ func peakAVX2(n int)
 
 // peakAVX512 multiplies and accumulates 512 pairs of words in registers, n times.
 func peakAVX512(n int)
+
+// peakAMX multiplies and accumulates 512 words by bytes in tiles, n times, rounded up to 32.
+func peakAMX(n int)
 
 // sumAVX2 returns the sum of blocks of 256 bytes.
 //

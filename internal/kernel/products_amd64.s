@@ -34,6 +34,36 @@ DATA magnitude<>+24(SB)/4, $0x7fffffff
 DATA magnitude<>+28(SB)/4, $0x7fffffff
 GLOBL magnitude<>(SB), RODATA|NOPTR, $32
 
+DATA nibble<>+0(SB)/4, $0x0f0f0f0f
+DATA nibble<>+4(SB)/4, $0x0f0f0f0f
+DATA nibble<>+8(SB)/4, $0x0f0f0f0f
+DATA nibble<>+12(SB)/4, $0x0f0f0f0f
+DATA nibble<>+16(SB)/4, $0x0f0f0f0f
+DATA nibble<>+20(SB)/4, $0x0f0f0f0f
+DATA nibble<>+24(SB)/4, $0x0f0f0f0f
+DATA nibble<>+28(SB)/4, $0x0f0f0f0f
+GLOBL nibble<>(SB), RODATA|NOPTR, $32
+
+DATA roundByte<>+0(SB)/4, $0x00800080
+DATA roundByte<>+4(SB)/4, $0x00800080
+DATA roundByte<>+8(SB)/4, $0x00800080
+DATA roundByte<>+12(SB)/4, $0x00800080
+DATA roundByte<>+16(SB)/4, $0x00800080
+DATA roundByte<>+20(SB)/4, $0x00800080
+DATA roundByte<>+24(SB)/4, $0x00800080
+DATA roundByte<>+28(SB)/4, $0x00800080
+GLOBL roundByte<>(SB), RODATA|NOPTR, $32
+
+DATA pairOrder<>+0(SB)/4, $0x03010200
+DATA pairOrder<>+4(SB)/4, $0x07050604
+DATA pairOrder<>+8(SB)/4, $0x0b090a08
+DATA pairOrder<>+12(SB)/4, $0x0f0d0e0c
+DATA pairOrder<>+16(SB)/4, $0x03010200
+DATA pairOrder<>+20(SB)/4, $0x07050604
+DATA pairOrder<>+24(SB)/4, $0x0b090a08
+DATA pairOrder<>+28(SB)/4, $0x0f0d0e0c
+GLOBL pairOrder<>(SB), RODATA|NOPTR, $32
+
 // func matMulQ4Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·matMulQ4Rows1AVX2(SB), NOSPLIT, $0-56
@@ -6125,6 +6155,1586 @@ block:
 	VZEROUPPER
 	RET
 
+DATA productTiles<>+0(SB)/1, $0x01
+DATA productTiles<>+16(SB)/2, $0x0040
+DATA productTiles<>+18(SB)/2, $0x0040
+DATA productTiles<>+20(SB)/2, $0x0040
+DATA productTiles<>+22(SB)/2, $0x0040
+DATA productTiles<>+24(SB)/2, $0x0020
+DATA productTiles<>+26(SB)/2, $0x0020
+DATA productTiles<>+28(SB)/2, $0x0040
+DATA productTiles<>+30(SB)/2, $0x0040
+DATA productTiles<>+48(SB)/1, $0x00
+DATA productTiles<>+49(SB)/1, $0x00
+DATA productTiles<>+50(SB)/1, $0x00
+DATA productTiles<>+51(SB)/1, $0x00
+DATA productTiles<>+52(SB)/1, $0x00
+DATA productTiles<>+53(SB)/1, $0x00
+DATA productTiles<>+54(SB)/1, $0x08
+DATA productTiles<>+55(SB)/1, $0x08
+DATA productTiles<>+56(SB)/8, $0x0000000000000000
+DATA productTiles<>+64(SB)/1, $0x01
+DATA productTiles<>+80(SB)/2, $0x0040
+DATA productTiles<>+82(SB)/2, $0x0040
+DATA productTiles<>+84(SB)/2, $0x0040
+DATA productTiles<>+86(SB)/2, $0x0040
+DATA productTiles<>+88(SB)/2, $0x0020
+DATA productTiles<>+90(SB)/2, $0x0020
+DATA productTiles<>+92(SB)/2, $0x0040
+DATA productTiles<>+94(SB)/2, $0x0040
+DATA productTiles<>+112(SB)/1, $0x01
+DATA productTiles<>+113(SB)/1, $0x01
+DATA productTiles<>+114(SB)/1, $0x01
+DATA productTiles<>+115(SB)/1, $0x01
+DATA productTiles<>+116(SB)/1, $0x01
+DATA productTiles<>+117(SB)/1, $0x01
+DATA productTiles<>+118(SB)/1, $0x08
+DATA productTiles<>+119(SB)/1, $0x08
+DATA productTiles<>+120(SB)/8, $0x0000000000000000
+DATA productTiles<>+128(SB)/1, $0x01
+DATA productTiles<>+144(SB)/2, $0x0040
+DATA productTiles<>+146(SB)/2, $0x0040
+DATA productTiles<>+148(SB)/2, $0x0040
+DATA productTiles<>+150(SB)/2, $0x0040
+DATA productTiles<>+152(SB)/2, $0x0020
+DATA productTiles<>+154(SB)/2, $0x0020
+DATA productTiles<>+156(SB)/2, $0x0040
+DATA productTiles<>+158(SB)/2, $0x0040
+DATA productTiles<>+176(SB)/1, $0x02
+DATA productTiles<>+177(SB)/1, $0x02
+DATA productTiles<>+178(SB)/1, $0x02
+DATA productTiles<>+179(SB)/1, $0x02
+DATA productTiles<>+180(SB)/1, $0x02
+DATA productTiles<>+181(SB)/1, $0x02
+DATA productTiles<>+182(SB)/1, $0x08
+DATA productTiles<>+183(SB)/1, $0x08
+DATA productTiles<>+184(SB)/8, $0x0000000000000000
+DATA productTiles<>+192(SB)/1, $0x01
+DATA productTiles<>+208(SB)/2, $0x0040
+DATA productTiles<>+210(SB)/2, $0x0040
+DATA productTiles<>+212(SB)/2, $0x0040
+DATA productTiles<>+214(SB)/2, $0x0040
+DATA productTiles<>+216(SB)/2, $0x0020
+DATA productTiles<>+218(SB)/2, $0x0020
+DATA productTiles<>+220(SB)/2, $0x0040
+DATA productTiles<>+222(SB)/2, $0x0040
+DATA productTiles<>+240(SB)/1, $0x03
+DATA productTiles<>+241(SB)/1, $0x03
+DATA productTiles<>+242(SB)/1, $0x03
+DATA productTiles<>+243(SB)/1, $0x03
+DATA productTiles<>+244(SB)/1, $0x03
+DATA productTiles<>+245(SB)/1, $0x03
+DATA productTiles<>+246(SB)/1, $0x08
+DATA productTiles<>+247(SB)/1, $0x08
+DATA productTiles<>+248(SB)/8, $0x0000000000000000
+DATA productTiles<>+256(SB)/1, $0x01
+DATA productTiles<>+272(SB)/2, $0x0040
+DATA productTiles<>+274(SB)/2, $0x0040
+DATA productTiles<>+276(SB)/2, $0x0040
+DATA productTiles<>+278(SB)/2, $0x0040
+DATA productTiles<>+280(SB)/2, $0x0020
+DATA productTiles<>+282(SB)/2, $0x0020
+DATA productTiles<>+284(SB)/2, $0x0040
+DATA productTiles<>+286(SB)/2, $0x0040
+DATA productTiles<>+304(SB)/1, $0x04
+DATA productTiles<>+305(SB)/1, $0x04
+DATA productTiles<>+306(SB)/1, $0x04
+DATA productTiles<>+307(SB)/1, $0x04
+DATA productTiles<>+308(SB)/1, $0x04
+DATA productTiles<>+309(SB)/1, $0x04
+DATA productTiles<>+310(SB)/1, $0x08
+DATA productTiles<>+311(SB)/1, $0x08
+DATA productTiles<>+312(SB)/8, $0x0000000000000000
+DATA productTiles<>+320(SB)/1, $0x01
+DATA productTiles<>+336(SB)/2, $0x0040
+DATA productTiles<>+338(SB)/2, $0x0040
+DATA productTiles<>+340(SB)/2, $0x0040
+DATA productTiles<>+342(SB)/2, $0x0040
+DATA productTiles<>+344(SB)/2, $0x0020
+DATA productTiles<>+346(SB)/2, $0x0020
+DATA productTiles<>+348(SB)/2, $0x0040
+DATA productTiles<>+350(SB)/2, $0x0040
+DATA productTiles<>+368(SB)/1, $0x05
+DATA productTiles<>+369(SB)/1, $0x05
+DATA productTiles<>+370(SB)/1, $0x05
+DATA productTiles<>+371(SB)/1, $0x05
+DATA productTiles<>+372(SB)/1, $0x05
+DATA productTiles<>+373(SB)/1, $0x05
+DATA productTiles<>+374(SB)/1, $0x08
+DATA productTiles<>+375(SB)/1, $0x08
+DATA productTiles<>+376(SB)/8, $0x0000000000000000
+DATA productTiles<>+384(SB)/1, $0x01
+DATA productTiles<>+400(SB)/2, $0x0040
+DATA productTiles<>+402(SB)/2, $0x0040
+DATA productTiles<>+404(SB)/2, $0x0040
+DATA productTiles<>+406(SB)/2, $0x0040
+DATA productTiles<>+408(SB)/2, $0x0020
+DATA productTiles<>+410(SB)/2, $0x0020
+DATA productTiles<>+412(SB)/2, $0x0040
+DATA productTiles<>+414(SB)/2, $0x0040
+DATA productTiles<>+432(SB)/1, $0x06
+DATA productTiles<>+433(SB)/1, $0x06
+DATA productTiles<>+434(SB)/1, $0x06
+DATA productTiles<>+435(SB)/1, $0x06
+DATA productTiles<>+436(SB)/1, $0x06
+DATA productTiles<>+437(SB)/1, $0x06
+DATA productTiles<>+438(SB)/1, $0x08
+DATA productTiles<>+439(SB)/1, $0x08
+DATA productTiles<>+440(SB)/8, $0x0000000000000000
+DATA productTiles<>+448(SB)/1, $0x01
+DATA productTiles<>+464(SB)/2, $0x0040
+DATA productTiles<>+466(SB)/2, $0x0040
+DATA productTiles<>+468(SB)/2, $0x0040
+DATA productTiles<>+470(SB)/2, $0x0040
+DATA productTiles<>+472(SB)/2, $0x0020
+DATA productTiles<>+474(SB)/2, $0x0020
+DATA productTiles<>+476(SB)/2, $0x0040
+DATA productTiles<>+478(SB)/2, $0x0040
+DATA productTiles<>+496(SB)/1, $0x07
+DATA productTiles<>+497(SB)/1, $0x07
+DATA productTiles<>+498(SB)/1, $0x07
+DATA productTiles<>+499(SB)/1, $0x07
+DATA productTiles<>+500(SB)/1, $0x07
+DATA productTiles<>+501(SB)/1, $0x07
+DATA productTiles<>+502(SB)/1, $0x08
+DATA productTiles<>+503(SB)/1, $0x08
+DATA productTiles<>+504(SB)/8, $0x0000000000000000
+DATA productTiles<>+512(SB)/1, $0x01
+DATA productTiles<>+528(SB)/2, $0x0040
+DATA productTiles<>+530(SB)/2, $0x0040
+DATA productTiles<>+532(SB)/2, $0x0040
+DATA productTiles<>+534(SB)/2, $0x0040
+DATA productTiles<>+536(SB)/2, $0x0020
+DATA productTiles<>+538(SB)/2, $0x0020
+DATA productTiles<>+540(SB)/2, $0x0040
+DATA productTiles<>+542(SB)/2, $0x0040
+DATA productTiles<>+560(SB)/1, $0x08
+DATA productTiles<>+561(SB)/1, $0x08
+DATA productTiles<>+562(SB)/1, $0x08
+DATA productTiles<>+563(SB)/1, $0x08
+DATA productTiles<>+564(SB)/1, $0x08
+DATA productTiles<>+565(SB)/1, $0x08
+DATA productTiles<>+566(SB)/1, $0x08
+DATA productTiles<>+567(SB)/1, $0x08
+DATA productTiles<>+568(SB)/8, $0x0000000000000000
+DATA productTiles<>+576(SB)/1, $0x01
+DATA productTiles<>+592(SB)/2, $0x0040
+DATA productTiles<>+594(SB)/2, $0x0040
+DATA productTiles<>+596(SB)/2, $0x0040
+DATA productTiles<>+598(SB)/2, $0x0040
+DATA productTiles<>+600(SB)/2, $0x0020
+DATA productTiles<>+602(SB)/2, $0x0020
+DATA productTiles<>+604(SB)/2, $0x0040
+DATA productTiles<>+606(SB)/2, $0x0040
+DATA productTiles<>+624(SB)/1, $0x09
+DATA productTiles<>+625(SB)/1, $0x09
+DATA productTiles<>+626(SB)/1, $0x09
+DATA productTiles<>+627(SB)/1, $0x09
+DATA productTiles<>+628(SB)/1, $0x09
+DATA productTiles<>+629(SB)/1, $0x09
+DATA productTiles<>+630(SB)/1, $0x08
+DATA productTiles<>+631(SB)/1, $0x08
+DATA productTiles<>+632(SB)/8, $0x0000000000000000
+DATA productTiles<>+640(SB)/1, $0x01
+DATA productTiles<>+656(SB)/2, $0x0040
+DATA productTiles<>+658(SB)/2, $0x0040
+DATA productTiles<>+660(SB)/2, $0x0040
+DATA productTiles<>+662(SB)/2, $0x0040
+DATA productTiles<>+664(SB)/2, $0x0020
+DATA productTiles<>+666(SB)/2, $0x0020
+DATA productTiles<>+668(SB)/2, $0x0040
+DATA productTiles<>+670(SB)/2, $0x0040
+DATA productTiles<>+688(SB)/1, $0x0a
+DATA productTiles<>+689(SB)/1, $0x0a
+DATA productTiles<>+690(SB)/1, $0x0a
+DATA productTiles<>+691(SB)/1, $0x0a
+DATA productTiles<>+692(SB)/1, $0x0a
+DATA productTiles<>+693(SB)/1, $0x0a
+DATA productTiles<>+694(SB)/1, $0x08
+DATA productTiles<>+695(SB)/1, $0x08
+DATA productTiles<>+696(SB)/8, $0x0000000000000000
+DATA productTiles<>+704(SB)/1, $0x01
+DATA productTiles<>+720(SB)/2, $0x0040
+DATA productTiles<>+722(SB)/2, $0x0040
+DATA productTiles<>+724(SB)/2, $0x0040
+DATA productTiles<>+726(SB)/2, $0x0040
+DATA productTiles<>+728(SB)/2, $0x0020
+DATA productTiles<>+730(SB)/2, $0x0020
+DATA productTiles<>+732(SB)/2, $0x0040
+DATA productTiles<>+734(SB)/2, $0x0040
+DATA productTiles<>+752(SB)/1, $0x0b
+DATA productTiles<>+753(SB)/1, $0x0b
+DATA productTiles<>+754(SB)/1, $0x0b
+DATA productTiles<>+755(SB)/1, $0x0b
+DATA productTiles<>+756(SB)/1, $0x0b
+DATA productTiles<>+757(SB)/1, $0x0b
+DATA productTiles<>+758(SB)/1, $0x08
+DATA productTiles<>+759(SB)/1, $0x08
+DATA productTiles<>+760(SB)/8, $0x0000000000000000
+DATA productTiles<>+768(SB)/1, $0x01
+DATA productTiles<>+784(SB)/2, $0x0040
+DATA productTiles<>+786(SB)/2, $0x0040
+DATA productTiles<>+788(SB)/2, $0x0040
+DATA productTiles<>+790(SB)/2, $0x0040
+DATA productTiles<>+792(SB)/2, $0x0020
+DATA productTiles<>+794(SB)/2, $0x0020
+DATA productTiles<>+796(SB)/2, $0x0040
+DATA productTiles<>+798(SB)/2, $0x0040
+DATA productTiles<>+816(SB)/1, $0x0c
+DATA productTiles<>+817(SB)/1, $0x0c
+DATA productTiles<>+818(SB)/1, $0x0c
+DATA productTiles<>+819(SB)/1, $0x0c
+DATA productTiles<>+820(SB)/1, $0x0c
+DATA productTiles<>+821(SB)/1, $0x0c
+DATA productTiles<>+822(SB)/1, $0x08
+DATA productTiles<>+823(SB)/1, $0x08
+DATA productTiles<>+824(SB)/8, $0x0000000000000000
+DATA productTiles<>+832(SB)/1, $0x01
+DATA productTiles<>+848(SB)/2, $0x0040
+DATA productTiles<>+850(SB)/2, $0x0040
+DATA productTiles<>+852(SB)/2, $0x0040
+DATA productTiles<>+854(SB)/2, $0x0040
+DATA productTiles<>+856(SB)/2, $0x0020
+DATA productTiles<>+858(SB)/2, $0x0020
+DATA productTiles<>+860(SB)/2, $0x0040
+DATA productTiles<>+862(SB)/2, $0x0040
+DATA productTiles<>+880(SB)/1, $0x0d
+DATA productTiles<>+881(SB)/1, $0x0d
+DATA productTiles<>+882(SB)/1, $0x0d
+DATA productTiles<>+883(SB)/1, $0x0d
+DATA productTiles<>+884(SB)/1, $0x0d
+DATA productTiles<>+885(SB)/1, $0x0d
+DATA productTiles<>+886(SB)/1, $0x08
+DATA productTiles<>+887(SB)/1, $0x08
+DATA productTiles<>+888(SB)/8, $0x0000000000000000
+DATA productTiles<>+896(SB)/1, $0x01
+DATA productTiles<>+912(SB)/2, $0x0040
+DATA productTiles<>+914(SB)/2, $0x0040
+DATA productTiles<>+916(SB)/2, $0x0040
+DATA productTiles<>+918(SB)/2, $0x0040
+DATA productTiles<>+920(SB)/2, $0x0020
+DATA productTiles<>+922(SB)/2, $0x0020
+DATA productTiles<>+924(SB)/2, $0x0040
+DATA productTiles<>+926(SB)/2, $0x0040
+DATA productTiles<>+944(SB)/1, $0x0e
+DATA productTiles<>+945(SB)/1, $0x0e
+DATA productTiles<>+946(SB)/1, $0x0e
+DATA productTiles<>+947(SB)/1, $0x0e
+DATA productTiles<>+948(SB)/1, $0x0e
+DATA productTiles<>+949(SB)/1, $0x0e
+DATA productTiles<>+950(SB)/1, $0x08
+DATA productTiles<>+951(SB)/1, $0x08
+DATA productTiles<>+952(SB)/8, $0x0000000000000000
+DATA productTiles<>+960(SB)/1, $0x01
+DATA productTiles<>+976(SB)/2, $0x0040
+DATA productTiles<>+978(SB)/2, $0x0040
+DATA productTiles<>+980(SB)/2, $0x0040
+DATA productTiles<>+982(SB)/2, $0x0040
+DATA productTiles<>+984(SB)/2, $0x0020
+DATA productTiles<>+986(SB)/2, $0x0020
+DATA productTiles<>+988(SB)/2, $0x0040
+DATA productTiles<>+990(SB)/2, $0x0040
+DATA productTiles<>+1008(SB)/1, $0x0f
+DATA productTiles<>+1009(SB)/1, $0x0f
+DATA productTiles<>+1010(SB)/1, $0x0f
+DATA productTiles<>+1011(SB)/1, $0x0f
+DATA productTiles<>+1012(SB)/1, $0x0f
+DATA productTiles<>+1013(SB)/1, $0x0f
+DATA productTiles<>+1014(SB)/1, $0x08
+DATA productTiles<>+1015(SB)/1, $0x08
+DATA productTiles<>+1016(SB)/8, $0x0000000000000000
+DATA productTiles<>+1024(SB)/1, $0x01
+DATA productTiles<>+1040(SB)/2, $0x0040
+DATA productTiles<>+1042(SB)/2, $0x0040
+DATA productTiles<>+1044(SB)/2, $0x0040
+DATA productTiles<>+1046(SB)/2, $0x0040
+DATA productTiles<>+1048(SB)/2, $0x0020
+DATA productTiles<>+1050(SB)/2, $0x0020
+DATA productTiles<>+1052(SB)/2, $0x0040
+DATA productTiles<>+1054(SB)/2, $0x0040
+DATA productTiles<>+1072(SB)/1, $0x10
+DATA productTiles<>+1073(SB)/1, $0x10
+DATA productTiles<>+1074(SB)/1, $0x10
+DATA productTiles<>+1075(SB)/1, $0x10
+DATA productTiles<>+1076(SB)/1, $0x10
+DATA productTiles<>+1077(SB)/1, $0x10
+DATA productTiles<>+1078(SB)/1, $0x08
+DATA productTiles<>+1079(SB)/1, $0x08
+DATA productTiles<>+1080(SB)/8, $0x0000000000000000
+GLOBL productTiles<>(SB), RODATA|NOPTR, $1088
+
+// func matMulQ4Rows16AMX(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+// Requires: AMX-INT8, AVX, AVX512BW, AVX512F, MMX+
+TEXT ·matMulQ4Rows16AMX(SB), $5208-56
+	MOVQ         w+16(FP), AX
+	MOVQ         x+32(FP), CX
+	MOVQ         ldx+40(FP), DX
+	MOVQ         blocks+48(FP), SI
+	MOVQ         SI, (SP)
+	IMUL3Q       $0x00000060, SI, BX
+	MOVQ         BX, 16(SP)
+	LEAQ         32(CX)(BX*1), BX
+	MOVQ         BX, CX
+	IMULQ        panels+24(FP), SI
+	LEAQ         (CX)(DX*8), DI
+	LEAQ         (DX)(DX*2), R10
+	LEAQ         (R10)(DX*2), R11
+	LEAQ         (R11)(DX*2), R12
+	LEAQ         24(SP), R13
+	ADDQ         $0x3f, R13
+	ANDQ         $-64, R13
+	LEAQ         2560(R13), R14
+	MOVQ         $0x00000010, R8
+	LEAQ         productTiles<>+0(SB), R9
+	SHLQ         $0x06, R8
+	ADDQ         R9, R8
+	XORQ         R9, R9
+	BYTE         $0xc4
+	BYTE         $0x82
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0x84
+	BYTE         $0x08
+	BYTE         $0x00
+	BYTE         $0x00
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD nibble<>+0(SB), Z16
+	VMOVDQU32    (AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2048(R14)
+	VMOVDQU32    Z18, 2304(R14)
+	VMOVDQU32    64(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2112(R14)
+	VMOVDQU32    Z18, 2368(R14)
+	VMOVDQU32    128(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2176(R14)
+	VMOVDQU32    Z18, 2432(R14)
+	VMOVDQU32    192(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2240(R14)
+	VMOVDQU32    Z18, 2496(R14)
+	CMPQ         SI, $0x01
+	JEQ          narrow
+	VMOVDQU32    320(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2048(R13)
+	VMOVDQU32    Z18, 2304(R13)
+	VMOVDQU32    384(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2112(R13)
+	VMOVDQU32    Z18, 2368(R13)
+	VMOVDQU32    448(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2176(R13)
+	VMOVDQU32    Z18, 2432(R13)
+	VMOVDQU32    512(AX), Z17
+	VPSRLW       $0x04, Z17, Z18
+	VPANDD       Z16, Z17, Z17
+	VPANDD       Z16, Z18, Z18
+	VMOVDQU32    Z17, 2240(R13)
+	VMOVDQU32    Z18, 2496(R13)
+
+narrow:
+	PREFETCHT0 4096(AX)
+	PREFETCHT0 4160(AX)
+	PREFETCHT0 4224(AX)
+	PREFETCHT0 4288(AX)
+	PREFETCHT0 4352(AX)
+	LEAQ       (AX), R8
+	LEAQ       2048(R14), R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	MOVQ       BX, R8
+	MOVQ       DX, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc0
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x08
+	BYTE       $0x20
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xcd
+	MOVQ       R14, R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x84
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x8c
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	ADDQ       $0x00000060, BX
+	DECQ       (SP)
+	JNZ        firstTiles
+	SUBQ       16(SP), BX
+	MOVQ       blocks+48(FP), R8
+	MOVQ       R8, (SP)
+
+firstTiles:
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   blocks+48(FP), R8
+	MOVQ   R8, 8(SP)
+
+block:
+	XCHGQ      R13, R14
+	DECQ       SI
+	JZ         vectors
+	PREFETCHT0 4416(AX)
+	PREFETCHT0 4480(AX)
+	PREFETCHT0 4544(AX)
+	PREFETCHT0 4608(AX)
+	PREFETCHT0 4672(AX)
+	LEAQ       320(AX), R8
+	LEAQ       2048(R14), R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	MOVQ       BX, R8
+	MOVQ       DX, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc0
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x08
+	BYTE       $0x20
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xcd
+	MOVQ       R14, R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x84
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x8c
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	ADDQ       $0x00000060, BX
+	DECQ       (SP)
+	JNZ        nextTiles
+	SUBQ       16(SP), BX
+	MOVQ       blocks+48(FP), R8
+	MOVQ       R8, (SP)
+
+nextTiles:
+	CMPQ      SI, $0x01
+	JEQ       vectors
+	VMOVDQU32 640(AX), Z17
+	VPSRLW    $0x04, Z17, Z18
+	VPANDD    Z16, Z17, Z17
+	VPANDD    Z16, Z18, Z18
+	VMOVDQU32 Z17, 2048(R13)
+	VMOVDQU32 Z18, 2304(R13)
+	VMOVDQU32 704(AX), Z17
+	VPSRLW    $0x04, Z17, Z18
+	VPANDD    Z16, Z17, Z17
+	VPANDD    Z16, Z18, Z18
+	VMOVDQU32 Z17, 2112(R13)
+	VMOVDQU32 Z18, 2368(R13)
+	VMOVDQU32 768(AX), Z17
+	VPSRLW    $0x04, Z17, Z18
+	VPANDD    Z16, Z17, Z17
+	VPANDD    Z16, Z18, Z18
+	VMOVDQU32 Z17, 2176(R13)
+	VMOVDQU32 Z18, 2432(R13)
+	VMOVDQU32 832(AX), Z17
+	VPSRLW    $0x04, Z17, Z18
+	VPANDD    Z16, Z17, Z17
+	VPANDD    Z16, Z18, Z18
+	VMOVDQU32 Z17, 2240(R13)
+	VMOVDQU32 Z18, 2496(R13)
+
+vectors:
+	VCVTPH2PS        256(AX), Z17
+	VCVTPH2PS        288(AX), Z18
+	VPSLLD           $0x08, (R13), Z19
+	VPADDD           1024(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z0
+	VFMADD231PS.BCST 64(CX), Z18, Z0
+	VPSLLD           $0x08, 64(R13), Z19
+	VPADDD           1088(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z1
+	VFMADD231PS.BCST 64(CX)(DX*1), Z18, Z1
+	VPSLLD           $0x08, 128(R13), Z19
+	VPADDD           1152(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z2
+	VFMADD231PS.BCST 64(CX)(DX*2), Z18, Z2
+	VPSLLD           $0x08, 192(R13), Z19
+	VPADDD           1216(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z3
+	VFMADD231PS.BCST 64(CX)(R10*1), Z18, Z3
+	VPSLLD           $0x08, 256(R13), Z19
+	VPADDD           1280(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z4
+	VFMADD231PS.BCST 64(CX)(DX*4), Z18, Z4
+	VPSLLD           $0x08, 320(R13), Z19
+	VPADDD           1344(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z5
+	VFMADD231PS.BCST 64(CX)(R11*1), Z18, Z5
+	VPSLLD           $0x08, 384(R13), Z19
+	VPADDD           1408(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z6
+	VFMADD231PS.BCST 64(CX)(R10*2), Z18, Z6
+	VPSLLD           $0x08, 448(R13), Z19
+	VPADDD           1472(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z7
+	VFMADD231PS.BCST 64(CX)(R12*1), Z18, Z7
+	VPSLLD           $0x08, 512(R13), Z19
+	VPADDD           1536(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z8
+	VFMADD231PS.BCST 64(DI), Z18, Z8
+	VPSLLD           $0x08, 576(R13), Z19
+	VPADDD           1600(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z9
+	VFMADD231PS.BCST 64(DI)(DX*1), Z18, Z9
+	VPSLLD           $0x08, 640(R13), Z19
+	VPADDD           1664(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z10
+	VFMADD231PS.BCST 64(DI)(DX*2), Z18, Z10
+	VPSLLD           $0x08, 704(R13), Z19
+	VPADDD           1728(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z11
+	VFMADD231PS.BCST 64(DI)(R10*1), Z18, Z11
+	VPSLLD           $0x08, 768(R13), Z19
+	VPADDD           1792(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z12
+	VFMADD231PS.BCST 64(DI)(DX*4), Z18, Z12
+	VPSLLD           $0x08, 832(R13), Z19
+	VPADDD           1856(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z13
+	VFMADD231PS.BCST 64(DI)(R11*1), Z18, Z13
+	VPSLLD           $0x08, 896(R13), Z19
+	VPADDD           1920(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z14
+	VFMADD231PS.BCST 64(DI)(R10*2), Z18, Z14
+	VPSLLD           $0x08, 960(R13), Z19
+	VPADDD           1984(R13), Z19, Z19
+	VCVTDQ2PS        Z19, Z19
+	VFMADD231PS      Z17, Z19, Z15
+	VFMADD231PS.BCST 64(DI)(R12*1), Z18, Z15
+	ADDQ             $0x00000140, AX
+	ADDQ             $0x00000060, CX
+	ADDQ             $0x00000060, DI
+	DECQ             8(SP)
+	JNZ              block
+	MOVQ             dst+0(FP), R8
+	MOVQ             ldd+8(FP), R9
+	VBROADCASTSS     (CX), Z17
+	VMULPS           Z17, Z0, Z0
+	VMOVUPS          Z0, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(DX*1), Z17
+	VMULPS           Z17, Z1, Z1
+	VMOVUPS          Z1, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(DX*2), Z17
+	VMULPS           Z17, Z2, Z2
+	VMOVUPS          Z2, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(R10*1), Z17
+	VMULPS           Z17, Z3, Z3
+	VMOVUPS          Z3, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(DX*4), Z17
+	VMULPS           Z17, Z4, Z4
+	VMOVUPS          Z4, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(R11*1), Z17
+	VMULPS           Z17, Z5, Z5
+	VMOVUPS          Z5, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(R10*2), Z17
+	VMULPS           Z17, Z6, Z6
+	VMOVUPS          Z6, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (CX)(R12*1), Z17
+	VMULPS           Z17, Z7, Z7
+	VMOVUPS          Z7, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI), Z17
+	VMULPS           Z17, Z8, Z8
+	VMOVUPS          Z8, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(DX*1), Z17
+	VMULPS           Z17, Z9, Z9
+	VMOVUPS          Z9, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(DX*2), Z17
+	VMULPS           Z17, Z10, Z10
+	VMOVUPS          Z10, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(R10*1), Z17
+	VMULPS           Z17, Z11, Z11
+	VMOVUPS          Z11, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(DX*4), Z17
+	VMULPS           Z17, Z12, Z12
+	VMOVUPS          Z12, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(R11*1), Z17
+	VMULPS           Z17, Z13, Z13
+	VMOVUPS          Z13, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(R10*2), Z17
+	VMULPS           Z17, Z14, Z14
+	VMOVUPS          Z14, (R8)
+	LEAQ             (R8)(R9*4), R8
+	VBROADCASTSS     (DI)(R12*1), Z17
+	VMULPS           Z17, Z15, Z15
+	VMOVUPS          Z15, (R8)
+	MOVQ             16(SP), R8
+	SUBQ             R8, CX
+	SUBQ             R8, DI
+	ADDQ             $0x40, dst+0(FP)
+	DECQ             panels+24(FP)
+	JNZ              panel
+	BYTE             $0xc4
+	BYTE             $0xe2
+	BYTE             $0x78
+	BYTE             $0x49
+	BYTE             $0xc0
+	VZEROUPPER
+	RET
+
+// func matMulQ8Rows8AMX(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+// Requires: AMX-INT8, AVX, AVX512F, MMX+
+TEXT ·matMulQ8Rows8AMX(SB), $5208-56
+	MOVQ   w+16(FP), AX
+	MOVQ   x+32(FP), CX
+	MOVQ   ldx+40(FP), DX
+	MOVQ   blocks+48(FP), SI
+	MOVQ   SI, (SP)
+	IMUL3Q $0x00000060, SI, BX
+	MOVQ   BX, 16(SP)
+	LEAQ   32(CX)(BX*1), BX
+	MOVQ   BX, CX
+	IMULQ  panels+24(FP), SI
+	LEAQ   (DX)(DX*2), DI
+	LEAQ   (DI)(DX*2), R10
+	LEAQ   (R10)(DX*2), R11
+	LEAQ   24(SP), R12
+	ADDQ   $0x3f, R12
+	ANDQ   $-64, R12
+	LEAQ   2560(R12), R13
+	MOVQ   $0x00000008, R8
+	LEAQ   productTiles<>+0(SB), R9
+	SHLQ   $0x06, R8
+	ADDQ   R9, R8
+	XORQ   R9, R9
+	BYTE   $0xc4
+	BYTE   $0x82
+	BYTE   $0x78
+	BYTE   $0x49
+	BYTE   $0x84
+	BYTE   $0x08
+	BYTE   $0x00
+	BYTE   $0x00
+	BYTE   $0x00
+	BYTE   $0x00
+	CMPQ   SI, $0x01
+	JEQ    narrow
+
+narrow:
+	PREFETCHT0 4096(AX)
+	PREFETCHT0 4160(AX)
+	PREFETCHT0 4224(AX)
+	PREFETCHT0 4288(AX)
+	PREFETCHT0 4352(AX)
+	PREFETCHT0 4416(AX)
+	PREFETCHT0 4480(AX)
+	PREFETCHT0 4544(AX)
+	PREFETCHT0 4608(AX)
+	LEAQ       (AX), R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	MOVQ       BX, R8
+	MOVQ       DX, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc0
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x08
+	BYTE       $0x20
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xcd
+	MOVQ       R13, R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x84
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x8c
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	ADDQ       $0x00000060, BX
+	DECQ       (SP)
+	JNZ        firstTiles
+	SUBQ       16(SP), BX
+	MOVQ       blocks+48(FP), R8
+	MOVQ       R8, (SP)
+
+firstTiles:
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   blocks+48(FP), R8
+	MOVQ   R8, 8(SP)
+
+block:
+	XCHGQ      R12, R13
+	DECQ       SI
+	JZ         vectors
+	PREFETCHT0 4640(AX)
+	PREFETCHT0 4704(AX)
+	PREFETCHT0 4768(AX)
+	PREFETCHT0 4832(AX)
+	PREFETCHT0 4896(AX)
+	PREFETCHT0 4960(AX)
+	PREFETCHT0 5024(AX)
+	PREFETCHT0 5088(AX)
+	PREFETCHT0 5152(AX)
+	LEAQ       544(AX), R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	MOVQ       BX, R8
+	MOVQ       DX, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc0
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x08
+	BYTE       $0x20
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xcd
+	MOVQ       R13, R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x84
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x8c
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	ADDQ       $0x00000060, BX
+	DECQ       (SP)
+	JNZ        nextTiles
+	SUBQ       16(SP), BX
+	MOVQ       blocks+48(FP), R8
+	MOVQ       R8, (SP)
+
+nextTiles:
+	CMPQ SI, $0x01
+	JEQ  vectors
+
+vectors:
+	VCVTPH2PS    512(AX), Z8
+	VPSLLD       $0x08, (R12), Z9
+	VPADDD       1024(R12), Z9, Z9
+	VPADDD.BCST  80(CX), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VPSLLD       $0x08, 64(R12), Z9
+	VPADDD       1088(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(DX*1), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VPSLLD       $0x08, 128(R12), Z9
+	VPADDD       1152(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(DX*2), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VPSLLD       $0x08, 192(R12), Z9
+	VPADDD       1216(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(DI*1), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VPSLLD       $0x08, 256(R12), Z9
+	VPADDD       1280(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(DX*4), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VPSLLD       $0x08, 320(R12), Z9
+	VPADDD       1344(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(R10*1), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VPSLLD       $0x08, 384(R12), Z9
+	VPADDD       1408(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(DI*2), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VPSLLD       $0x08, 448(R12), Z9
+	VPADDD       1472(R12), Z9, Z9
+	VPADDD.BCST  80(CX)(R11*1), Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z8, Z9, Z7
+	ADDQ         $0x00000220, AX
+	ADDQ         $0x00000060, CX
+	DECQ         8(SP)
+	JNZ          block
+	MOVQ         dst+0(FP), R8
+	MOVQ         ldd+8(FP), R9
+	VBROADCASTSS (CX), Z8
+	VMULPS       Z8, Z0, Z0
+	VMOVUPS      Z0, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DX*1), Z8
+	VMULPS       Z8, Z1, Z1
+	VMOVUPS      Z1, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DX*2), Z8
+	VMULPS       Z8, Z2, Z2
+	VMOVUPS      Z2, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DI*1), Z8
+	VMULPS       Z8, Z3, Z3
+	VMOVUPS      Z3, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DX*4), Z8
+	VMULPS       Z8, Z4, Z4
+	VMOVUPS      Z4, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(R10*1), Z8
+	VMULPS       Z8, Z5, Z5
+	VMOVUPS      Z5, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DI*2), Z8
+	VMULPS       Z8, Z6, Z6
+	VMOVUPS      Z6, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(R11*1), Z8
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      Z7, (R8)
+	MOVQ         16(SP), R8
+	SUBQ         R8, CX
+	ADDQ         $0x40, dst+0(FP)
+	DECQ         panels+24(FP)
+	JNZ          panel
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0xc0
+	VZEROUPPER
+	RET
+
+// func matMulQ8Rows16AMX(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+// Requires: AMX-INT8, AVX, AVX512F, MMX+
+TEXT ·matMulQ8Rows16AMX(SB), $5208-56
+	MOVQ   w+16(FP), AX
+	MOVQ   x+32(FP), CX
+	MOVQ   ldx+40(FP), DX
+	MOVQ   blocks+48(FP), SI
+	MOVQ   SI, (SP)
+	IMUL3Q $0x00000060, SI, BX
+	MOVQ   BX, 16(SP)
+	LEAQ   32(CX)(BX*1), BX
+	MOVQ   BX, CX
+	IMULQ  panels+24(FP), SI
+	LEAQ   (CX)(DX*8), DI
+	LEAQ   (DX)(DX*2), R10
+	LEAQ   (R10)(DX*2), R11
+	LEAQ   (R11)(DX*2), R12
+	LEAQ   24(SP), R13
+	ADDQ   $0x3f, R13
+	ANDQ   $-64, R13
+	LEAQ   2560(R13), R14
+	MOVQ   $0x00000010, R8
+	LEAQ   productTiles<>+0(SB), R9
+	SHLQ   $0x06, R8
+	ADDQ   R9, R8
+	XORQ   R9, R9
+	BYTE   $0xc4
+	BYTE   $0x82
+	BYTE   $0x78
+	BYTE   $0x49
+	BYTE   $0x84
+	BYTE   $0x08
+	BYTE   $0x00
+	BYTE   $0x00
+	BYTE   $0x00
+	BYTE   $0x00
+	CMPQ   SI, $0x01
+	JEQ    narrow
+
+narrow:
+	PREFETCHT0 4096(AX)
+	PREFETCHT0 4160(AX)
+	PREFETCHT0 4224(AX)
+	PREFETCHT0 4288(AX)
+	PREFETCHT0 4352(AX)
+	PREFETCHT0 4416(AX)
+	PREFETCHT0 4480(AX)
+	PREFETCHT0 4544(AX)
+	PREFETCHT0 4608(AX)
+	LEAQ       (AX), R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	MOVQ       BX, R8
+	MOVQ       DX, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc0
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x08
+	BYTE       $0x20
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xcd
+	MOVQ       R14, R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x84
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x8c
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	ADDQ       $0x00000060, BX
+	DECQ       (SP)
+	JNZ        firstTiles
+	SUBQ       16(SP), BX
+	MOVQ       blocks+48(FP), R8
+	MOVQ       R8, (SP)
+
+firstTiles:
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   blocks+48(FP), R8
+	MOVQ   R8, 8(SP)
+
+block:
+	XCHGQ      R13, R14
+	DECQ       SI
+	JZ         vectors
+	PREFETCHT0 4640(AX)
+	PREFETCHT0 4704(AX)
+	PREFETCHT0 4768(AX)
+	PREFETCHT0 4832(AX)
+	PREFETCHT0 4896(AX)
+	PREFETCHT0 4960(AX)
+	PREFETCHT0 5024(AX)
+	PREFETCHT0 5088(AX)
+	PREFETCHT0 5152(AX)
+	LEAQ       544(AX), R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	MOVQ       BX, R8
+	MOVQ       DX, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc0
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x08
+	BYTE       $0x20
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xc8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5e
+	BYTE       $0xcd
+	MOVQ       R14, R8
+	MOVQ       $0x00000040, R9
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x84
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x8c
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	ADDQ       $0x00000060, BX
+	DECQ       (SP)
+	JNZ        nextTiles
+	SUBQ       16(SP), BX
+	MOVQ       blocks+48(FP), R8
+	MOVQ       R8, (SP)
+
+nextTiles:
+	CMPQ SI, $0x01
+	JEQ  vectors
+
+vectors:
+	VCVTPH2PS    512(AX), Z16
+	VPSLLD       $0x08, (R13), Z17
+	VPADDD       1024(R13), Z17, Z17
+	VPADDD.BCST  80(CX), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z0
+	VPSLLD       $0x08, 64(R13), Z17
+	VPADDD       1088(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(DX*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z1
+	VPSLLD       $0x08, 128(R13), Z17
+	VPADDD       1152(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(DX*2), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z2
+	VPSLLD       $0x08, 192(R13), Z17
+	VPADDD       1216(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(R10*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z3
+	VPSLLD       $0x08, 256(R13), Z17
+	VPADDD       1280(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(DX*4), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z4
+	VPSLLD       $0x08, 320(R13), Z17
+	VPADDD       1344(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(R11*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z5
+	VPSLLD       $0x08, 384(R13), Z17
+	VPADDD       1408(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(R10*2), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z6
+	VPSLLD       $0x08, 448(R13), Z17
+	VPADDD       1472(R13), Z17, Z17
+	VPADDD.BCST  80(CX)(R12*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z7
+	VPSLLD       $0x08, 512(R13), Z17
+	VPADDD       1536(R13), Z17, Z17
+	VPADDD.BCST  80(DI), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z8
+	VPSLLD       $0x08, 576(R13), Z17
+	VPADDD       1600(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(DX*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z9
+	VPSLLD       $0x08, 640(R13), Z17
+	VPADDD       1664(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(DX*2), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z10
+	VPSLLD       $0x08, 704(R13), Z17
+	VPADDD       1728(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(R10*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z11
+	VPSLLD       $0x08, 768(R13), Z17
+	VPADDD       1792(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(DX*4), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z12
+	VPSLLD       $0x08, 832(R13), Z17
+	VPADDD       1856(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(R11*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z13
+	VPSLLD       $0x08, 896(R13), Z17
+	VPADDD       1920(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(R10*2), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z14
+	VPSLLD       $0x08, 960(R13), Z17
+	VPADDD       1984(R13), Z17, Z17
+	VPADDD.BCST  80(DI)(R12*1), Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z16, Z17, Z15
+	ADDQ         $0x00000220, AX
+	ADDQ         $0x00000060, CX
+	ADDQ         $0x00000060, DI
+	DECQ         8(SP)
+	JNZ          block
+	MOVQ         dst+0(FP), R8
+	MOVQ         ldd+8(FP), R9
+	VBROADCASTSS (CX), Z16
+	VMULPS       Z16, Z0, Z0
+	VMOVUPS      Z0, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DX*1), Z16
+	VMULPS       Z16, Z1, Z1
+	VMOVUPS      Z1, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DX*2), Z16
+	VMULPS       Z16, Z2, Z2
+	VMOVUPS      Z2, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(R10*1), Z16
+	VMULPS       Z16, Z3, Z3
+	VMOVUPS      Z3, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(DX*4), Z16
+	VMULPS       Z16, Z4, Z4
+	VMOVUPS      Z4, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(R11*1), Z16
+	VMULPS       Z16, Z5, Z5
+	VMOVUPS      Z5, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(R10*2), Z16
+	VMULPS       Z16, Z6, Z6
+	VMOVUPS      Z6, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (CX)(R12*1), Z16
+	VMULPS       Z16, Z7, Z7
+	VMOVUPS      Z7, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI), Z16
+	VMULPS       Z16, Z8, Z8
+	VMOVUPS      Z8, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(DX*1), Z16
+	VMULPS       Z16, Z9, Z9
+	VMOVUPS      Z9, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(DX*2), Z16
+	VMULPS       Z16, Z10, Z10
+	VMOVUPS      Z10, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(R10*1), Z16
+	VMULPS       Z16, Z11, Z11
+	VMOVUPS      Z11, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(DX*4), Z16
+	VMULPS       Z16, Z12, Z12
+	VMOVUPS      Z12, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(R11*1), Z16
+	VMULPS       Z16, Z13, Z13
+	VMOVUPS      Z13, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(R10*2), Z16
+	VMULPS       Z16, Z14, Z14
+	VMOVUPS      Z14, (R8)
+	LEAQ         (R8)(R9*4), R8
+	VBROADCASTSS (DI)(R12*1), Z16
+	VMULPS       Z16, Z15, Z15
+	VMOVUPS      Z15, (R8)
+	MOVQ         16(SP), R8
+	SUBQ         R8, CX
+	SUBQ         R8, DI
+	ADDQ         $0x40, dst+0(FP)
+	DECQ         panels+24(FP)
+	JNZ          panel
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0xc0
+	VZEROUPPER
+	RET
+
+// func splitBytesAVX512(dst *byte, src *byte, blocks int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F
+TEXT ·splitBytesAVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         blocks+16(FP), DX
+	VPBROADCASTD roundByte<>+0(SB), Z0
+	VMOVDQU      pairOrder<>+0(SB), Y1
+
+block:
+	VMOVDQU32 (CX), Z2
+	VPADDW    Z0, Z2, Z3
+	VPSRAW    $0x08, Z3, Z3
+	VPMOVWB   Z3, Y3
+	VPSHUFB   Y1, Y3, Y3
+	VMOVDQU   Y3, (AX)
+	VPMOVWB   Z2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VMOVDQU   Y2, 32(AX)
+	VMOVDQU   64(CX), Y2
+	VMOVDQU   Y2, 64(AX)
+	ADDQ      $0x00000060, CX
+	ADDQ      $0x00000060, AX
+	DECQ      DX
+	JNZ       block
+	VMOVDQU   (CX), Y2
+	VMOVDQU   Y2, (AX)
+	VZEROUPPER
+	RET
+
 // func matMulF32Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·matMulF32Rows1AVX2(SB), NOSPLIT, $0-56
@@ -8627,6 +10237,56 @@ turn:
 	DECQ     AX
 	JNZ      turn
 	VZEROUPPER
+	RET
+
+// func peakAMX(n int)
+// Requires: AMX-INT8
+TEXT ·peakAMX(SB), NOSPLIT, $0-8
+	MOVQ n+0(FP), AX
+	MOVQ $0x00000010, R8
+	LEAQ productTiles<>+0(SB), R9
+	SHLQ $0x06, R8
+	ADDQ R9, R8
+	XORQ R9, R9
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x84
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+turn:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xcd
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5e
+	BYTE $0xd4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5e
+	BYTE $0xdd
+	SUBQ $0x20, AX
+	JG   turn
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
 	RET
 
 // func sumAVX2(x *uint64, blocks int) uint64

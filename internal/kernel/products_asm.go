@@ -37,6 +37,17 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 			BF16: byRows[float32](BF16, []int{1, 2, 4, 8}, matMulBF16Rows1AVX512, matMulBF16Rows2AVX512, matMulBF16Rows4AVX512, matMulBF16Rows8AVX512),
 		}
 	}
+	if tier != cpu.AMX {
+		return
+	}
+	s.Peak = peakAMX
+	s.ActBytes = func(n int) int { return 2 * actBytes(n) }
+	s.Quantize = func(dst []byte, x []float32) {
+		quantize(dst, x)
+		splitBytesAVX512(&dst[actBytes(len(x))], &dst[0], blocksOf(len(x)))
+	}
+	s.MatMul[Q4] = byRows[byte](Q4, []int{1, 2, 4, 8, 16}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512, matMulQ4Rows16AMX)
+	s.MatMul[Q8] = byRows[byte](Q8, []int{1, 2, 4, 8, 16}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AMX, matMulQ8Rows16AMX)
 }
 
 // Sizes of a block of activations, in a layout that _gen draws, and of what

@@ -70,7 +70,7 @@ func BenchmarkMatMul(b *testing.B) {
 		if f.Format == kernel.Q8 {
 			shapes = append(shapes, [2]int{576, 49152})
 		}
-		for _, rows := range []int{1, 2, 4, 5, 8, 64} {
+		for _, rows := range []int{1, 2, 4, 5, 8, 16, 64} {
 			for _, shape := range shapes {
 				for _, tier := range accelerated() {
 					for _, from := range []string{"cache", "memory"} {

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"triforce/internal/kernel/_gen/tiles"
+
 	. "github.com/mmcloughlin/avo/build"
-	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
-	"github.com/mmcloughlin/avo/reg"
 )
 
 // Scores and values of q8_0 for many rows on AMX, whose tiles multiply 16 rows
@@ -18,96 +18,11 @@ import (
 //
 // Rows are taken in blocks of 16. While the tiles of a block multiply, vectors
 // turn the sums before into floats.
-const (
-	block = 16
-
-	// Tiles: sums, then rows of queries or weights, then keys or values.
-	sumTile, rowTile, tileTile = 0, 4, 6
-)
-
-// at8 and stride9 are what tiles are read from and written to: as neither avo
-// nor the assembler knows these instructions, their registers are fixed.
-var at8, stride9 = reg.R8, reg.R9
-
-// Prefixes of the instructions' opcodes.
-const (
-	plain = iota // no prefix
-	p66
-	pF3
-	pF2
-)
-
-// tileOp writes an instruction with a VEX prefix of three bytes, from map 0F38.
-func tileOp(in []Op, prefix, second int, bytes ...byte) {
-	code := append([]byte{0xc4, 0xe2, byte(^second&15<<3 | prefix)}, bytes...)
-	if in != nil { // at8 and stride9 take the high bits of base and index
-		code[1] = 0x82
-	}
-	for _, b := range code {
-		Instruction(&ir.Instruction{Opcode: "BYTE", Operands: []Op{Imm(uint64(b))}, Inputs: in, ISA: []string{"AMX-INT8"}})
-	}
-}
-
-func memory(tile, disp int) []byte {
-	const sib = 0b00_001_000 // stride9·1 + at8
-	return []byte{byte(0b10_000_100 | tile<<3), sib, byte(disp), byte(disp >> 8), byte(disp >> 16), byte(disp >> 24)}
-}
-
-func operands() []Op { return []Op{at8, stride9} }
-
-func tileLoad(tile, disp int) {
-	tileOp(operands(), pF2, 0, append([]byte{0x4b}, memory(tile, disp)...)...)
-}
-func tileStore(tile, disp int) {
-	tileOp(operands(), pF3, 0, append([]byte{0x4b}, memory(tile, disp)...)...)
-}
-func tileZero(tile int) { tileOp(nil, pF2, 0, 0x49, byte(0xc0|tile<<3)) }
-func tileRelease()      { tileOp(nil, plain, 0, 0x49, 0xc0) }
-
-// tileConfigure sets the shapes of tiles for up to block rows; at8 has their
-// number, and is changed.
-func tileConfigure() {
-	LEAQ(shapes, stride9)
-	SHLQ(Imm(6), at8)
-	ADDQ(stride9, at8)
-	XORQ(stride9, stride9)
-	tileOp(operands(), plain, 0, append([]byte{0x49}, memory(0, 0)...)...)
-}
-
-// tileProducts adds the products of signed rows with unsigned columns
-// (signedRows), or of unsigned rows with signed columns.
-func tileProducts(signedRows bool, sum, row, column int) {
-	prefix := p66
-	if signedRows {
-		prefix = pF3
-	}
-	tileOp(nil, prefix, column, 0x5e, byte(0xc0|sum<<3|row))
-}
-
-// shapes are the configurations for 0 to 16 rows.
-var shapes Mem
-
-func tileShapes() {
-	shapes = GLOBL("tileShapes", RODATA|NOPTR)
-	for rows := range block + 1 {
-		DATA(64*rows, U8(1)) // the palette
-		for tile := range 8 {
-			DATA(64*rows+16+2*tile, U16(64)) // bytes of a row
-		}
-		for tile := range 8 {
-			n := rows
-			if tile >= tileTile {
-				n = 16
-			}
-			DATA(64*rows+48+tile, U8(n))
-		}
-		DATA(64*rows+56, U64(0))
-	}
-}
+const block = tiles.Rows
 
 // rowBlocks writes body for blocks of rows, with the tiles configured for them.
 // It is given where the number of rows is; pointers in parameters it moves on.
-func rowBlocks(body func(n Mem)) {
+func rowBlocks(shapes Mem, body func(n Mem)) {
 	n, shape := AllocLocal(8), AllocLocal(8)
 	MOVQ(U32(0), shape)
 	Label("block")
@@ -119,16 +34,16 @@ func rowBlocks(body func(n Mem)) {
 	CMPQ(rows, shape)
 	JEQ(LabelRef("shaped"))
 	MOVQ(rows, shape)
-	MOVQ(rows, at8)
-	tileConfigure()
+	MOVQ(rows, tiles.At)
+	tiles.Configure(shapes)
 	Label("shaped")
 	body(n)
 	SUBQ(Imm(block), address("rows"))
 	JG(LabelRef("block"))
-	tileRelease()
+	tiles.Release()
 }
 
-func tileScores() {
+func tileScores(shapes Mem) {
 	TEXT("scoresQ8AMX", NOSPLIT,
 		"func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)")
 	Doc("scoresQ8AMX writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.")
@@ -138,37 +53,37 @@ func tileScores() {
 	ahead := newAhead()
 	ahead.pace(1)
 	left := AllocLocal(8)
-	rowBlocks(func(n Mem) {
+	rowBlocks(shapes, func(n Mem) {
 		k, scale, s := param("k"), param("scale"), param("s")
 		groups := param("groups")
 		MOVQ(groups, left)
 		Label("group")
 		for c := range 4 {
-			tileZero(sumTile + c)
+			tiles.Zero(tiles.Sum + c)
 		}
 		qr, end := param("q"), GP64()
 		LEAQ(Mem{Base: k, Index: stride, Scale: 1}, end)
 		Label("dims")
-		MOVQ(qr, at8)
-		MOVQ(ldq, stride9)
-		tileLoad(rowTile, 0)
-		MOVQ(k, at8)
-		MOVQ(U32(64), stride9)
+		MOVQ(qr, tiles.At)
+		MOVQ(ldq, tiles.Stride)
+		tiles.Read(tiles.Row, 0)
+		MOVQ(k, tiles.At)
+		MOVQ(U32(64), tiles.Stride)
 		for c := range 4 {
-			tileLoad(tileTile+c%2, 0)
-			tileProducts(true, sumTile+c, rowTile, tileTile+c%2)
+			tiles.Read(tiles.Column+c%2, 0)
+			tiles.Signed(tiles.Sum+c, tiles.Row, tiles.Column+c%2)
 			if c < 3 {
-				ADDQ(stride, at8)
+				ADDQ(stride, tiles.At)
 			}
 		}
 		ADDQ(Imm(64), qr)
 		ADDQ(U32(1024), k)
 		CMPQ(k, end)
 		JLT(LabelRef("dims"))
-		MOVQ(s, at8)
-		MOVQ(U32(rowBytes), stride9)
+		MOVQ(s, tiles.At)
+		MOVQ(U32(rowBytes), tiles.Stride)
 		for c := range 4 {
-			tileStore(sumTile+c, 64*c)
+			tiles.Write(tiles.Sum+c, 64*c)
 		}
 
 		tail, sr, rows := param("q"), copyOf(s), GP64()
@@ -194,19 +109,19 @@ func tileScores() {
 
 		ADDQ(U32(4*group), s)
 		ADDQ(U32(4*group), scale)
-		LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, at8)
-		ADDQ(at8, k)
+		LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, tiles.At)
+		ADDQ(tiles.At, k)
 		SUBQ(Imm(1), left)
 		JNE(LabelRef("group"))
 		ADDQ(U32(block*rowBytes), address("s"))
-		MOVQ(ldq, at8)
-		SHLQ(Imm(4), at8)
-		ADDQ(at8, address("q"))
+		MOVQ(ldq, tiles.At)
+		SHLQ(Imm(4), tiles.At)
+		ADDQ(tiles.At, address("q"))
 	})
 	done()
 }
 
-func tileValues() {
+func tileValues(shapes Mem) {
 	TEXT("valuesQ8AMX", NOSPLIT,
 		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)")
 	Doc("valuesQ8AMX merges the values of n groups of 64 slots, weighted by p, into the states of rows, and prefetches from ahead.",
@@ -220,37 +135,37 @@ func tileValues() {
 	MOVQ(first, sums)
 	ahead := newAhead()
 	ahead.pace(1)
-	rowBlocks(func(n Mem) {
+	rowBlocks(shapes, func(n Mem) {
 		v, st, dims, from := param("v"), param("state"), copyOf(dim), GP64()
 		MOVQ(sums, from)
 		Label("dims")
 		for i := range 4 {
-			tileZero(sumTile + i)
+			tiles.Zero(tiles.Sum + i)
 		}
 		vg, pg, left := copyOf(v), param("p"), param("n")
 		Label("group")
-		MOVQ(pg, at8)
-		MOVQ(U32(intBytes), stride9)
-		tileLoad(rowTile, 0)
-		tileLoad(rowTile+1, 256)
-		MOVQ(vg, at8)
-		MOVQ(dim, stride9)
-		SHLQ(Imm(2), stride9)
+		MOVQ(pg, tiles.At)
+		MOVQ(U32(intBytes), tiles.Stride)
+		tiles.Read(tiles.Row, 0)
+		tiles.Read(tiles.Row+1, 256)
+		MOVQ(vg, tiles.At)
+		MOVQ(dim, tiles.Stride)
+		SHLQ(Imm(2), tiles.Stride)
 		for i := range 2 {
-			tileLoad(tileTile+i, 64*i)
+			tiles.Read(tiles.Column+i, 64*i)
 			for half := range 2 {
-				tileProducts(false, sumTile+2*i+half, rowTile+half, tileTile+i)
+				tiles.Unsigned(tiles.Sum+2*i+half, tiles.Row+half, tiles.Column+i)
 			}
 		}
 		ADDQ(Imm(group), pg)
-		SHLQ(Imm(4), stride9)
-		ADDQ(stride9, vg)
+		SHLQ(Imm(4), tiles.Stride)
+		ADDQ(tiles.Stride, vg)
 		SUBQ(Imm(1), left)
 		JNE(LabelRef("group"))
-		MOVQ(from, at8)
-		MOVQ(U32(rowBytes), stride9)
+		MOVQ(from, tiles.At)
+		MOVQ(U32(rowBytes), tiles.Stride)
 		for i := range 4 {
-			tileStore(sumTile+i, 64*i)
+			tiles.Write(tiles.Sum+i, 64*i)
 		}
 
 		sr, to, steps, rows := copyOf(from), copyOf(st), param("step"), GP64()
@@ -289,9 +204,9 @@ func tileValues() {
 		ADDQ(U32(block*rowBytes), sums)
 		ADDQ(U32(block*intBytes), address("p"))
 		ADDQ(U32(block*mrgBytes), address("step"))
-		MOVQ(ld, at8)
-		SHLQ(Imm(4), at8)
-		ADDQ(at8, address("state"))
+		MOVQ(ld, tiles.At)
+		SHLQ(Imm(4), tiles.At)
+		ADDQ(tiles.At, address("state"))
 	})
 	done()
 }

@@ -12,6 +12,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"triforce/internal/kernel/_gen/tiles"
 )
 
 const (
@@ -192,9 +194,9 @@ func main() {
 		t.average(true)
 		t.average(false)
 	}
-	tileShapes()
-	tileScores()
-	tileValues()
+	shapes := tiles.Shapes("tileShapes", 64)
+	tileScores(shapes)
+	tileValues(shapes)
 	blend()
 	hadamard()
 	head()

@@ -13,6 +13,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"triforce/internal/kernel/_gen/tiles"
 )
 
 // tier is a width of vectors, in lanes of 4 bytes.
@@ -134,6 +136,11 @@ func main() {
 			f.product(avx512, n)
 		}
 	}
+	shapes := tiles.Shapes("productTiles", block)
+	codeFormats[0].tileProduct(16, shapes)
+	codeFormats[1].tileProduct(8, shapes)
+	codeFormats[1].tileProduct(16, shapes)
+	splitBytes()
 	for _, f := range floatFormats {
 		f.product(avx2, 1, 4)
 		f.product(avx2, 2, 2)
@@ -145,6 +152,7 @@ func main() {
 	}
 	peak(avx2)
 	peak(avx512)
+	tilePeak(shapes)
 	sum(avx2)
 	sum(avx512)
 	largest()

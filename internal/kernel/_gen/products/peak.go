@@ -5,6 +5,8 @@ import (
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
+
+	"triforce/internal/kernel/_gen/tiles"
 )
 
 // peakTurn is how many products a turn of the loop of peak adds up.
@@ -41,5 +43,22 @@ func peak(t tier) {
 	DECQ(n)
 	JNZ(LabelRef("turn"))
 	VZEROUPPER()
+	RET()
+}
+
+// tilePeak is the same for AMX: products of a tile by both bytes of activations.
+func tilePeak(shapes Mem) {
+	TEXT("peakAMX", NOSPLIT, "func(n int)")
+	Doc("peakAMX multiplies and accumulates 512 words by bytes in tiles, n times, rounded up to 32.")
+	n := Load(Param("n"), GP64())
+	MOVQ(U32(tiles.Rows), tiles.At)
+	tiles.Configure(shapes)
+	Label("turn")
+	for i := range 4 {
+		tiles.Signed(tiles.Sum+i, tiles.Row+i%2, tiles.Column+i/2)
+	}
+	SUBQ(Imm(2*tiles.Rows*16*block/peakTurn), n)
+	JG(LabelRef("turn"))
+	tiles.Release()
 	RET()
 }

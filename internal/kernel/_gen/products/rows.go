@@ -14,12 +14,18 @@ import (
 // of 8 or 16 elements and give the rest in buffers.
 
 // Constants of 32 bytes.
-var lowNibbles, lowBytes, magnitude Mem
+var lowNibbles, lowBytes, magnitude, nibble, roundByte, pairOrder Mem
 
 func constants() {
 	lowNibbles = repeated32("lowNibbles", 0x000f000f)
 	lowBytes = repeated32("lowBytes", 0x00ff00ff)
 	magnitude = repeated32("magnitude", 0x7fffffff)
+	nibble = repeated32("nibble", 0x0f0f0f0f)
+	roundByte = repeated32("roundByte", 0x00800080)
+	pairOrder = GLOBL("pairOrder", RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(0x03010200+uint32(i%4)*0x04040404))
+	}
 }
 
 func repeated32(name string, v uint32) Mem {
