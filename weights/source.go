@@ -41,6 +41,10 @@ type Source interface {
 	Close() error
 }
 
+// TiedKey is where a source says that the output head is not the embedding,
+// although there is no tensor for it.
+const TiedKey = "llama.tie_word_embeddings"
+
 // Meta holds metadata by key. Values are bool, string, float64, int64, uint64
 // (only above the range of int64), or slices of them ([]bool, []string,
 // []float64, []int64, []uint64), and nothing else: narrower stored types are

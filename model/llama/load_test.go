@@ -96,13 +96,16 @@ func TestWrongTensors(t *testing.T) {
 	for _, name := range []string{"blk.0.attn_v.bias", "blk.2.ffn_up.weight", "rope_freqs.weight"} {
 		tensors = append(tensors, tensor.Tensor{Name: name, Rows: 1, Cols: 32, Data: make([]byte, 4*32)})
 	}
-	_, err := load(write(t, tiny.Meta(o), tensors))
+	src := write(t, tiny.Meta(o), tensors)
+	meta := maps.Clone(src.Meta())
+	meta[weights.TiedKey] = false
+	_, err := load(edited{src, meta})
 	if !errors.Is(err, weights.ErrCorrupt) {
 		t.Fatalf("error is %v, expected ErrCorrupt", err)
 	}
 	for _, want := range []string{
 		"tiny.gguf", "block_count is 2, the tensors are of 3 blocks",
-		"blk.0.attn_k.weight is missing", "output_norm.weight is missing", "blk.1.ffn_norm.weight is missing",
+		"output.weight is missing", "blk.0.attn_k.weight is missing", "output_norm.weight is missing", "blk.1.ffn_norm.weight is missing",
 		"blk.1.ffn_up.weight is 128×16, expected 64×32", "blk.0.attn_output.weight is 64×16, expected 32×32",
 		"blk.0.attn_v.bias is not used", "blk.2.ffn_up.weight is not used", "rope_freqs.weight is 1×32, expected 1×4",
 	} {

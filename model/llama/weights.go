@@ -147,7 +147,7 @@ func (m *Model) bind(src weights.Source) (tensors []tensor.Tensor, factors []flo
 	m.embed.Stored = embed
 	for _, s := range m.slots() {
 		t, ok := find(s.name, s.rows, s.cols)
-		if !ok && s.name == "output.weight" && m.Head == nil {
+		if !ok && s.name == "output.weight" && m.Head == nil && src.Meta().Bool(weights.TiedKey, true) {
 			t, ok = embed, true
 		}
 		if !ok {
