@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"triforce/server/openai"
+	"triforce/tokenizer"
 )
 
 // routes is what the server answers.
@@ -77,7 +78,10 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request, mux *http.Serve
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if p := recover(); p != nil && !errors.Is(asError(p), http.ErrAbortHandler) {
+			p := recover()
+			if endless, ok := p.(tokenizer.Endless); ok { // the model's fault
+				s.fail(w, r, openai.Errorf(http.StatusInternalServerError, openai.ServerError, "%v", endless))
+			} else if p != nil && !errors.Is(asError(p), http.ErrAbortHandler) {
 				s.o.Log.Error("panic", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				s.fail(w, r, openai.Errorf(http.StatusInternalServerError, openai.ServerError, "this is a bug; the server's log has more"))
 			}

@@ -12,7 +12,10 @@
 // owns; nothing keeps a reference to the caller's text or slices.
 package tokenizer
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // ErrCorrupt marks every error that is due to a malformed or inconsistent
 // vocabulary.
@@ -22,13 +25,37 @@ var ErrCorrupt = errors.New("corrupt tokenizer")
 // does not have, such as another model than BPE.
 var ErrUnsupported = errors.New("unsupported tokenizer")
 
+// Endless is the panic of Encode when a regular expression, which came with the
+// vocabulary, takes longer than any sensible one to find its next match.
+type Endless struct {
+	Pattern string
+	Chars   int // of the text in which it searched
+}
+
+// Error implements error.
+func (e Endless) Error() string {
+	return fmt.Sprintf("%v: pattern %.60q does not come to an end in a text of %d characters", ErrCorrupt, e.Pattern, e.Chars)
+}
+
+// Unwrap returns ErrCorrupt.
+func (Endless) Unwrap() error { return ErrCorrupt }
+
 // Tokenizer encodes text with one vocabulary.
 type Tokenizer interface {
 	// Vocab returns the vocabulary, which also knows how to decode.
 	Vocab() *Vocab
 	// Encode appends the ids of text to dst. Text may hold any bytes; those
 	// that are not UTF-8 become byte tokens where the vocabulary has them.
+	// It panics with an Endless if an expression of the vocabulary's own does
+	// not come to an end.
 	Encode(dst []int32, text string, o Options) []int32
+}
+
+// Lossy is a Tokenizer that may lack a token for a byte, and then leaves the byte
+// out, as other implementations do.
+type Lossy interface {
+	// Lost counts such bytes in text, and says where the first of them is.
+	Lost(text string) (count, first int)
 }
 
 // Options says how Encode treats the ends of the text and the special tokens

@@ -257,6 +257,7 @@ func (p *Prompt) tokens(sys *System, f *engine.File) (ids []int32, layout string
 		}
 		text = file + text
 	}
+	warnLost(sys, f, text)
 	if !f.HasChat() && (p.Chat || p.System != "") {
 		return nil, "", usagef("%s carries no chat template, which --chat and --system need", f.Name())
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/spf13/cobra"
+
 	"triforce/bench"
 	"triforce/distill"
 	"triforce/engine"
@@ -44,7 +46,7 @@ func Main(args []string, sys *System) int {
 func Run(ctx context.Context, args []string, sys *System) int {
 	root := newRoot(sys)
 	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := execute(ctx, root)
 	code := exitCode(err)
 	switch code {
 	case exitOK, exitCancelled:
@@ -54,6 +56,21 @@ func Run(ctx context.Context, args []string, sys *System) int {
 		fmt.Fprintf(sys.Err, "triforce: %v\n", err)
 	}
 	return code
+}
+
+// execute runs a command. A vocabulary with which a text cannot be encoded is an
+// error like that of any other bad file.
+func execute(ctx context.Context, root *cobra.Command) (cmd *cobra.Command, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			endless, ok := p.(tokenizer.Endless)
+			if !ok {
+				panic(p)
+			}
+			cmd, err = root, endless
+		}
+	}()
+	return root.ExecuteContextC(ctx)
 }
 
 // exitCode says how the process ends after err.

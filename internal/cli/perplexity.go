@@ -98,6 +98,7 @@ func (o *perplexityOptions) tokens(f *engine.File) ([]int32, error) {
 		if err != nil {
 			return nil, err
 		}
+		warnLost(o.Sys, f, text)
 		return f.Encode(text), nil
 	}
 	text, err := readText(o.Sys, o.IDs)

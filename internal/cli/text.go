@@ -6,6 +6,9 @@ import (
 	"io"
 	"os"
 	"strconv"
+
+	"triforce/engine"
+	"triforce/tokenizer"
 )
 
 // readText reads a file, or standard input if it is called "-".
@@ -21,6 +24,17 @@ func readText(sys *System, file string) (string, error) {
 		return "", fmt.Errorf("text: %w", err)
 	}
 	return string(data), nil
+}
+
+// warnLost says which bytes of a text the model has no token for.
+func warnLost(sys *System, f *engine.File, text string) {
+	t, ok := f.Tokenizer().(tokenizer.Lossy)
+	if !ok {
+		return
+	}
+	if n, first := t.Lost(text); n > 0 {
+		sys.warn("the model has no token for %s bytes of the text, which are left out; the first is 0x%02X at offset %d", grouped(n), text[first], first)
+	}
 }
 
 // writeJSON prints one object on a line.

@@ -70,6 +70,7 @@ func runTokenize(_ context.Context, o *tokenizeOptions) error {
 	if o.NoBOS {
 		opt.Marks = tokenizer.MarksNone
 	}
+	warnLost(o.Sys, f, text)
 	ids := f.Tokenizer().Encode([]int32{}, text, opt)
 	if o.JSON {
 		return writeJSON(o.Sys.Out, tokenizeReport{IDs: ids, Count: len(ids)})

@@ -133,6 +133,22 @@ func (t *Tokenizer) Encode(dst []int32, text string, o tokenizer.Options) []int3
 	return dst
 }
 
+// Lost implements tokenizer.Lossy.
+func (t *Tokenizer) Lost(text string) (count, first int) {
+	if t.runes != nil || t.unk >= 0 {
+		return 0, 0
+	}
+	for i := range len(text) {
+		if t.bytes[text[i]] < 0 {
+			if count == 0 {
+				first = i
+			}
+			count++
+		}
+	}
+	return count, first
+}
+
 // worker is the state of one call of Encode.
 type worker struct {
 	*Tokenizer

@@ -147,6 +147,10 @@ func TestMissingBytes(t *testing.T) {
 		if got := tok.Encode(nil, "axyb", tokenizer.Options{}); !slices.Equal(got, c.want) {
 			t.Errorf("unk %d, fuse %v: got %v, want %v", c.unk, c.fuse, got, c.want)
 		}
+		lost, first := tok.Lost("axyb")
+		if want := c.unk < 0; want != (lost == 2 && first == 1) || !want && lost != 0 {
+			t.Errorf("unk %d: %d bytes lost from %d on", c.unk, lost, first)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/dlclark/regexp2"
 	"golang.org/x/text/unicode/norm"
 
 	"triforce/tokenizer"
@@ -90,9 +89,9 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 }
 
 func regexReplace(pattern, content string) (normalizer, error) {
-	re, err := regexp2.Compile(pattern, regexp2.None)
+	re, err := compile(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrUnsupported, pattern, err)
+		return nil, err
 	}
 	split := regexSplit{re: re, how: isolated}
 	return func(s string) string {

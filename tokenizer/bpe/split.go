@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -174,13 +175,30 @@ func (p regexSplit) spans(text string) []span {
 	at = append(at, len(text))
 	var spans []span
 	gap := 0
-	// Without a time limit, matching cannot fail.
-	for m, _ := p.re.FindRunesMatch(chars); m != nil; m, _ = p.re.FindNextMatch(m) {
+	m, err := p.re.FindRunesMatch(chars)
+	for ; m != nil && err == nil; m, err = p.re.FindNextMatch(m) {
 		start, end := at[m.Index], at[m.Index+m.Length]
 		spans = append(appendGap(spans, gap, start), span{start, end, true})
 		gap = end
 	}
+	if err != nil { // only the time limit can be the reason
+		panic(tokenizer.Endless{Pattern: p.re.String(), Chars: len(chars)})
+	}
 	return appendGap(spans, gap, len(text))
+}
+
+// patience is how long an expression may take from one match to the next. Files
+// are not trusted, and the engine goes through all ways to match: "(a+)+$" does
+// not come to an end in a line of text.
+const patience = 5 * time.Second
+
+func compile(pattern string) (*regexp2.Regexp, error) {
+	re, err := regexp2.Compile(pattern, regexp2.None)
+	if err != nil {
+		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrUnsupported, pattern, err)
+	}
+	re.MatchTimeout = patience
+	return re, nil
 }
 
 // newSplit returns the fastest splitter for a pattern.
@@ -196,9 +214,9 @@ func newSplit(pattern string, plain bool, how behavior, inverted bool) (splitter
 	if scan := scannerOf(pattern); scan != nil && (how == isolated || how == removed && inverted) {
 		return scan, nil
 	}
-	re, err := regexp2.Compile(pattern, regexp2.None)
+	re, err := compile(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("bpe: %w: pattern %.60q: %v", tokenizer.ErrUnsupported, pattern, err)
+		return nil, err
 	}
 	return regexSplit{re, how, inverted}, nil
 }

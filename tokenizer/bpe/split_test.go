@@ -2,7 +2,11 @@ package bpe
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"triforce/tokenizer"
 )
 
 // TestBehaviors splits one text in every way; the answers are those of Hugging
@@ -52,4 +56,20 @@ func TestBehaviors(t *testing.T) {
 	if got := parts(s, text); !slices.Equal(got, []string{text}) {
 		t.Errorf("the empty pattern gives %q", got)
 	}
+}
+
+// An expression that goes through all ways to match ends with the reason.
+func TestEndlessPattern(t *testing.T) {
+	split, err := newSplit("(a+)+$", false, isolated, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endless := split.(regexSplit)
+	endless.re.MatchTimeout = time.Millisecond
+	defer func() {
+		if got, want := recover(), (tokenizer.Endless{Pattern: "(a+)+$", Chars: 41}); got != want {
+			t.Errorf("panic with %v, expected %v", got, want)
+		}
+	}()
+	endless.split(strings.Repeat("a", 40)+"b", true, func(string, bool) {})
 }
