@@ -99,6 +99,7 @@ func (c *chat) attach(_ context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	warnLost(c.Sys, c.e.File(), text)
 	tokens := len(c.e.File().Encode(text))
 	if limit := c.e.Options().Context; tokens >= limit {
 		return fmt.Errorf("%s has %s tokens, the context %s; start with a larger --ctx-size (-c): %w", path, grouped(tokens), grouped(limit), engine.ErrContext)
