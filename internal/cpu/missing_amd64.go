@@ -20,7 +20,7 @@ func Missing() (Tier, []string, bool) {
 		{AVX2, map[string]bool{"AVX": x.HasAVX && x.HasOSXSAVE, "AVX2": x.HasAVX2, "FMA": x.HasFMA, "F16C": hasF16C()}},
 		{AVX512, map[string]bool{"AVX512F": x.HasAVX512F, "AVX512BW": x.HasAVX512BW, "AVX512DQ": x.HasAVX512DQ,
 			"AVX512VL": x.HasAVX512VL, "AVX512VNNI": x.HasAVX512VNNI}},
-		{AMX, map[string]bool{"AMX-TILE": x.HasAMXTile, "AMX-INT8": x.HasAMXInt8, "permission of the system": mayUseTiles()}},
+		{AMX, map[string]bool{"AMX-TILE": x.HasAMXTile, "AMX-INT8": x.HasAMXInt8, "the system's permission": !x.HasAMXTile || mayUseTiles()}},
 	} {
 		if t.tier <= Best() {
 			continue
