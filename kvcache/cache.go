@@ -90,15 +90,19 @@ type Store struct {
 	held      []*Page // of the pool
 }
 
-// blockBytes is about the address space that a store takes at a time, in whole
-// pages; memory only comes as pages are written to.
-const blockBytes = 64 << 20
+// A store takes leastBlock of memory at first and mostBlock at a time later, in
+// whole pages, which is more or less.
+const (
+	leastBlock = 4 << 20
+	mostBlock  = 64 << 20
+)
 
 // NewStore makes an empty store for the given shape and kernels.
 func NewStore(shape Shape, set *kernel.Set) *Store {
 	kv := &set.KV[shape.Type]
 	s := &Store{shape: shape, kv: kv, tileBytes: kv.TileBytes(shape.Dim)}
-	s.arena.Block = (blockBytes + s.pageBytes() - 1) / s.pageBytes() * s.pageBytes()
+	pages := func(bytes int) int { return (bytes + s.pageBytes() - 1) / s.pageBytes() * s.pageBytes() }
+	s.arena.Block, s.arena.Most = pages(leastBlock), pages(mostBlock)
 	return s
 }
 
@@ -146,7 +150,7 @@ func (s *Store) Bytes() int64 {
 // expect sets how many slots' memory the store takes at a time: what is soon
 // needed of a small cache, so that making one costs little.
 func (s *Store) expect(slots int) {
-	s.arena.Block = (slots + kernel.Tile - 1) / kernel.Tile * s.pageBytes()
+	s.arena.Block, s.arena.Most = (slots+kernel.Tile-1)/kernel.Tile*s.pageBytes(), 0
 }
 
 // reserve takes pages until there are the given number of slots.

@@ -38,7 +38,7 @@ type Page struct {
 // are used up, spare is asked to let go of one; it returns false if it cannot.
 func NewPool(store *Store, limit int, spare func() bool) *Pool {
 	p := &Pool{size: store.pageBytes(), limit: limit, spare: spare}
-	p.arena.Block = store.arena.Block
+	p.arena.Block, p.arena.Most = store.arena.Block, store.arena.Most
 	return p
 }
 

@@ -34,16 +34,21 @@ func aligned(n, to int) []byte {
 
 // Arena hands out pieces of blocks. The zero value is ready for use.
 type Arena struct {
-	rest []byte
-	// Block is the least size of a block.
-	Block int
+	rest  []byte
+	taken int // by all blocks
+	// Block is the least size of a block. If that is less than Most, a block is as
+	// large as all before it together, up to Most: memory that Go has used before
+	// is cleared when it is taken, not as it is written to.
+	Block, Most int
 }
 
 // Take returns n zero bytes at a multiple of 64.
 func (a *Arena) Take(n int) []byte {
 	size := (n + 63) &^ 63
 	if size > len(a.rest) {
-		a.rest = Alloc(max(size, a.Block))
+		n := max(size, a.Block, min(a.taken, a.Most))
+		a.rest = Alloc(n)
+		a.taken += n
 	}
 	b := a.rest[:n:n]
 	a.rest = a.rest[size:]

@@ -24,3 +24,17 @@ func TestArena(t *testing.T) {
 		}
 	}
 }
+
+// Each block is as large as all before it, up to the largest.
+func TestArenaGrows(t *testing.T) {
+	a := Arena{Block: 4 << 20, Most: 16 << 20}
+	for _, want := range []int{4, 4, 8, 16, 16, 16} {
+		before := a.taken
+		for a.taken == before {
+			a.Take(1 << 20)
+		}
+		if got := (a.taken - before) >> 20; got != want {
+			t.Errorf("after %d MiB a block of %d MiB, expected %d", before>>20, got, want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"math"
 	"math/bits"
 	"time"
 
@@ -16,22 +17,24 @@ type crew struct {
 	sizes    [smallWork + 1]pace // by the length in bits of the passes' work
 }
 
-// pace is what is known of passes of a size.
+// pace is what is known of passes of a size. Whoever was faster in a trial runs
+// the passes up to the next.
 type pace struct {
-	passes int
-	took   [2]float64 // seconds that all workers took lately, and that one did
+	passes int        // since the last trial began
+	until  int        // the next begins
+	took   [2]float64 // seconds that all workers took at least, and one
 }
 
 const (
 	// smallWork is the length in bits of the most multiply-accumulates of a small
 	// pass: half a millisecond for one worker.
 	smallWork = 24
-	// Of trialEvery passes of a size the first four are run by all workers and by
-	// one, twice each in a row; the first of two wakes up workers that sleep, and
-	// is not counted.
-	trialEvery = 256
-	// fresh is the weight of a new time.
-	fresh = 0.2
+	// A trial is trialPasses by all workers and as many by one. The first of
+	// each, which may wake up workers that sleep, is not counted.
+	trialPasses = 3
+	// So many passes lie between the beginnings of trials at first, when memory
+	// is new and caches are cold, then twice as many each time, and so many at most.
+	firstTrial, lastTrial = 16, 512
 )
 
 // run runs a pass of so many multiply-accumulates.
@@ -54,25 +57,26 @@ func (c *crew) run(work int, fn func(*par.Worker)) {
 
 // next says who runs the next pass: 1 for one worker, 0 for all.
 func (p *pace) next() int {
-	switch trial := p.passes % trialEvery; {
-	case trial < 4:
-		return trial / 2
-	case p.took[1] < p.took[0]:
+	switch {
+	case p.passes < trialPasses:
+		return 0
+	case p.passes < 2*trialPasses || p.took[1] < p.took[0]:
 		return 1
 	}
 	return 0
 }
 
-// done records the time of a pass. One that was interrupted counts little.
+// done records the time of a pass.
 func (p *pace) done(one int, seconds float64) {
-	trial := p.passes % trialEvery
-	p.passes++
-	if trial == 0 || trial == 2 {
-		return
+	if p.passes < 2*trialPasses {
+		if p.passes%trialPasses == 0 {
+			seconds = math.Inf(1)
+		} else {
+			seconds = min(seconds, p.took[one])
+		}
+		p.took[one] = seconds
 	}
-	if t := &p.took[one]; *t == 0 {
-		*t = seconds
-	} else {
-		*t += fresh * (min(seconds, 2**t) - *t)
+	if p.passes++; p.passes >= max(p.until, firstTrial) {
+		p.passes, p.until = 0, min(2*max(p.until, firstTrial), lastTrial)
 	}
 }
