@@ -88,10 +88,11 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 		last = max(last, r.Hi)
 	}
 	a.tiles = (int(last) + kernel.Tile - 1) / kernel.Tile
-	// Some four items of work a worker make up for their unequal lengths.
+	// Some sixteen items of work a worker make up for their unequal lengths: at a
+	// layer's end one waits for the other's last.
 	items := a.kvHeads * a.blocks
 	a.segments = (a.tiles + segment - 1) / segment
-	a.runs = min(max(1, 4*len(a.scratch)/items), a.segments)
+	a.runs = min(max(1, 16*len(a.scratch)/items), a.segments)
 	if len(a.scratch) == 1 {
 		a.runs = 1
 	}
