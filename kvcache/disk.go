@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
+	"github.com/zeebo/xxh3"
 
 	"triforce/internal/kernel"
 	"triforce/internal/mem"
@@ -301,7 +301,7 @@ func (d *disk) writePage(w pageWrite, buf []byte) error {
 	size := d.s.pageBytes() / d.s.shape.Layers
 	for l := range d.s.shape.Layers {
 		copy(buf, w.memory[l*size:(l+1)*size])
-		d.sums[w.page*d.s.shape.Layers+l] = xxhash.Sum64(buf)
+		d.sums[w.page*d.s.shape.Layers+l] = xxh3.Hash(buf)
 		at := d.at(l, w.page)
 		if n, err := d.file.WriteAt(buf, at); err != nil || n < len(buf) {
 			return d.failed(at, "wrote %d of %d bytes: %w", n, len(buf), orShort(err, io.ErrShortWrite))
@@ -336,7 +336,7 @@ func (d *disk) read(buf []byte, layer, page int) error {
 		return nil
 	}
 	for i := range len(buf) / d.slab {
-		found, want := xxhash.Sum64(buf[i*d.slab:(i+1)*d.slab]), d.sums[(page+i)*d.s.shape.Layers+layer]
+		found, want := xxh3.Hash(buf[i*d.slab:(i+1)*d.slab]), d.sums[(page+i)*d.s.shape.Layers+layer]
 		if found != want {
 			return d.failed(d.at(layer, page+i), "%d bytes with the checksum %016x, expected %016x: the disk or another program changed them",
 				d.slab, found, want)
