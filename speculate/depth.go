@@ -177,6 +177,7 @@ func (c *controller) next(most int) choice {
 	best := c.best(most)
 	c.yield = best.tokens
 	if untimed && best.tokens < sureWin*best.cost {
+		c.pace, c.yield, c.could = 1, 1, 1 // nothing is known yet
 		return choice{}
 	}
 	if c.again > 0 {
