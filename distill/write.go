@@ -9,15 +9,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"triforce/engine"
 )
+
+// writers is how many texts the target writes at a time, in shared passes.
+const writers = 8
 
 // write lets the target write texts, as many tokens as Self says if there is
 // time. A model with a chat template writes conversations: it is given what
 // comes before a user's message and makes that message up itself (Magpie: Xu et
 // al. 2024), then it answers. Any other continues its begin-of-text token. Each
-// text is one excerpt.
+// text is one excerpt. What a text says depends on its number alone.
 func (r *run) write(ctx context.Context) error {
 	if r.Self == 0 {
 		return nil
@@ -25,30 +29,69 @@ func (r *run) write(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Join(r.Work, "texts-"+r.state.Settings.Target), 0o755); err != nil {
 		return fmt.Errorf("distill: %w", err)
 	}
-	s := r.engine.NewSession()
-	defer s.Close()
+	batcher := r.engine.NewBatcher(0)
+	defer batcher.Close()
+	sessions := make(chan *engine.Session, writers)
+	for range writers {
+		s := batcher.NewSession()
+		defer s.Close()
+		sessions <- s
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	type result struct {
+		text []int32
+		err  error
+	}
+	var ahead []chan result // of the texts after those in own
 	for tokens := 0; tokens < r.Self; {
 		if r.state.Settled && len(r.own) == r.state.SelfTexts {
 			return nil
 		}
 		r.Report(Status{Phase: Writing, Done: tokens, Total: r.Self})
-		text, err := r.kept(len(r.own))
-		if errors.Is(err, fs.ErrNotExist) {
-			if !r.state.Settled && r.Steps == 0 && r.late(writeShare) {
-				break
-			}
-			if text, err = r.compose(ctx, s, uint64(len(r.own))); err == nil {
-				err = r.keep(len(r.own), text)
-			}
+		for len(ahead) < 2*writers && !(r.state.Settled && len(r.own)+len(ahead) == r.state.SelfTexts) {
+			i, done := len(r.own)+len(ahead), make(chan result, 1)
+			ahead = append(ahead, done)
+			group.Go(func() {
+				s := <-sessions
+				text, err := r.written(ctx, s, i)
+				sessions <- s
+				done <- result{text, err}
+			})
 		}
-		if err != nil {
-			return err
+		w := <-ahead[0]
+		ahead = ahead[1:]
+		if errors.Is(w.err, errLate) {
+			break
 		}
-		r.own = append(r.own, text)
-		tokens += len(text)
+		if w.err != nil {
+			return w.err
+		}
+		r.own = append(r.own, w.text)
+		tokens += len(w.text)
 	}
 	r.state.SelfTexts = len(r.own)
 	return nil
+}
+
+// errLate says that a text was not begun because the time for writing is over.
+var errLate = errors.New("late")
+
+// written is text number i: one that was kept, or a new one.
+func (r *run) written(ctx context.Context, s *engine.Session, i int) ([]int32, error) {
+	text, err := r.kept(i)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return text, err
+	}
+	if !r.state.Settled && r.Steps == 0 && r.late(writeShare) {
+		return nil, errLate
+	}
+	if text, err = r.compose(ctx, s, uint64(i)); err != nil {
+		return nil, err
+	}
+	return text, r.keep(i, text)
 }
 
 func (r *run) textPath(i int) string {
