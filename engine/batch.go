@@ -283,13 +283,16 @@ func (b *Batcher) missing() bool {
 // draft, or else one of the target, which then has everybody's rows.
 func (b *Batcher) next() {
 	b.mu.Lock()
-	if alone := b.alone; len(alone) > 0 {
-		b.alone = nil
+	if len(b.alone) > 0 {
+		b.taken = append(b.taken[:0], b.alone...)
+		clear(b.alone)
+		b.alone = b.alone[:0]
 		b.mu.Unlock()
-		for _, j := range alone {
+		for _, j := range b.taken {
 			j.alone()
 		}
-		b.finish(alone)
+		b.finish(b.taken)
+		clear(b.taken)
 		return
 	}
 	run := b.take()

@@ -78,7 +78,20 @@ type viewVerifier struct {
 	final     int // tokens of the history that are, if stale
 	idle      int // rounds in which it was not used
 	slotBytes float64
-	err       error // of the refresh under way
+	err       error // of the newest refresh
+	refresh   func()
+}
+
+// newViewVerifier completes v.
+func newViewVerifier(v viewVerifier) *viewVerifier {
+	v.refresh = func() { v.err = v.view.Refresh() } // made once, so that a round allocates nothing
+	return &v
+}
+
+// freshen brings the view up to date with the full cache.
+func (v *viewVerifier) freshen() error {
+	v.run.alone(v.refresh)
+	return v.err
 }
 
 // idleRounds is how many rounds without use a view expects to be used again.
@@ -132,9 +145,8 @@ func (v *viewVerifier) CatchUp() error {
 	if !v.stale {
 		return nil
 	}
-	v.run.alone(func() { v.err = v.view.Refresh() })
-	if v.err != nil {
-		return v.err
+	if err := v.freshen(); err != nil {
+		return err
 	}
 	v.stale, v.idle = false, 0
 	v.verifier.Truncate(v.final)
@@ -191,7 +203,7 @@ type hierarchy struct {
 	top    *speculate.Level
 	levels []*speculate.Level // the topmost last
 	mass   *kvcache.Mass      // or nil
-	view   *kvcache.View      // or nil
+	view   *viewVerifier      // or nil
 	run    *seat              // of the target
 
 	small  *speculate.Level // over the draft, or nil
@@ -244,15 +256,16 @@ func (s *Session) build(spec Spec) *hierarchy {
 	newView := func(below ...speculate.Drafter) speculate.Drafter {
 		h.mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
 		view := spec.view(s.e.file.standIn())
-		h.view = kvcache.NewView(s.e.set, s.cache, s.b.team, view)
+		cache := kvcache.NewView(s.e.set, s.cache, s.b.team, view)
+		h.view = newViewVerifier(viewVerifier{verifier: verifier{run: s.run, cache: cache, vocab: vocab, limit: maxContext},
+			view: cache, full: s.cache, mass: h.mass, slotBytes: s.e.slotBytes()})
 		name := "retrieved"
 		if spec.Mode == SpecStream {
 			name = "stream"
 		}
 		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior(spec.Budget),
-			Expect: s.expect(s.e, func() int { return view.Slots(s.cache.Len()) }),
-			Verifier: &viewVerifier{verifier: verifier{run: s.run, cache: h.view, vocab: vocab, limit: maxContext},
-				view: h.view, full: s.cache, mass: h.mass, slotBytes: s.e.slotBytes()}})
+			Expect:   s.expect(s.e, func() int { return view.Slots(s.cache.Len()) }),
+			Verifier: h.view})
 	}
 	var below []speculate.Drafter
 	switch spec.Mode {
@@ -288,7 +301,7 @@ const draftBranches = 2
 func (h *hierarchy) bytes() int64 {
 	n := int64(0)
 	if h.view != nil {
-		n += h.view.Bytes()
+		n += h.view.view.Bytes()
 	}
 	if h.stream != nil {
 		n += h.stream.Bytes()
@@ -298,8 +311,8 @@ func (h *hierarchy) bytes() int64 {
 
 // rewind makes the caches below the target's forget what follows n tokens.
 func (h *hierarchy) rewind(n int) {
-	if h.view != nil && h.view.Len() > n {
-		h.view.Rewind(n)
+	if h.view != nil && h.view.view.Len() > n {
+		h.view.view.Rewind(n)
 	}
 	if h.stream != nil && h.stream.Len() > n {
 		h.stream.Rewind(n)
@@ -317,9 +330,7 @@ func (h *hierarchy) prime(ctx context.Context, history []int32, sampling sample.
 			continue
 		}
 		if l != h.small {
-			var err error
-			h.run.alone(func() { err = h.view.Refresh() })
-			if err != nil {
+			if err := h.view.freshen(); err != nil {
 				return err
 			}
 		}
