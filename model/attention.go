@@ -89,12 +89,13 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 	}
 	a.tiles = (int(last) + kernel.Tile - 1) / kernel.Tile
 	// Some sixteen items of work a worker make up for their unequal lengths: at a
-	// layer's end one waits for the other's last.
-	items := a.kvHeads * a.blocks
+	// layer's end one waits for the other's last. With half of that, runs are not
+	// worth the states of all segments that the many rows would keep.
+	items, workers := a.kvHeads*a.blocks, len(a.scratch)
 	a.segments = (a.tiles + segment - 1) / segment
-	a.runs = min(max(1, 16*len(a.scratch)/items), a.segments)
-	if len(a.scratch) == 1 {
-		a.runs = 1
+	a.runs = 1
+	if workers > 1 && items < 8*workers {
+		a.runs = min(16*workers/items, a.segments)
 	}
 	a.kept = 1
 	if a.runs > 1 {
