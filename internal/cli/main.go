@@ -37,6 +37,7 @@ func usagef(format string, args ...any) error {
 // Main runs a command line and returns the exit code. An interrupt cancels the
 // command, unless it takes them; a second one ends the process.
 func Main(args []string, sys *System) int {
+	bench.ReleaseFonts()
 	ctx, stop := sys.interrupts.watch()
 	defer stop()
 	return Run(ctx, args, sys)

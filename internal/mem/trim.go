@@ -9,3 +9,8 @@ func Trim() {
 	debug.FreeOSMemory()
 	trimProgram()
 }
+
+// Release gives back the memory of variables that nobody has written to since
+// the program started, as Trim does that of constants. Bytes that are not the
+// program's own, or not a whole page, stay.
+func Release(variables ...[]byte) { release(variables) }

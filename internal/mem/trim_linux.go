@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +20,30 @@ func trimProgram() {
 		if line[0] < 'A' || line[0] > 'Z' {
 			last = parseMapping(line)
 		} else if size, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok && last.constant() && string(bytes.TrimSpace(size)) == "0 kB" {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, last.lo, last.hi-last.lo, unix.MADV_DONTNEED)
+			drop(last.lo, last.hi)
 		}
+	}
+}
+
+// release drops the pages of variables that lie in the program's file.
+func release(variables [][]byte) {
+	page := uintptr(os.Getpagesize())
+	maps, _ := os.ReadFile("/proc/self/maps")
+	for line := range bytes.Lines(maps) {
+		m := parseMapping(line)
+		for _, v := range variables {
+			lo := uintptr(unsafe.Pointer(unsafe.SliceData(v)))
+			hi := lo + uintptr(len(v))
+			if m.inode != 0 && m.lo <= lo && hi <= m.hi {
+				drop((lo+page-1)&^(page-1), hi&^(page-1))
+			}
+		}
+	}
+}
+
+func drop(lo, hi uintptr) {
+	if lo < hi {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, lo, hi-lo, unix.MADV_DONTNEED)
 	}
 }
 

@@ -1,8 +1,10 @@
 package mem
 
 import (
+	"bytes"
 	"os"
 	"testing"
+	"unsafe"
 )
 
 func TestParseMapping(t *testing.T) {
@@ -36,6 +38,47 @@ func TestTrim(t *testing.T) {
 		}
 		if _, err := os.ReadFile("/proc/self/maps"); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// variable lies in the program's file, over many pages.
+var variable = [1 << 18]byte{1, 1<<18 - 1: 2}
+
+// Whole pages of variables in the program's file go, and come back as they
+// were; those that belong to somebody else stay.
+func TestRelease(t *testing.T) {
+	page := os.Getpagesize()
+	file := variable[1:]
+	heap := bytes.Repeat([]byte{3}, 4*page)
+	resident := func(b []byte) int {
+		pagemap, err := os.Open("/proc/self/pagemap")
+		if err != nil {
+			t.Skip(err)
+		}
+		defer pagemap.Close()
+		n := 0
+		for at := 0; at < len(b); at += page {
+			var entry [8]byte
+			if _, err := pagemap.ReadAt(entry[:], int64(uintptr(unsafe.Pointer(&b[at])))/int64(page)*8); err != nil {
+				t.Skip(err)
+			}
+			n += int(entry[7] >> 7)
+		}
+		return n
+	}
+	for range 2 {
+		sum := 0
+		for _, b := range file {
+			sum += int(b)
+		}
+		if sum != 2 || bytes.Count(heap, []byte{3}) != len(heap) {
+			t.Fatal("bytes have changed")
+		}
+		before := resident(file)
+		Release(file, heap, nil, file[:0])
+		if after := resident(file[page : len(file)-page]); before < len(file)/page || after != 0 {
+			t.Errorf("%d pages before, %d after", before, after)
 		}
 	}
 }
