@@ -13,10 +13,10 @@ var ErrMismatch = errors.New("different vocabularies")
 // of the other is padding, or tokens that only one of them ever draws. The
 // error names both sizes and the first token that differs.
 func Compatible(target, draft *Vocab) error {
-	for i := range min(target.Size(), draft.Size()) {
-		if target.tokens[i] != draft.tokens[i] {
+	for i := range int32(min(target.Size(), draft.Size())) {
+		if target.Token(i) != draft.Token(i) {
 			return fmt.Errorf("tokenizer: %w: the target has %d tokens, the draft %d; token %d is %q in the target and %q in the draft",
-				ErrMismatch, target.Size(), draft.Size(), i, clip(target.tokens[i]), clip(draft.tokens[i]))
+				ErrMismatch, target.Size(), draft.Size(), i, clip(target.Token(i)), clip(draft.Token(i)))
 		}
 	}
 	return nil

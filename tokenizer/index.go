@@ -3,19 +3,50 @@ package tokenizer
 import (
 	"hash/maphash"
 	"math/bits"
+	"strings"
 )
+
+// texts is a list of strings in one piece of memory.
+type texts struct {
+	text string
+	ends []uint32
+}
+
+// newTexts takes strings of at most 4 GiB together.
+func newTexts(list []string) texts {
+	t := texts{strings.Join(list, ""), make([]uint32, len(list))}
+	end := 0
+	for i, s := range list {
+		end += len(s)
+		t.ends[i] = uint32(end)
+	}
+	return t
+}
+
+// at returns the string of that number, "" if there is none.
+func (t *texts) at(i int32) string {
+	if uint(i) >= uint(len(t.ends)) {
+		return ""
+	}
+	start := uint32(0)
+	if i > 0 {
+		start = t.ends[i-1]
+	}
+	return t.text[start:t.ends[i]]
+}
 
 // index finds tokens by their text. It holds nothing but their numbers, a
 // quarter of the memory of a map of strings.
 type index struct {
 	seed   maphash.Seed
-	tokens []string
+	tokens texts
 	slots  []int32 // open addressing, a power of two; free if negative
 }
 
 // newIndex makes an empty index of some of the tokens.
-func newIndex(tokens []string) index {
-	x := index{maphash.MakeSeed(), tokens, make([]int32, 1<<bits.Len(uint(len(tokens)+len(tokens)/2)))}
+func newIndex(tokens texts) index {
+	n := len(tokens.ends)
+	x := index{maphash.MakeSeed(), tokens, make([]int32, 1<<bits.Len(uint(n+n/2)))}
 	for i := range x.slots {
 		x.slots[i] = -1
 	}
@@ -26,7 +57,7 @@ func newIndex(tokens []string) index {
 func (x *index) slot(token string) *int32 {
 	mask := uint64(len(x.slots) - 1)
 	for i := maphash.String(x.seed, token); ; i++ {
-		if s := &x.slots[i&mask]; *s < 0 || x.tokens[*s] == token {
+		if s := &x.slots[i&mask]; *s < 0 || x.tokens.at(*s) == token {
 			return s
 		}
 	}

@@ -126,10 +126,15 @@ func (s *Spec) validate() error {
 	case s.Model == SentencePiece && len(s.Scores) != n:
 		return corruptf("no scores")
 	}
+	size := uint64(0)
 	for i, t := range s.Tokens {
 		if len(t) > maxTokenLen {
 			return corruptf("token %d has %d bytes, the limit is %d", i, len(t), maxTokenLen)
 		}
+		size += uint64(len(t))
+	}
+	if size > math.MaxUint32 {
+		return corruptf("tokens of %d bytes in all, the limit is %d", size, uint32(math.MaxUint32))
 	}
 	for i, t := range s.Types {
 		if t < Normal || t > Byte {

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,9 +10,8 @@ import (
 // some. Ids beyond its size are legal everywhere and decode to nothing, because
 // models pad their output.
 type Vocab struct {
-	tokens []string // as in the file
-	text   string   // the bytes that tokens stand for; none for control tokens
-	ends   []uint32 // where each token's bytes end
+	tokens texts // as in the file
+	pieces texts // the bytes that tokens stand for; none for control tokens
 	types  []Type
 	ids    index
 
@@ -29,16 +27,17 @@ func NewVocab(s *Spec) (*Vocab, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
+	tokens := newTexts(s.Tokens)
 	v := &Vocab{
-		tokens: s.Tokens, types: s.Types, ids: newIndex(s.Tokens),
+		tokens: tokens, types: s.Types, ids: newIndex(tokens),
 		bos: s.BOS, eos: s.EOS, unk: s.Unk,
 		addBOS: s.AddBOS, addEOS: s.AddEOS, spacePrefix: s.AddSpacePrefix,
 		template: s.ChatTemplate,
 	}
 	if len(v.types) == 0 {
-		v.types = slices.Repeat([]Type{Normal}, len(v.tokens))
+		v.types = slices.Repeat([]Type{Normal}, len(s.Tokens))
 	}
-	for i, t := range v.tokens {
+	for i, t := range s.Tokens {
 		if t == "" || v.types[i] == Unused {
 			continue
 		}
@@ -48,18 +47,18 @@ func NewVocab(s *Spec) (*Vocab, error) {
 		}
 		*slot = int32(i)
 	}
-	if err := v.spell(s.Model == MergeList && s.Alphabet == ByteLevel); err != nil {
+	if err := v.spell(s.Tokens, s.Model == MergeList && s.Alphabet == ByteLevel); err != nil {
 		return nil, err
 	}
 	v.findEOG(s.EOG)
 	return v, nil
 }
 
-// spell fills text and ends.
-func (v *Vocab) spell(byteLevel bool) error {
-	var buf []byte
-	v.ends = make([]uint32, len(v.tokens))
-	for i, t := range v.tokens {
+// spell fills pieces, which are not longer than their tokens.
+func (v *Vocab) spell(tokens []string, byteLevel bool) error {
+	buf := make([]byte, 0, len(v.tokens.text))
+	v.pieces.ends = make([]uint32, len(tokens))
+	for i, t := range tokens {
 		switch v.types[i] {
 		case Control, Unknown, Unused:
 		case UserDefined:
@@ -80,12 +79,9 @@ func (v *Vocab) spell(byteLevel bool) error {
 				buf = append(buf, strings.ReplaceAll(t, "▁", " ")...)
 			}
 		}
-		v.ends[i] = uint32(len(buf))
+		v.pieces.ends[i] = uint32(len(buf))
 	}
-	if uint64(len(buf)) > math.MaxUint32 {
-		return corruptf("tokens of %d bytes in all, the limit is %d", len(buf), uint32(math.MaxUint32))
-	}
-	v.text = string(buf)
+	v.pieces.text = string(buf)
 	return nil
 }
 
@@ -110,28 +106,14 @@ func (v *Vocab) findEOG(ids []int32) {
 }
 
 // Size is the number of tokens.
-func (v *Vocab) Size() int { return len(v.tokens) }
+func (v *Vocab) Size() int { return len(v.types) }
 
 // Token returns the token's text as the file spells it.
-func (v *Vocab) Token(id int32) string {
-	if uint(id) < uint(len(v.tokens)) {
-		return v.tokens[id]
-	}
-	return ""
-}
+func (v *Vocab) Token(id int32) string { return v.tokens.at(id) }
 
 // Piece returns the bytes that the token decodes to, maybe part of a
 // character. Control tokens decode to nothing.
-func (v *Vocab) Piece(id int32) string {
-	if uint(id) >= uint(len(v.ends)) {
-		return ""
-	}
-	start := uint32(0)
-	if id > 0 {
-		start = v.ends[id-1]
-	}
-	return v.text[start:v.ends[id]]
-}
+func (v *Vocab) Piece(id int32) string { return v.pieces.at(id) }
 
 // Type returns the token's kind.
 func (v *Vocab) Type(id int32) Type {
