@@ -29,7 +29,7 @@ func openEmbedded(name string, unpack func() []byte) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &embedded{name: name, unpack: unpack, meta: f.Meta(), names: f.Names(), file: f}, nil
+	return &embedded{name: name, unpack: unpack, meta: f.Meta().Read(), names: f.Names(), file: f}, nil
 }
 
 func (e *embedded) Path() string       { return e.name }

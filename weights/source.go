@@ -48,8 +48,33 @@ const TiedKey = "llama.tie_word_embeddings"
 // Meta holds metadata by key. Values are bool, string, float64, int64, uint64
 // (only above the range of int64), or slices of them ([]bool, []string,
 // []float64, []int64, []uint64), and nothing else: narrower stored types are
-// widened.
+// widened. A long slice may be a List instead.
 type Meta map[string]any
+
+// List reads a long slice from the file that it stays in. It must not be called
+// once the source is closed.
+type List func() any
+
+// String is what messages say of it.
+func (List) String() string { return "a long list" }
+
+// Value returns the value under key, read if it is a List, or nil if there is
+// none.
+func (m Meta) Value(key string) any {
+	if read, ok := m[key].(List); ok {
+		return read()
+	}
+	return m[key]
+}
+
+// Read returns metadata that holds all its lists.
+func (m Meta) Read() Meta {
+	all := make(Meta, len(m))
+	for key := range m {
+		all[key] = m.Value(key)
+	}
+	return all
+}
 
 // String returns the string under key, or def if there is none.
 func (m Meta) String(key, def string) string { return get(m, key, def) }
@@ -79,7 +104,7 @@ func (m Meta) Float(key string, def float64) float64 {
 }
 
 func get[T any](m Meta, key string, def T) T {
-	if v, ok := m[key].(T); ok {
+	if v, ok := m.Value(key).(T); ok {
 		return v
 	}
 	return def

@@ -119,8 +119,8 @@ func runInspect(_ context.Context, o *inspectOptions) error {
 func newInspectReport(f *engine.File, o engine.Options) (*inspectReport, error) {
 	src := f.Source()
 	r := &inspectReport{Model: f.Name(), Vocabulary: f.Tokenizer().Vocab().Size(), Metadata: map[string]any{}, Tensors: []tensorReport{}}
-	for key, value := range src.Meta() {
-		r.Metadata[key] = brief(value)
+	for key := range src.Meta() {
+		r.Metadata[key] = brief(src.Meta().Value(key))
 	}
 	for _, name := range src.Names() {
 		t, _ := src.Tensor(name)

@@ -158,10 +158,10 @@ func (p *parser) positive(key string, def float64) float64 {
 
 // head reads the tokens of a trimmed head, or nil.
 func (p *parser) head(vocab int) []int32 {
-	value, ok := p.meta[HeadKey]
-	if !ok || p.err != nil {
+	if _, ok := p.meta[HeadKey]; !ok || p.err != nil {
 		return nil
 	}
+	value := p.meta.Value(HeadKey)
 	tokens, isInts := value.([]int64)
 	if !isInts || len(tokens) == 0 {
 		p.err = p.corrupt("%s is %.64v, expected a list of tokens", HeadKey, value)

@@ -19,10 +19,11 @@
 // Frequency scaling of Llama 3 is in such files as a tensor of factors,
 // rope_freqs.weight, and not as metadata.
 //
-// A File is safe for concurrent use and owns the memory of its tensors until
-// Close, which must come after every other use. Errors wrap weights.ErrCorrupt
-// or weights.ErrUnsupported, or are those of the file system. No input makes
-// Open panic, or allocate more than a small multiple of the file's size.
+// A File is safe for concurrent use and owns the memory of its tensors, and of the
+// long lists of its metadata, until Close, which must come after every other use.
+// Errors wrap weights.ErrCorrupt or weights.ErrUnsupported, or are those of the file
+// system. No input makes Open panic, or allocate more than a small multiple of the
+// file's size.
 package gguf
 
 import (
@@ -118,8 +119,8 @@ func newPart(m *mapped.Model, path string, f *mmap.File, header bool) (*part, er
 	m.Own(f)
 	p := &part{path: path, file: f, header: header}
 	var err error
-	p.meta, p.tensors, err = parse(path, f.Data, header)
-	f.Release(0, len(f.Data)) // parse has copied what it needs
+	p.meta, p.tensors, err = parse(path, f, header)
+	f.Release(0, len(f.Data)) // parse has copied what it needs, but for long lists
 	return p, err
 }
 

@@ -560,6 +560,29 @@ func TestWriteErrors(t *testing.T) {
 	}
 }
 
+// Long lists stay in the file: they can be read again and again, and written.
+func TestLongLists(t *testing.T) {
+	meta := []KV{
+		{"bs", slices.Repeat([]bool{true, false}, 3000)}, {"ss", slices.Repeat([]string{"", "a", "ab"}, 300)}, {"fs", slices.Repeat([]float64{1, -2}, 600)},
+		{"is", slices.Repeat([]int64{-1, 3}, 600)}, {"ls", slices.Repeat([]int64{1 << 40, 1}, 300)}, {"us", slices.Repeat([]uint64{1 << 63, 1}, 300)},
+	}
+	data := encode(t, meta)
+	f := open(t, write(t, "m.gguf", data))
+	for range 2 {
+		var again []KV
+		for _, kv := range meta {
+			list, ok := f.Meta()[kv.Key].(weights.List)
+			if !ok || !reflect.DeepEqual(list(), kv.Value) || !reflect.DeepEqual(f.Meta().Value(kv.Key), kv.Value) || !reflect.DeepEqual(f.Meta().Read()[kv.Key], kv.Value) {
+				t.Errorf("%s: %T, or another list", kv.Key, f.Meta()[kv.Key])
+			}
+			again = append(again, KV{kv.Key, list})
+		}
+		if !bytes.Equal(encode(t, again), data) {
+			t.Error("written again they differ")
+		}
+	}
+}
+
 // The checksums are of the rows in the order that the model was trained with, from
 // an independent reader whose values were compared with the checkpoint.
 func TestFable(t *testing.T) {
@@ -632,6 +655,7 @@ func FuzzGGUF(f *testing.F) {
 			return
 		}
 		defer file.Close()
+		file.Meta().Read()
 		for _, name := range file.Names() {
 			x, _ := file.Tensor(name)
 			row := make([]float32, x.Cols)

@@ -92,7 +92,7 @@ func (o *orders) of(t *tensor.Tensor) ([]int32, error) {
 }
 
 func (o *orders) heads(key string, def int64) (int64, error) {
-	if _, isList := o.meta[key].([]int64); isList {
+	if _, isList := o.meta.Value(key).([]int64); isList {
 		return 0, fmt.Errorf("%s that differs by layer: %w", key, weights.ErrUnsupported)
 	}
 	n := o.meta.Int(key, def)

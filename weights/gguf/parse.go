@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"triforce/internal/mmap"
 	"triforce/tensor"
 	"triforce/weights"
 )
@@ -23,6 +24,7 @@ const (
 	maxAlignment = 1 << 20
 	maxDims      = 4
 	maxListed    = 5       // tensors named in one error
+	maxRead      = 1 << 12 // bytes of a list that is not left in the file
 	maxData      = 1 << 50 // bytes that a header without data may speak of
 )
 
@@ -43,8 +45,8 @@ type info struct {
 }
 
 // parse reads a whole header.
-func parse(path string, data []byte, header bool) (weights.Meta, []info, error) {
-	c := &cursor{path: path, data: data, what: "header", header: header}
+func parse(path string, file *mmap.File, header bool) (weights.Meta, []info, error) {
+	c := &cursor{path: path, file: file, data: file.Data, what: "header", header: header}
 	entries, tensors := c.preamble()
 	meta := c.metadata(entries)
 	align, ok := alignment(meta)
@@ -64,6 +66,7 @@ func parse(path string, data []byte, header bool) (weights.Meta, []info, error) 
 // read returns zero.
 type cursor struct {
 	path     string
+	file     *mmap.File
 	data     []byte
 	off      int
 	what     string // what is being read, for messages
@@ -209,6 +212,8 @@ func (c *cursor) valueType() uint32 {
 	return t
 }
 
+// array checks a list and reads it, or leaves it in the file if it is long: a
+// vocabulary has 100,000 texts of a few bytes.
 func (c *cursor) array() any {
 	t := c.valueType()
 	if t == typeArray {
@@ -217,6 +222,43 @@ func (c *cursor) array() any {
 	}
 	n := c.count("elements", maxElements-c.elements, valueBytes[t])
 	c.elements += uint64(n)
+	file, start := c.file, c.off
+	c.skip(t, n)
+	if c.err != nil {
+		return nil
+	}
+	size := c.off - start
+	read := func() any {
+		again := &cursor{data: file.Data[start : start+size]}
+		return again.elementsOf(t, n)
+	}
+	if size <= maxRead {
+		return read()
+	}
+	return weights.List(func() any {
+		defer file.Release(start, size)
+		return read()
+	})
+}
+
+// skip checks n elements.
+func (c *cursor) skip(t uint32, n int) {
+	switch t {
+	case typeString:
+		for range n {
+			c.take(c.uint64())
+		}
+	case typeBool:
+		for range n {
+			c.bool()
+		}
+	default:
+		c.take(uint64(n) * valueBytes[t])
+	}
+}
+
+// elementsOf reads n elements that have been checked.
+func (c *cursor) elementsOf(t uint32, n int) any {
 	switch t {
 	case typeString:
 		return c.strings(n)
@@ -236,7 +278,7 @@ func (c *cursor) array() any {
 	}
 }
 
-// list reads n elements. The count has been checked, an error ends in zeros.
+// list reads n elements.
 func list[T any](n int, next func() T) []T {
 	values := make([]T, n)
 	for i := range values {
@@ -245,19 +287,10 @@ func list[T any](n int, next func() T) []T {
 	return values
 }
 
-// strings reads n texts into one piece of memory: a vocabulary has 100,000 of a
-// few bytes.
+// strings reads n texts into one piece of memory.
 func (c *cursor) strings(n int) []string {
-	start, size := c.off, 0
-	for range n {
-		size += len(c.take(c.uint64()))
-	}
-	if c.err != nil {
-		return nil
-	}
-	c.off = start
 	var text strings.Builder
-	text.Grow(size)
+	text.Grow(len(c.data) - 8*n)
 	return list(n, func() string {
 		at := text.Len()
 		text.Write(c.take(c.uint64()))

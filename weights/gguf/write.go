@@ -184,6 +184,8 @@ func (e *encoder) value(value any) bool {
 	case uint64:
 		e.uint32(typeUint64)
 		e.uint64(v)
+	case weights.List:
+		return e.value(v())
 	case []bool:
 		array(e, typeBool, v, e.bool)
 	case []string:
