@@ -31,6 +31,7 @@ type Attention struct {
 	scratch     [][]byte  // by worker
 	partial     [][]float32
 	args        []kernel.AttendArgs
+	spans       [][]kernel.Span
 	lines       []line
 
 	// The cut of the current pass.
@@ -65,7 +66,8 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, wo
 	for range workers {
 		a.scratch = append(a.scratch, make([]byte, a.kv.ScratchBytes(dim, perCall)))
 		a.partial = append(a.partial, make([]float32, perCall*kernel.StateLen(dim)))
-		a.args = append(a.args, kernel.AttendArgs{Dim: dim, Spans: make([]kernel.Span, perCall)})
+		a.args = append(a.args, kernel.AttendArgs{Dim: dim})
+		a.spans = append(a.spans, make([]kernel.Span, perCall))
 		a.lines = append(a.lines, line{tile: make([]byte, a.kv.TileBytes(dim))})
 	}
 	return a
@@ -190,14 +192,18 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 	at := a.index(kvHead, lo) * a.group
 	n := len(rows) * a.group
 	args := &a.args[worker]
-	args.Rows, args.Spans, args.State = n, args.Spans[:n], states
+	args.Rows, args.State = n, states
 	a.set.Reset(states, a.dim, n)
+	wholeFrom, wholeTo := a.whole(rows)
 	for t := s * segment; t < min((s+1)*segment, a.tiles); t++ {
-		if !a.spans(args, rows, t) {
-			if lo >= a.massFrom {
-				a.clearMass(t, kvHead, lo, n)
+		if args.Spans = nil; t < wholeFrom || t >= wholeTo {
+			args.Spans = a.spans[worker][:n]
+			if !a.see(args.Spans, rows, t) {
+				if lo >= a.massFrom {
+					a.clearMass(t, kvHead, lo, n)
+				}
+				continue
 			}
-			continue
 		}
 		args.Query = a.query[at*a.queryBytes:]
 		if t == 0 && a.pass.Sinks {
@@ -220,8 +226,20 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 	}
 }
 
-// spans fills in what rows see of tile t and reports whether any sees any.
-func (a *Attention) spans(args *kernel.AttendArgs, rows []kvcache.Row, t int) bool {
+// whole is the run of tiles of which all rows see every slot.
+func (a *Attention) whole(rows []kvcache.Row) (from, to int) {
+	lo, hi := int32(0), int32(math.MaxInt32)
+	if a.pass.Sinks {
+		lo = kernel.Tile
+	}
+	for _, row := range rows {
+		lo, hi = max(lo, row.Lo), min(hi, row.Hi)
+	}
+	return (int(lo) + kernel.Tile - 1) / kernel.Tile, int(hi) / kernel.Tile
+}
+
+// see fills in what rows see of tile t and reports whether any sees any.
+func (a *Attention) see(spans []kernel.Span, rows []kvcache.Row, t int) bool {
 	any := false
 	first := int32(t * kernel.Tile)
 	for r, row := range rows {
@@ -235,7 +253,7 @@ func (a *Attention) spans(args *kernel.AttendArgs, rows []kvcache.Row, t int) bo
 			any = true
 		}
 		for g := range a.group {
-			args.Spans[r*a.group+g] = kernel.Span{Lo: lo, Hi: hi}
+			spans[r*a.group+g] = kernel.Span{Lo: lo, Hi: hi}
 		}
 	}
 	return any
@@ -275,7 +293,9 @@ func (a *Attention) attendTree(worker, layer, kvHead, lo, rows, t int) {
 			}
 		}
 		at := r * a.group
-		args.Spans = all.Spans[at : at+a.group]
+		if all.Spans != nil {
+			args.Spans = all.Spans[at : at+a.group]
+		}
 		args.State = all.State[at*kernel.StateLen(a.dim):]
 		args.Query = all.Query[at*a.queryBytes:]
 		if all.Mass != nil {
@@ -320,22 +340,37 @@ func (a *Attention) Finish(dst []float32, row int) {
 // Weigh adds the attention of the newest rows to the record of the pass, after
 // all rows are finished. Every worker calls it; a Sync must follow.
 func (a *Attention) Weigh(w *par.Worker, layer int) {
+	const chunks = kernel.MassLen - 1 // of a tile
 	lo, hi := w.Share(a.kvHeads*a.tiles, 1)
-	n, pad := kernel.StateLen(a.dim), kernel.StateLen(a.dim)-16
+	n := kernel.StateLen(a.dim)
+	from := max(0, a.rows-a.pass.Mass.Rows)
+	queries := (a.rows - from) * a.group
 	for i := lo; i < hi; i++ {
 		kvHead, t := i/a.tiles, i%a.tiles
-		sums := a.pass.Mass.Chunks(layer, kvHead)[t*(kernel.MassLen-1):][:kernel.MassLen-1]
-		for row := max(0, a.rows-a.pass.Mass.Rows); row < a.rows; row++ {
-			at := a.index(kvHead, row) * a.group
-			mass := a.mass(t, kvHead, row, a.group)
-			for g := range a.group {
-				m := mass[g*kernel.MassLen : (g+1)*kernel.MassLen]
-				state := a.states[(at+g)*n+pad:]
-				weight := float32(math.Exp2(float64(m[len(sums)]-state[0]))) / state[1]
-				for c := range sums {
-					sums[c] += weight * m[c]
-				}
+		sums := (*[chunks]float32)(a.pass.Mass.Chunks(layer, kvHead)[t*chunks:])
+		mass := a.mass(t, kvHead, from, queries)
+		states := a.states[a.index(kvHead, from)*a.group*n:][:queries*n]
+		for q := range queries {
+			m := (*[kernel.MassLen]float32)(mass[q*kernel.MassLen:])
+			state := states[(q+1)*n-16:]
+			weight := exp2(m[chunks]-state[0]) / state[1]
+			for c := range sums {
+				sums[c] += float32(weight * m[c])
 			}
 		}
 	}
+}
+
+// exp2 is 2^x for x ≤ 0, to four digits, and 0 below 2^-30: enough for ranking.
+func exp2(x float32) float32 {
+	if !(x > -30) {
+		return 0
+	}
+	n := int32(x - 0.5) // the nearest
+	f := (x - float32(n)) * math.Ln2
+	p := 1 + float32(f*(1./4))
+	p = 1 + float32(float32(f*(1./3))*p)
+	p = 1 + float32(float32(f*(1./2))*p)
+	p = 1 + float32(f*p)
+	return float32(p * math.Float32frombits(uint32(n+127)<<23))
 }

@@ -82,7 +82,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		tiles.scores, tiles.values = scoresQ8AMX, valuesQ8AMX
 		q8.many, q8.manyRows = &tiles, 9
 	}
-	for t, f := range map[KVType]attention{KVQ8: q8, KVF16: f16, KVF32: f32} {
+	for t, f := range map[KVType]*attention{KVQ8: &q8, KVF16: &f16, KVF32: &f32} {
 		kv := &s.KV[t]
 		kv.QueryBytes, kv.ScratchBytes, kv.Attend = f.queryBytes, f.scratchBytes, f.attend
 	}
@@ -90,7 +90,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	s.Merge = merge
 }
 
-func (f attention) scratchBytes(_, rows int) int {
+func (f *attention) scratchBytes(_, rows int) int {
 	n := rowBytes + stepSize
 	if f.ints {
 		n += intBytes
@@ -98,18 +98,8 @@ func (f attention) scratchBytes(_, rows int) int {
 	return rows * n
 }
 
-func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
-	if a.Mass != nil {
-		clear(a.Mass[:a.Rows*MassLen])
-	}
-	lo, hi := Tile, 0
-	for r, s := range a.Spans[:a.Rows] {
-		if s.Lo < s.Hi {
-			lo, hi = min(lo, int(s.Lo)), max(hi, int(s.Hi))
-		} else if a.Mass != nil {
-			a.Mass[r*MassLen+Tile/Chunk] = float32(math.Inf(-1))
-		}
-	}
+func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
+	lo, hi := seen(a)
 	if lo >= hi {
 		return
 	}
@@ -119,7 +109,7 @@ func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
 	dim := ld - 16
 	half := Tile * dim * f.size // bytes of keys, and of values
 	if f.many != nil && a.Rows >= f.manyRows && (dim == 64 || dim == 128) {
-		f = *f.many
+		f = f.many
 	}
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
@@ -137,49 +127,57 @@ func (f attention) attend(a *AttendArgs, tile, scratch []byte) {
 
 	first := lo / f.step
 	steps := (hi+f.step-1)/f.step - first
-	next := f.plan(a, tile[half:], groups, steps, dim)
-
-	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, next[0].from, next[0].pace)
-	for r := range a.Rows {
-		see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
+	next := plan{tile: a.Next, first: f.ahead[0], second: f.ahead[1]}
+	if a.Next == nil {
+		next = plan{tile: tile[half:], first: 100}
 	}
-	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups, next[1].from, next[1].pace)
-	lo = first * f.step
-	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, next[2].from, next[2].pace)
-}
+	n := f.work(a.Rows, groups, steps, dim)
 
-// ahead is the memory that a phase asks for while it works: from where on, and
-// how many bytes a step.
-type ahead struct {
-	from *byte
-	pace int
+	from, pace := next.part(0, next.first, n.scores)
+	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, from, pace)
+	if a.Spans != nil || a.Bias != nil {
+		for r := range a.Rows {
+			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
+		}
+	}
+	from, pace = next.part(next.first, next.second, n.softmax)
+	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups, from, pace)
+	lo = first * f.step
+	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n.values)
+	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, from, pace)
 }
 
 // plan has the phases ask for the next tile while this one is at work, each for
-// its share; of the last tile, for its values while scores are made. A step is
-// 16 slots by four bytes of the query (two of them) in scores, 64 scores of a
-// row in softmax, and 16 elements of values; in those of AMX, 64 scores of a
-// row and 32 elements of a row.
-func (f *attention) plan(a *AttendArgs, values []byte, groups, steps, dim int) (next [3]ahead) {
-	tile, shares := a.Next, f.ahead
-	if tile == nil {
-		tile, shares = values, [2]int{100}
-	}
-	phases := [3]int{groups * a.Rows, groups * a.Rows, a.Rows * dim / 32}
+// its percentage; of the last tile, for its values while scores are made.
+type plan struct {
+	tile          []byte
+	first, second int // percent; the third phase asks for the rest
+}
+
+// part is from where on a phase asks, for which part (in percent), and how many
+// bytes in each of n steps.
+func (p *plan) part(from, percent, n int) (*byte, int) {
+	at := min(len(p.tile)*from/100, len(p.tile)-1)
+	return &p.tile[at], int(over(uint32(len(p.tile)*percent/100), uint32(n)))
+}
+
+// work is the steps of the phases that a plan goes by: 16 slots by four bytes of
+// the query (two of them) in scores, 64 scores of a row in softmax, and 16
+// elements of values; in those of AMX, 64 scores of a row and 32 elements of a
+// row.
+type work struct{ scores, softmax, values int }
+
+func (f *attention) work(rows, groups, steps, dim int) work {
+	n := work{groups * rows, groups * rows, rows * dim / 32}
 	if f.scoreRows > 0 {
 		twice := dim / 2
 		if f.ints {
 			twice = dim / 8
 		}
-		phases[0] = groups * group / Chunk * over(a.Rows, f.scoreRows) * twice
-		phases[2] = steps * over(a.Rows, f.valueRows) * dim / 16
+		n.scores = groups * group / Chunk * int(over(uint32(rows), uint32(f.scoreRows))) * twice
+		n.values = steps * int(over(uint32(rows), uint32(f.valueRows))) * dim / 16
 	}
-	bounds := [4]int{0, len(tile) * shares[0] / 100, len(tile) * (shares[0] + shares[1]) / 100, len(tile)}
-	for i, n := range phases {
-		at := min(bounds[i], len(tile)-1)
-		next[i] = ahead{&tile[at], over(bounds[i+1]-bounds[i], n)}
-	}
-	return next
+	return n
 }
 
 // q8Query quantizes a query to q and returns its scale and -128 times the sum

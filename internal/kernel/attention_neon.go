@@ -58,19 +58,7 @@ func (f *attention) scratchBytes(dim, rows int) int {
 }
 
 func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
-	lo, hi := Tile, 0
-	for r, s := range a.Spans[:a.Rows] {
-		if s.Lo < s.Hi {
-			lo, hi = min(lo, int(s.Lo)), max(hi, int(s.Hi))
-		} else if a.Mass != nil {
-			a.Mass[r*MassLen+Tile/Chunk] = float32(math.Inf(-1))
-		}
-	}
-	if a.Mass != nil {
-		for r := range a.Rows {
-			clear(a.Mass[r*MassLen:][:Tile/Chunk])
-		}
-	}
+	lo, hi := seen(a)
 	if lo >= hi {
 		return
 	}
@@ -102,7 +90,7 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 		var tops [most][4]float32 // the largest score, the sum of powers, the largest weight
 		for i := range k {
 			tops[i][0] = float32(math.Inf(-1))
-			if span := a.Spans[r+i]; span.Lo < span.Hi {
+			if span := a.Span(r + i); span.Lo < span.Hi {
 				see(a, scores[(r+i)*Tile:][:Tile], r+i, first*Chunk, (first+n)*Chunk)
 				scale[r+i] = f.softmax(a, scores[(r+i)*Tile:][:Tile], r+i, first, n, valueScales, &tops[i])
 			}

@@ -102,13 +102,12 @@ func checkedKV(kv KVKernels) KVKernels {
 	c.Attend = func(a *AttendArgs, tile, scratch []byte) {
 		room("Attend: State", len(a.State), a.Rows*StateLen(a.Dim))
 		room("Attend: Query", len(a.Query), a.Rows*kv.QueryBytes(a.Dim))
-		room("Attend: Spans", len(a.Spans), a.Rows)
-		for _, s := range a.Spans[:a.Rows] {
-			index("Attend: span", int(s.Lo), Tile+1)
-			index("Attend: span", int(s.Hi), Tile+1)
-		}
-		if a.Mask != nil {
-			room("Attend: Mask", len(a.Mask), a.Rows*Tile/64)
+		if a.Spans != nil {
+			room("Attend: Spans", len(a.Spans), a.Rows)
+			for _, s := range a.Spans[:a.Rows] {
+				index("Attend: span", int(s.Lo), Tile+1)
+				index("Attend: span", int(s.Hi), Tile+1)
+			}
 		}
 		if a.Bias != nil {
 			room("Attend: Bias", len(a.Bias), Tile)

@@ -61,8 +61,7 @@ func TestChecked(t *testing.T) {
 			call{name("Attend"), func(cut func(int) int) {
 				a := &AttendArgs{
 					Dim: dim, Rows: rows, State: floats(cut(rows * StateLen(dim))), Query: bytes(cut(rows * kv.QueryBytes(dim))),
-					Spans: make([]Span, cut(rows)), Mask: make([]uint64, cut(rows*Tile/64)),
-					Bias: floats(cut(Tile)), Mass: floats(cut(rows * MassLen)),
+					Spans: make([]Span, cut(rows)), Bias: floats(cut(Tile)), Mass: floats(cut(rows * MassLen)),
 				}
 				kv.Attend(a, bytes(cut(tile)), nil)
 			}})

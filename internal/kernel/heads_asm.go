@@ -14,13 +14,36 @@ import (
 // storing a slot, merging states.
 
 // over is a/b, rounded up.
-func over(a, b int) int { return (a + b - 1) / b }
+func over[T int | uint32](a, b T) T { return (a + b - 1) / b }
+
+// seen is the run of slots that some row sees. It clears the masses of the rows,
+// and ends those of rows that see nothing.
+func seen(a *AttendArgs) (lo, hi int) {
+	if a.Mass != nil {
+		clear(a.Mass[:a.Rows*MassLen])
+	}
+	if a.Spans == nil {
+		return 0, Tile
+	}
+	lo, hi = Tile, 0
+	for r, s := range a.Spans[:a.Rows] {
+		if s.Lo < s.Hi {
+			lo, hi = min(lo, int(s.Lo)), max(hi, int(s.Hi))
+		} else if a.Mass != nil {
+			a.Mass[r*MassLen+Tile/Chunk] = float32(math.Inf(-1))
+		}
+	}
+	return lo, hi
+}
 
 // see adds the bias to scores s of row r between slots start and end, and sets
 // those to -Inf that the row does not see.
 func see(a *AttendArgs, s []float32, r, start, end int) {
 	if a.Bias != nil {
 		add(s[start:end], a.Bias[start:end])
+	}
+	if a.Spans == nil {
+		return
 	}
 	none := float32(math.Inf(-1))
 	lo, hi := int(a.Spans[r].Lo), int(a.Spans[r].Hi)
@@ -29,13 +52,6 @@ func see(a *AttendArgs, s []float32, r, start, end int) {
 	}
 	for j := max(hi, start); j < end; j++ {
 		s[j] = none
-	}
-	if a.Mask != nil {
-		for j := max(lo, start); j < min(hi, end); j++ {
-			if a.Mask[r*Tile/64+j/64]>>(j%64)&1 == 0 {
-				s[j] = none
-			}
-		}
 	}
 }
 
@@ -139,9 +155,13 @@ func mergeRow(state, o []float32, largest, sum float32) {
 		return
 	}
 	D := len(o)
-	m := max(state[D], largest)
-	a, b := ref.Exp2(state[D]-m), ref.Exp2(largest-m)
+	a, b := float32(1), float32(1) // Exp2(0)
+	if largest > state[D] {
+		a = ref.Exp2(state[D] - largest)
+		state[D] = largest
+	} else {
+		b = ref.Exp2(largest - state[D])
+	}
 	blendAsm(&state[0], &o[0], a, b, D)
-	state[D] = m
 	state[D+1] = ref.FMA(sum, b, float32(state[D+1]*a))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"triforce/internal/cpu"
@@ -108,8 +109,8 @@ type tile struct {
 	bytes []byte
 	spans []kernel.Span
 	bias  []float32
-	mask  []uint64
 	mass  bool
+	nil   bool // no spans are given if all are whole
 }
 
 // NewTiles makes a problem whose slots before and after what rows see are
@@ -121,7 +122,7 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 	}
 	judge := &kernel.For(cpu.Portable).KV[kv]
 	for range tiles {
-		c := tile{bytes: make([]byte, judge.TileBytes(dim)), mass: rng.IntN(2) == 0}
+		c := tile{bytes: make([]byte, judge.TileBytes(dim)), mass: rng.IntN(2) == 0, nil: rng.IntN(2) == 0}
 		poison(c.bytes)
 		first, last := int32(kernel.Tile), int32(0)
 		kind := rng.IntN(4)
@@ -149,18 +150,6 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 			for j := range c.bias {
 				if c.bias[j] = float32(rng.IntN(5)); rng.IntN(16) == 0 {
 					c.bias[j] = float32(math.Inf(-1))
-				}
-			}
-		}
-		if rng.IntN(3) == 0 {
-			c.mask = make([]uint64, rows*kernel.Tile/64)
-			for i := range c.mask {
-				c.mask[i] = rng.Uint64() | rng.Uint64()
-			}
-			for r, s := range c.spans { // a row sees at least one slot of its span
-				if s.Lo < s.Hi {
-					j := int(s.Lo) + rng.IntN(int(s.Hi-s.Lo))
-					c.mask[r*kernel.Tile/64+j/64] |= 1 << (j % 64)
 				}
 			}
 		}
@@ -236,16 +225,13 @@ func (p *Tiles) run(t testing.TB, set *kernel.Set, from, rows int) (state []floa
 	}
 	scratch := guard.Slice[byte](t, kv.ScratchBytes(p.dim, rows), p.end)
 	for i, c := range p.tiles {
-		a := &kernel.AttendArgs{
-			Dim: p.dim, Rows: rows, State: state, Query: query,
-			Spans: guard.Copy(t, c.spans[from:from+rows], p.end),
+		a := &kernel.AttendArgs{Dim: p.dim, Rows: rows, State: state, Query: query}
+		whole := kernel.Span{Lo: 0, Hi: kernel.Tile}
+		if !c.nil || slices.ContainsFunc(c.spans, func(s kernel.Span) bool { return s != whole }) {
+			a.Spans = guard.Copy(t, c.spans[from:from+rows], p.end)
 		}
 		if c.bias != nil {
 			a.Bias = guard.Copy(t, c.bias, p.end)
-		}
-		if c.mask != nil {
-			const words = kernel.Tile / 64
-			a.Mask = guard.Copy(t, c.mask[from*words:(from+rows)*words], p.end)
 		}
 		if c.mass {
 			a.Mass = guard.Slice[float32](t, rows*kernel.MassLen, p.end)

@@ -98,10 +98,8 @@ const MassLen = Tile/Chunk + 1
 // bias (Tile floats; log2 of how many tokens a slot stands for) and mass may
 // be nil; a row with an empty span keeps its state and has its mass cleared,
 // with -Inf as the largest score. The score includes what Query was given as
-// scale, which folds in log2(e). If mask is not nil, row r sees slot j of its
-// span only if bit j of mask[r·Tile/64:] is set, and it sees at least one.
-// Slots from the least Lo to the largest Hi hold keys and values; others may be
-// garbage.
+// scale, which folds in log2(e). Slots from the least Lo to the largest Hi hold
+// keys and values; others may be garbage.
 
 // Args is what Attend works on. Queries are rows of the stored form's
 // QueryBytes, one after another.
@@ -109,11 +107,18 @@ type Args struct {
 	Dim, Rows int
 	State     []float32 // (rows, StateLen)
 	Query     []byte    // (rows, QueryBytes)
-	Spans     []Span    // (rows)
-	Mask      []uint64  // (rows, Tile/64) or nil
+	Spans     []Span    // (rows), or nil: all see the whole tile
 	Bias      []float32 // (Tile) or nil
 	Mass      []float32 // (rows, MassLen) or nil
 	Next      []byte    // the tile that follows, or nil: a hint for fast memory
+}
+
+// Span is what row r sees.
+func (a *Args) Span(r int) Span {
+	if a.Spans == nil {
+		return Span{Hi: Tile}
+	}
+	return a.Spans[r]
 }
 
 // scored runs the part that stored forms share: score gives s[j], and values
@@ -123,10 +128,8 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 	o := make([]float32, D)
 	var p [Tile]float32
 	for r := range a.Rows {
-		span := a.Spans[r]
-		sees := func(j int) bool {
-			return j >= int(span.Lo) && j < int(span.Hi) && (a.Mask == nil || a.Mask[r*Tile/64+j/64]>>(j%64)&1 != 0)
-		}
+		span := a.Span(r)
+		sees := func(j int) bool { return j >= int(span.Lo) && j < int(span.Hi) }
 		largest := float32(math.Inf(-1))
 		for j := range Tile {
 			if sees(j) {
