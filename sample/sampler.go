@@ -185,14 +185,14 @@ func (s *Sampler) filter(row []float32) []candidate {
 // mass. Only as many as it keeps are put in order.
 func head(list []candidate, mass float64, top float32) []candidate {
 	for i := len(list)/2 - 1; i >= 0; i-- {
-		sift(list, i, better)
+		sift(list, i)
 	}
 	// The best moves to the end of the list; what is left stays a heap.
 	left := len(list)
 	for sum := 0.0; left > 0; {
 		left--
 		list[0], list[left] = list[left], list[0]
-		sift(list[:left], 0, better)
+		sift(list[:left], 0)
 		if sum += math.Exp(float64(list[left].logit - top)); sum >= mass {
 			break
 		}
@@ -200,34 +200,60 @@ func head(list []candidate, mass float64, top float32) []candidate {
 	return list[left:]
 }
 
-// largest appends to dst the k largest logits of row, the lower id first among
-// equals, in one pass over row and in no particular order.
+// largest appends to dst, which is empty, the k largest logits of row, the lower
+// id first among equals, in one pass over row and in no particular order.
 func largest(dst []candidate, row []float32, k int) []candidate {
-	id := 0
-	for ; id < len(row) && len(dst) < k; id++ {
-		if row[id] > float32(math.Inf(-1)) {
-			dst = append(dst, candidate{row[id], int32(id)})
+	k = min(k, len(row))
+	least, room := float32(math.Inf(-1)), 2*k+64
+	for id, v := range row {
+		if v > least {
+			if dst = append(dst, candidate{v, int32(id)}); len(dst) == room {
+				divide(dst, k)
+				dst = dst[:k]
+				least = bottom(dst)
+			}
 		}
 	}
-	if id == len(row) || k == 0 {
-		return dst
-	}
-	for i := k/2 - 1; i >= 0; i-- {
-		sift(dst, i, worse)
-	}
-	for ; id < len(row); id++ {
-		if row[id] > dst[0].logit {
-			dst[0] = candidate{row[id], int32(id)}
-			sift(dst, 0, worse)
-		}
+	if len(dst) > k {
+		divide(dst, k)
+		dst = dst[:k]
 	}
 	return dst
 }
 
-// better is the order by falling logit, then rising id; worse is its opposite.
-func better(a, b candidate) bool { return a.logit > b.logit || a.logit == b.logit && a.id < b.id }
+// divide puts the best k of list first, by partitions around a middle one (Hoare
+// 1961).
+func divide(list []candidate, k int) {
+	lo, hi := 0, len(list)-1
+	for lo < hi {
+		pivot := list[lo+(hi-lo)/2]
+		i, j := lo, hi
+		for i <= j {
+			for better(list[i], pivot) {
+				i++
+			}
+			for better(pivot, list[j]) {
+				j--
+			}
+			if i <= j {
+				list[i], list[j] = list[j], list[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case k-1 <= j:
+			hi = j
+		case k-1 >= i:
+			lo = i
+		default:
+			return
+		}
+	}
+}
 
-func worse(a, b candidate) bool { return better(b, a) }
+// better is the order by falling logit, then rising id.
+func better(a, b candidate) bool { return a.logit > b.logit || a.logit == b.logit && a.id < b.id }
 
 // byRank is better for package slices; no two candidates are equal.
 func byRank(a, b candidate) int {
@@ -237,17 +263,17 @@ func byRank(a, b candidate) int {
 	return 1
 }
 
-// sift restores the heap below i, with the first by order at its root.
-func sift(heap []candidate, i int, before func(a, b candidate) bool) {
+// sift restores the heap below i, with the best at its root.
+func sift(heap []candidate, i int) {
 	for {
 		child := 2*i + 1
 		if child >= len(heap) {
 			return
 		}
-		if child+1 < len(heap) && before(heap[child+1], heap[child]) {
+		if child+1 < len(heap) && better(heap[child+1], heap[child]) {
 			child++
 		}
-		if !before(heap[child], heap[i]) {
+		if !better(heap[child], heap[i]) {
 			return
 		}
 		heap[i], heap[child] = heap[child], heap[i]
@@ -262,6 +288,15 @@ func peak(list []candidate) float32 {
 		top = max(top, c.logit)
 	}
 	return top
+}
+
+// bottom is the smallest logit.
+func bottom(list []candidate) float32 {
+	least := float32(math.Inf(1))
+	for _, c := range list {
+		least = min(least, c.logit)
+	}
+	return least
 }
 
 // argmax is the lowest id of the largest logit, and how much larger that is than
