@@ -79,6 +79,7 @@ type choice struct {
 	at     []int32   // the chunk of the full cache at each place, or -1
 	chosen []bool    // by chunk of the full cache: whether it is in at
 	wanted []bool    // the same for the choice that is being made
+	wants  []int32   // the chunks of that choice
 	bias   []float32 // of the stand-ins
 	scores []float32
 	free   []int32
@@ -88,6 +89,10 @@ type choice struct {
 	keys    []float32 // (chunks, dim): mean keys
 	means   []float32 // the rank of each chunk
 	weights []float64 // by one query
+
+	threshold float32   // of the last choice
+	groups    []int32   // scratch of best
+	values    []float32 // scratch of best
 
 	stood int     // runs that have a stand-in
 	dirty []int32 // chunks that came or went since
@@ -321,7 +326,6 @@ func (v *View) choose(layer, head int, c *choice) {
 		more := make([]bool, 2*v.start-len(c.wanted))
 		c.wanted, c.chosen = append(c.wanted, more...), append(c.chosen, more...)
 	}
-	clear(c.wanted[:v.start])
 	v.want(layer, head, c)
 	c.free, c.dirty = c.free[:0], c.dirty[:0]
 	for i, chunk := range c.at {
@@ -334,16 +338,17 @@ func (v *View) choose(layer, head int, c *choice) {
 			c.free = append(c.free, int32(i))
 		}
 	}
-	for chunk := 0; chunk < v.start && len(c.free) > 0; chunk++ {
-		if !c.wanted[chunk] || c.chosen[chunk] {
+	for _, chunk := range c.wants {
+		c.wanted[chunk] = false
+		if c.chosen[chunk] {
 			continue
 		}
 		i := c.free[len(c.free)-1]
 		c.free = c.free[:len(c.free)-1]
-		c.at[i] = int32(chunk)
+		c.at[i] = chunk
 		c.chosen[chunk] = true
-		c.dirty = append(c.dirty, int32(chunk))
-		v.get(layer, head, c, place+int(i), chunk)
+		c.dirty = append(c.dirty, chunk)
+		v.get(layer, head, c, place+int(i), int(chunk))
 	}
 	c.likely, c.hoped = c.hoped, c.likely[:0]
 	c.brought = append(c.brought[:0], make([]bool, len(c.likely))...)
@@ -382,8 +387,8 @@ func (v *View) weigh(c *choice, run, per int) {
 	c.bias[run] = float32(math.Log2(float64(n * kernel.Chunk))) // -Inf for none
 }
 
-// want marks the v.chosen chunks that the view should show of those before the
-// window.
+// want lists and marks the v.chosen chunks that the view should show of those
+// before the window.
 func (v *View) want(layer, head int, c *choice) {
 	per := v.opt.Chunk / kernel.Chunk
 	groups := v.start / per
@@ -394,40 +399,66 @@ func (v *View) want(layer, head int, c *choice) {
 	if v.stage != nil {
 		v.atHand(c, scores, per)
 	}
-	left := v.chosen
+	c.wants = c.wants[:0]
 	want := func(g int) {
-		for i := g * per; i < min((g+1)*per, v.start) && left > 0; i++ {
+		for i := g * per; i < min((g+1)*per, v.start) && len(c.wants) < v.chosen; i++ {
 			if !c.wanted[i] {
 				c.wanted[i] = true
-				left--
+				c.wants = append(c.wants, int32(i))
 			}
 		}
 	}
-	threshold := nth(append(scores, scores...)[groups:], min(v.chosen/per, groups))
-	for g, s := range scores {
-		if s > threshold {
-			want(g)
+	best, threshold := c.best(scores, min(v.chosen/per, groups))
+	for _, g := range best {
+		if scores[g] > threshold {
+			want(int(g))
 		}
 	}
 	// Ties, and what does not make a group, the newest first.
-	for g := groups - 1; g >= 0 && left > 0; g-- {
-		if scores[g] == threshold {
-			want(g)
+	for i := len(best) - 1; i >= 0 && len(c.wants) < v.chosen; i-- {
+		if scores[best[i]] == threshold {
+			want(int(best[i]))
 		}
 	}
-	for g := groups; g >= 0 && left > 0; g-- {
+	for g := groups; g >= 0 && len(c.wants) < v.chosen; g-- {
 		want(g)
 	}
 }
 
-// scores returns the rank of groups of per chunks; the memory behind them, as
-// long again, is free for use.
+// best returns the n-th largest score, or +Inf for n = 0, and the groups that
+// have as much or more, among others, in ascending order. Scores change little
+// from one choice to the next: those below half of the last threshold hardly
+// count.
+func (c *choice) best(scores []float32, n int) (groups []int32, threshold float32) {
+	if n == 0 {
+		return nil, float32(math.Inf(1))
+	}
+	if cap(c.groups) < len(scores) {
+		c.groups, c.values = make([]int32, 2*len(scores)), make([]float32, 2*len(scores))
+	}
+	for _, least := range [...]float32{c.threshold / 2, float32(math.Inf(-1))} {
+		groups, values := c.groups[:len(scores)], c.values[:len(scores)]
+		k := 0
+		for g, s := range scores {
+			groups[k], values[k] = int32(g), s
+			if s >= least {
+				k++
+			}
+		}
+		if k >= n {
+			c.threshold = nth(values[:k], n)
+			return groups[:k], c.threshold
+		}
+	}
+	return nil, float32(math.Inf(1)) // scores are not numbers
+}
+
+// scores returns the rank of groups of per chunks.
 func (v *View) scores(layer, head int, c *choice, per, groups int) []float32 {
-	if cap(c.scores) < 2*groups {
-		c.scores = make([]float32, 4*groups)
+	if cap(c.scores) < groups {
+		c.scores = make([]float32, 2*groups)
 	}
 	scores := c.scores[:groups]
-	clear(scores)
 	var of []float32 // none: the newest chunks
 	switch {
 	case v.mass == nil:
@@ -436,18 +467,19 @@ func (v *View) scores(layer, head int, c *choice, per, groups int) []float32 {
 	default:
 		of = v.mass.Chunks(layer, head)
 	}
+	if per == 1 {
+		clear(scores[copy(scores, of):])
+		return scores
+	}
+	clear(scores)
 	for i := range min(groups*per, len(of)) {
 		scores[i/per] += of[i]
 	}
 	return scores
 }
 
-// nth returns the n-th largest of x, n ≥ 1, whose order it destroys; for n = 0
-// it returns +Inf.
+// nth returns the n-th largest of x, n ≥ 1, whose order it destroys.
 func nth(x []float32, n int) float32 {
-	if n == 0 {
-		return float32(math.Inf(1))
-	}
 	lo, hi := 0, len(x)-1
 	for lo < hi {
 		pivot := x[lo+(hi-lo)/2]

@@ -45,8 +45,7 @@ func (v *View) atHand(c *choice, scores []float32, per int) {
 			c.hand[chunk] = true
 		}
 	}
-	groups := len(scores)
-	threshold := nth(append(scores, scores...)[groups:], min((v.chosen+hopes(v.chosen))/per, groups))
+	_, threshold := c.best(scores, min((v.chosen+hopes(v.chosen))/per, len(scores)))
 	for g, s := range scores {
 		near := true
 		for i := g * per; i < (g+1)*per; i++ {
