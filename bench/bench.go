@@ -174,7 +174,7 @@ func (o *Options) Validate() error {
 	if o.SampleTime < 0 || o.SampleTime > maxSampleTime {
 		return usage("--sample-time %v: expected 0 to %v", o.SampleTime, maxSampleTime)
 	}
-	cases := o.cases(true)
+	cases := o.cases(0, true)
 	if len(cases) > maxCases {
 		return usage("%d settings to measure at a depth: expected at most %d; name fewer values", len(cases), maxCases)
 	}
@@ -211,7 +211,7 @@ type aCase struct {
 
 // cases lists what the sweeps ask for at a depth, once each: plain decoding
 // first of each temperature.
-func (o *Options) cases(deepest bool) []aCase {
+func (o *Options) cases(depth int, deepest bool) []aCase {
 	var all []aCase
 	add := func(c aCase) {
 		if !slices.Contains(all, c) {
@@ -224,6 +224,7 @@ func (o *Options) cases(deepest bool) []aCase {
 		}
 		for _, temp := range s.Temps {
 			for _, spec := range s.specs(o.Spec) {
+				spec.Budget = spec.BudgetAt(depth)
 				add(aCase{spec, temp})
 			}
 		}

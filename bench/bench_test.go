@@ -222,7 +222,7 @@ func TestCases(t *testing.T) {
 	o := brief()
 	o.Sweeps = []Sweep{{Modes: engine.SpecModes(), Temps: []float64{0}, Axes: []Axis{{"budget", []int{256, 512}}, {"inner-depth", []int{1, 2, 3}}}}}
 	count := map[string]int{}
-	for _, c := range o.cases(true) {
+	for _, c := range o.cases(0, true) {
 		count[c.spec.Mode]++
 		if s := c.setting(); (s.Budget > 0) != slices.Contains([]string{"stream", "retrieval", "triforce", "auto"}, s.Mode) {
 			t.Errorf("%+v", s)

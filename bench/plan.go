@@ -81,7 +81,7 @@ func (p *Planner) time(ctx context.Context, depths []int, progress func(done, to
 // second call for the depth, with the runs of the model between them, averages:
 // so what the machine does meanwhile counts for both.
 func (p *Planner) Near(ctx context.Context, depth int) error {
-	target, draft, err := p.time(ctx, []int{min(p.o.Spec.Budget, p.middle(depth)), p.middle(depth)}, nil)
+	target, draft, err := p.time(ctx, []int{min(p.o.Spec.BudgetAt(depth), p.middle(depth)), p.middle(depth)}, nil)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func best(accept float64, fixed int, cost func(n int) float64) (rate float64, de
 func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted float64) (rate float64, proposed int, ok bool) {
 	at := p.middle(depth)
 	pass := func(rows int) float64 { return p.pass(at, rows) }
-	seen := min(spec.Budget, at)
+	seen := min(spec.BudgetAt(depth), at)
 	switch mode {
 	case engine.SpecPlain:
 		return 1 / pass(1), 0, true
@@ -169,9 +169,9 @@ func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted
 // told how far it is.
 func (p *Planner) Rows(ctx context.Context, progress func(done, total int)) ([]Row, error) {
 	o := &p.o
-	depths := []int{0, o.Spec.Budget}
+	depths := []int{0}
 	for _, d := range o.Depths {
-		depths = append(depths, p.middle(d))
+		depths = append(depths, o.Spec.BudgetAt(d), p.middle(d))
 	}
 	p.near = -1
 	var err error
@@ -197,7 +197,9 @@ func (p *Planner) Rows(ctx context.Context, progress func(done, total int)) ([]R
 			}
 			spec := o.Spec
 			spec.Mode = mode
-			s := (&aCase{spec: heeded(spec)}).setting()
+			spec = heeded(spec)
+			spec.Budget = spec.BudgetAt(depth)
+			s := (&aCase{spec: spec}).setting()
 			s.Depth, s.Gen = depth, o.Predict
 			r := Row{Setting: where.in(s), Size: o.Target.WeightBytes(o.Engine), Command: o.Command, Bandwidth: p.bandwidth, PredictedTS: rate,
 				KVBytes: o.Target.KVBytes(o.Engine, depth), Levels: Levels{}, NS: Samples{}, TS: Speeds{}, PlainNS: Samples{}}
@@ -225,7 +227,7 @@ func (p *Planner) Beside(r *Row) {
 	if r.Gen == 0 || r.Runs == 0 || r.Foreign() || r.Depth != p.near {
 		return
 	}
-	at, budget := r.Depth+r.Gen/2, cmp.Or(r.Budget, p.o.Spec.Budget)
+	at, budget := r.Depth+r.Gen/2, cmp.Or(r.Budget, p.o.Spec.BudgetAt(r.Depth))
 	seconds := 0.0
 	for i := range r.Levels {
 		l := &r.Levels[i]

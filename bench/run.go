@@ -121,7 +121,7 @@ func (r *runner) sampleCost(depth int) int64 {
 
 // missing lists the cases at a depth whose rows lack samples.
 func (r *runner) missing(depth int, deepest bool) []aCase {
-	return slices.DeleteFunc(r.o.cases(deepest), func(c aCase) bool { return len(r.caseRow(&c, depth).NS) >= r.o.Reps })
+	return slices.DeleteFunc(r.o.cases(depth, deepest), func(c aCase) bool { return len(r.caseRow(&c, depth).NS) >= r.o.Reps })
 }
 
 // plan adds the work at a depth to the total.
@@ -176,7 +176,7 @@ func (r *runner) around(depth int) func() error {
 
 // emit hands on the rows of a depth that have samples.
 func (r *runner) emit(depth int, deepest bool, emit func(Row)) {
-	for _, c := range r.o.cases(deepest) {
+	for _, c := range r.o.cases(depth, deepest) {
 		if row := r.caseRow(&c, depth); len(row.NS) > 0 {
 			row.finish()
 			emit(*row)

@@ -263,7 +263,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 		if spec.Mode == SpecStream {
 			name = "stream"
 		}
-		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior(spec.Budget),
+		return level(speculate.Config{Name: name, Origin: originView, Below: below, Depth: spec.Inner, Prior: viewPrior(view.BudgetAt(0)),
 			Expect:   s.expect(s.e, func() int { return view.Slots(s.cache.Len()) }),
 			Verifier: h.view})
 	}

@@ -21,7 +21,8 @@ type Spec struct {
 	// level and of the draft; 0 adapts them to measured cost and acceptance.
 	Outer, Inner int
 	// Budget, Chunk, Sinks and Window shape the retrieved view, in tokens;
-	// Window and Sinks the draft's cache too.
+	// Window and Sinks the draft's cache too. A Budget of 0 grows with the text:
+	// see BudgetAt.
 	Budget, Chunk, Sinks, Window int
 	// Retrieval ranks chunks by "mass" or "mean".
 	Retrieval string
@@ -55,7 +56,7 @@ func SpecModes() []string { return slices.Clone(specModes) }
 func SpecDefaults() Spec {
 	return Spec{
 		Mode: SpecAuto, Accept: speculate.Coupled.String(),
-		Budget: 512, Chunk: kernel.Chunk, Sinks: 16, Window: 64, Retrieval: "mass", StandIn: -1,
+		Chunk: kernel.Chunk, Sinks: 16, Window: 64, Retrieval: "mass", StandIn: -1,
 	}
 }
 
@@ -80,7 +81,7 @@ func (o *Spec) Validate() error {
 	}{
 		{"--outer-depth", o.Outer, 0, speculate.MaxDepth},
 		{"--inner-depth", o.Inner, 0, speculate.MaxDepth},
-		{"--budget", o.Budget, 1, maxContext},
+		{"--budget", o.Budget, 0, maxContext},
 		{"--sinks", o.Sinks, 0, kernel.Tile},
 		{"--window", o.Window, 1, maxContext},
 	} {
@@ -97,10 +98,16 @@ func (o *Spec) Validate() error {
 		return usage("--stand-in %d: expected a power of two from %d to %d, 0 for none or -1 for what suits the model", n, kernel.Chunk, most)
 	}
 	shape := kvcache.ViewOptions{Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window}
-	if o.Budget < shape.Minimum() {
+	if o.Budget > 0 && o.Budget < shape.Minimum() {
 		return usage("--budget %d: sinks, window and one chunk need at least %d", o.Budget, shape.Minimum())
 	}
 	return nil
+}
+
+// BudgetAt is what the retrieved view of n tokens shows of them.
+func (o *Spec) BudgetAt(n int) int {
+	v := o.view(0)
+	return v.BudgetAt(n)
 }
 
 func (o *Spec) rule() speculate.Rule {
@@ -122,8 +129,7 @@ func (o *Spec) view(standIn int) kvcache.ViewOptions {
 		v.Rule = kvcache.ByMean
 	}
 	if o.Mode == SpecStream {
-		sinks := (o.Sinks + kernel.Chunk - 1) / kernel.Chunk * kernel.Chunk
-		v.Chunk, v.StandIn, v.Window = kernel.Chunk, 0, o.Budget-sinks
+		v.Chunk, v.StandIn, v.Window = kernel.Chunk, 0, 0
 	}
 	return v
 }

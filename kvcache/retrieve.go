@@ -48,6 +48,7 @@ type View struct {
 	stands  int      // tiles of stand-ins
 	chosen  int      // chunks between stand-ins and window
 	start   int      // the chunk of the full cache with which the window begins
+	budget  int      // that chosen and window came from, or 0
 	synced  int      // tokens that are as in the full cache
 	length  int
 	refresh func(*par.Worker)
@@ -58,17 +59,45 @@ type View struct {
 // ViewOptions says what a view shows. All numbers are in tokens.
 type ViewOptions struct {
 	// Budget is what the view may show, the rows that are appended to it not
-	// counted.
+	// counted. 0 is what suits the text: see BudgetAt.
 	Budget int
 	// Chunk is how many consecutive tokens are chosen together, a multiple of
 	// kernel.Chunk.
 	Chunk int
-	// Sinks and Window are the first and the newest tokens, always shown.
+	// Sinks and Window are the first and the newest tokens, always shown; a
+	// Window of 0 is all that Budget leaves.
 	Sinks, Window int
 	Rule          Rule
 	// StandIn is how many tokens a stand-in stands for, a power of two of
 	// at least kernel.Chunk, or 0 for none. Stand-ins do not count to the budget.
 	StandIn int
+}
+
+// The budget that suits a text: at least leastBudget, and one in budgetShare of
+// a long one's tokens. A round reads all of them once and the view a dozen times.
+const (
+	leastBudget = 512
+	budgetShare = 32
+)
+
+// BudgetAt is the budget for a text of n tokens: Budget, if it is given.
+func (o ViewOptions) BudgetAt(n int) int {
+	if o.Budget > 0 {
+		return o.Budget
+	}
+	b := leastBudget
+	for b*budgetShare < n || b < o.Minimum() {
+		b *= 2
+	}
+	return b
+}
+
+// windowAt is the window under a budget.
+func (o ViewOptions) windowAt(budget int) int {
+	if o.Window > 0 {
+		return o.Window
+	}
+	return budget - chunks(o.Sinks)*kernel.Chunk
 }
 
 // Minimum is the smallest budget that leaves room for a chosen chunk.
@@ -110,13 +139,14 @@ type lack struct{ dst, chunk int }
 
 // Slots is about how many slots the view of n tokens has.
 func (o ViewOptions) Slots(n int) int {
-	if n+spare <= o.Budget {
+	budget := o.BudgetAt(n)
+	if n+spare <= budget {
 		return n
 	}
 	if o.StandIn > 0 {
-		return o.Budget + n/o.StandIn
+		return budget + n/o.StandIn
 	}
-	return o.Budget
+	return budget
 }
 
 // NewView makes a view of full. It goes by the mass of the newest pass over full
@@ -124,7 +154,7 @@ func (o ViewOptions) Slots(n int) int {
 func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
 	store := NewStore(full.shape, set)
 	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}, means: NewStore(full.shape, set)}
-	v.expect(opt.Budget + kernel.Tile)
+	v.expect(opt.BudgetAt(full.Len()) + kernel.Tile)
 	v.means.expect(kernel.Tile)
 	v.choices = make([]choice, store.shape.Layers*store.shape.Heads)
 	for i := range v.choices {
@@ -200,7 +230,7 @@ func (v *View) Rewind(n int) {
 
 // clear empties the view but for the means of chunks.
 func (v *View) clear() {
-	v.stands, v.chosen, v.start, v.length, v.synced = 0, 0, 0, 0, 0
+	v.stands, v.chosen, v.start, v.budget, v.length, v.synced = 0, 0, 0, 0, 0, 0
 	for i := range v.choices {
 		c := &v.choices[i]
 		c.at, c.bias, c.stood = c.at[:0], c.bias[:0], 0
@@ -221,9 +251,9 @@ func (v *View) Lacks() int {
 	n := v.full.Len()
 	lacks := max(0, n-v.length)
 	if v.length == 0 {
-		lacks = min(n, v.opt.Budget)
+		lacks = min(n, v.opt.BudgetAt(n))
 	}
-	if v.averages() && n+spare > v.opt.Budget {
+	if v.averages() && n+spare > v.opt.BudgetAt(n) {
 		lacks += max(0, n-v.meant*kernel.Chunk)
 	}
 	return lacks
@@ -238,12 +268,15 @@ func (v *View) Refresh() error {
 		v.mass = m
 	}
 	v.meant = min(v.meant, n/kernel.Chunk)
-	if n < v.start*kernel.Chunk || n+spare <= v.opt.Budget && v.chosen > 0 {
+	budget := max(v.opt.BudgetAt(n), v.budget)
+	if n < v.start*kernel.Chunk || n+spare <= budget && v.chosen > 0 {
 		v.clear()
+		budget = v.opt.BudgetAt(n)
 	}
+	window := v.opt.windowAt(budget)
 	v.anew = v.chosen == 0
-	if n+spare > v.opt.Budget && (v.chosen == 0 || n-v.start*kernel.Chunk > v.opt.Window+spare) {
-		start, stands := max(0, n-v.opt.Window)/kernel.Chunk, 0
+	if n+spare > budget && (v.chosen == 0 || n-v.start*kernel.Chunk > window+spare) {
+		start, stands := max(0, n-window)/kernel.Chunk, 0
 		if per := v.opt.StandIn; per > 0 {
 			stands = (start*kernel.Chunk/per + kernel.Tile - 1) / kernel.Tile
 		}
@@ -251,8 +284,8 @@ func (v *View) Refresh() error {
 			v.clear() // the chosen chunks begin elsewhere
 			v.anew = true
 		}
-		v.start, v.stands = start, stands
-		v.chosen = min((v.opt.Budget-v.opt.Window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
+		v.start, v.stands, v.budget = start, stands, budget
+		v.chosen = min((budget-window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
 		v.synced = v.start * kernel.Chunk
 	}
 	v.synced = min(v.synced, n)

@@ -99,14 +99,16 @@ func (x *viewer) check() {
 	if v.Len() != n {
 		x.t.Fatalf("the view stands for %d tokens, expected %d", v.Len(), n)
 	}
-	room := (v.opt.Budget - v.opt.Window) / v.opt.Chunk * v.opt.Chunk / kernel.Chunk
+	budget := max(v.opt.BudgetAt(n), v.budget)
+	most := v.opt.windowAt(max(v.budget, 1))
+	room := (v.budget - most) / v.opt.Chunk * v.opt.Chunk / kernel.Chunk
 	window := n - v.start*kernel.Chunk
 	switch {
-	case n+spare <= v.opt.Budget:
+	case n+spare <= budget:
 		if v.chosen != 0 || v.stands != 0 || v.start != 0 {
 			x.t.Fatalf("%d chunks and %d tiles of stand-ins before the window, though %d tokens fit", v.chosen, v.stands, n)
 		}
-	case v.chosen != min(room, v.start) || window > v.opt.Window+spare:
+	case v.chosen != min(room, v.start) || window > v.opt.windowAt(budget)+spare:
 		x.t.Fatalf("%d chunks of %d and a window of %d tokens; the budget is %+v", v.chosen, v.start, window, v.opt)
 	}
 	first := v.stands * kernel.Tile
@@ -244,6 +246,8 @@ func TestView(t *testing.T) {
 		"no sinks":         {Budget: 300, Chunk: 16, Window: 16},
 		"stand-ins":        {Budget: 300, Chunk: 16, Sinks: 4, Window: 32, StandIn: 16},
 		"long stand-ins":   {Budget: 300, Chunk: 32, Sinks: 4, Window: 32, StandIn: 64},
+		"the newest":       {Budget: 300, Chunk: 16, Sinks: 20},
+		"no budget given":  {Chunk: 32, Sinks: 4, Window: 500},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seeds(t, 3, func(t *testing.T, rng *rand.Rand) {
@@ -276,6 +280,39 @@ func TestView(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Where no budget is given, it doubles as the text does, and what is shown is
+// right all along, also after the text became shorter again.
+func TestViewGrows(t *testing.T) {
+	for _, opt := range []ViewOptions{{Chunk: 16, Sinks: 16, Window: 64}, {Chunk: 16, Sinks: 16}} {
+		rng := rand.New(rand.NewPCG(5, 6))
+		x := newViewer(t, Shape{Layers: 1, Heads: 1, Dim: 3, Type: kernel.KVF32}, opt, 0)
+		var budgets []int
+		see := func() {
+			x.view.Refresh()
+			x.check()
+			if b := x.view.budget; len(budgets) == 0 || budgets[len(budgets)-1] != b {
+				budgets = append(budgets, b)
+			}
+		}
+		for _, n := range []int{600, 15500, 270, 60, 300, 700} {
+			for ; n > 0; n -= 500 {
+				x.feed(rng, min(n, 500), nil)
+			}
+			see()
+		}
+		for _, n := range []int{17000, 5000} {
+			x.view.Rewind(min(n, x.view.Len()))
+			x.full.Rewind(n)
+			x.seq = x.seq[:n]
+			x.feed(rng, 1, nil)
+			see()
+		}
+		if want := []int{512, 1024, 512}; !slices.Equal(budgets, want) {
+			t.Errorf("%+v: budgets %v, expected %v", opt, budgets, want)
+		}
 	}
 }
 

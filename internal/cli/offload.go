@@ -36,7 +36,7 @@ const diskBudget = 1024
 // budgetForDisk sets the budget that suits the disk, if none was given.
 func (o *modelOptions) budgetForDisk(f *pflag.FlagSet, spec *engine.Spec) {
 	if o.KVRAM != 0 && !f.Changed("budget") {
-		spec.Budget = max(spec.Budget, diskBudget)
+		spec.Budget = diskBudget
 	}
 }
 

@@ -15,7 +15,7 @@ func bindSpec(f *pflag.FlagSet, o *engine.Spec) {
 	f.StringVar(&o.Accept, "accept", o.Accept, "coupled (the same text whatever drafts) or rejection (the same distribution)")
 	f.IntVar(&o.Outer, "outer-depth", o.Outer, "`tokens` a round asked of the level below the model, 0 = adaptive")
 	f.IntVar(&o.Inner, "inner-depth", o.Inner, "`tokens` a round asked of the level below that, 0 = adaptive")
-	f.IntVar(&o.Budget, "budget", o.Budget, "`tokens` of the text that the middle level sees")
+	f.IntVar(&o.Budget, "budget", o.Budget, "`tokens` of the text that the middle level sees, 0 = 512 or 1/32 of a long one")
 	f.IntVar(&o.Chunk, "chunk", o.Chunk, "`tokens` retrieved at a time")
 	f.IntVar(&o.Sinks, "sinks", o.Sinks, "first `tokens` of the text always seen")
 	f.IntVar(&o.Window, "window", o.Window, "newest `tokens` of the text always seen")
