@@ -32,7 +32,9 @@ func aligned(n, to int) []byte {
 	return b[at : at+n : at+n]
 }
 
-// Arena hands out pieces of blocks. The zero value is ready for use.
+// Arena hands out pieces of blocks. The zero value is ready for use. Before it
+// takes another block it trims the program: what grows is likely to be most of
+// what there is.
 type Arena struct {
 	rest  []byte
 	taken int // by all blocks
@@ -46,6 +48,9 @@ type Arena struct {
 func (a *Arena) Take(n int) []byte {
 	size := (n + 63) &^ 63
 	if size > len(a.rest) {
+		if a.taken > 0 {
+			Trim()
+		}
 		n := max(size, a.Block, min(a.taken, a.Most))
 		a.rest = Alloc(n)
 		a.taken += n

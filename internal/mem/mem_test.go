@@ -8,14 +8,14 @@ import (
 // Pieces are zero, aligned and apart.
 func TestArena(t *testing.T) {
 	a := Arena{Block: 5 << 20}
-	seen := map[uintptr]bool{}
+	seen := map[uintptr][]byte{}
 	for _, n := range []int{1, 63, 64, 65, 1 << 20, 3 << 20, 6 << 20, 7} {
 		b := a.Take(n)
 		at := uintptr(unsafe.Pointer(&b[0]))
-		if len(b) != n || cap(b) != n || at%64 != 0 || seen[at] {
+		if len(b) != n || cap(b) != n || at%64 != 0 || seen[at] != nil {
 			t.Fatalf("%d bytes: length %d, capacity %d, address %#x", n, len(b), cap(b), at)
 		}
-		seen[at] = true
+		seen[at] = b
 		for i, c := range b {
 			if c != 0 {
 				t.Fatalf("%d bytes: byte %d is %d", n, i, c)
