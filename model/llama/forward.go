@@ -27,7 +27,7 @@ type Session struct {
 	q, k, v  model.Acts // (rows, heads·HeadDim)
 	a        model.Acts // (rows, Heads·HeadDim): what attention found
 	up       model.Acts // (rows, FFN); in the memory of q, k, v and a, which nobody needs by then
-	y        model.Acts // (rows, Dim): what attention and FFN add to x
+	y        model.Acts // (rows, Dim): what attention and FFN add to x; in the memory of h, which products have read by then
 	logits   Logits     // of several sequences
 	own      Logits     // of Forward
 	cos, sin []float32  // (rows, pairs)
@@ -81,9 +81,9 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 		attn:   []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
 		stream: m.newStream(maxRows),
 		q:      model.NewActs(maxRows, q), k: model.NewActs(maxRows, kv), v: model.NewActs(maxRows, kv), a: input(q),
-		y:   model.NewActs(maxRows, m.Dim),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
+	s.y = model.Acts{F: s.h.F, Width: s.h.Width}
 	s.up = model.Overlay(maxRows, m.FFN, &s.q, &s.k, &s.v, &s.a)
 	for range team.Size() {
 		s.alone = append(s.alone, m.newStream(min(maxRows, m.smallRows())))
