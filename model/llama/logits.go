@@ -23,15 +23,15 @@ func (l *Logits) Row(i int) []float32 {
 	return l.scores.Row(i, l.vocab)
 }
 
-// fit makes room for the scores of so many rows; when it has to grow, for twice
-// as many as there were, since what is not written to costs no memory, but what
-// is left behind does.
+// fit makes room for the scores of so many rows; when it has to grow, for four
+// times as many as there were, since what is not written to costs no memory, but
+// what is left behind does.
 func (l *Logits) fit(m *Model, rows int) {
 	if l.vocab > 0 && rows*l.scores.Width <= len(l.scores.F) {
 		return
 	}
 	if l.vocab > 0 {
-		rows = max(rows, 2*len(l.scores.F)/l.scores.Width)
+		rows = max(rows, 4*len(l.scores.F)/l.scores.Width)
 	}
 	l.vocab = m.Vocab
 	l.scores = model.NewActs(max(rows, 1), m.HeadRows())
