@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"unsafe"
 )
 
 // File is a file mapped for reading.
@@ -64,13 +65,17 @@ func (f *File) Close() error {
 	return unload(data)
 }
 
+// around is how much the system brings into memory when a page is asked for, at a
+// multiple of that.
+const around = 64 << 10
+
 // Release lets the system take back the memory of the pages that Data[off:off+n]
-// is in. It is only advice: the bytes stay readable and are read from the file
-// again when needed.
+// is in, and of those that came along with them. It is only advice: the bytes stay
+// readable and are read from the file again when needed.
 func (f *File) Release(off, n int) {
-	page := os.Getpagesize()
-	lo := off / page * page
-	hi := min((off+n+page-1)/page*page, len(f.Data))
+	start := int(uintptr(unsafe.Pointer(unsafe.SliceData(f.Data))) % around)
+	lo := max((start+off)/around*around-start, 0)
+	hi := min((start+off+n+around-1)/around*around-start, len(f.Data))
 	if lo < hi && !f.memory {
 		drop(f.Data[lo:hi])
 	}
