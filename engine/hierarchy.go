@@ -112,8 +112,7 @@ func (v *viewVerifier) Len() int {
 	return v.view.Len()
 }
 
-// Behind is the seconds that a refresh takes, more or less: it goes through what
-// the view lacks, and ranks what it has.
+// Behind is the seconds that a refresh takes, more or less.
 func (v *viewVerifier) Behind() float64 {
 	if !v.stale {
 		return 0

@@ -160,6 +160,20 @@ func (s *Store) reserve(slots int) {
 	}
 }
 
+// settle reserves slots in one block, and has the system provide all of it now:
+// a huge page can take milliseconds, as long as dozens of passes over a view.
+// What the slots held is lost.
+func (s *Store) settle(slots int) {
+	s.expect(max(0, slots-len(s.pages)*kernel.Tile))
+	s.reserve(slots)
+	const page = 4 << 10
+	for _, p := range s.pages {
+		for i := 0; i < len(p); i += page {
+			p[i] = 0
+		}
+	}
+}
+
 // move copies slot src over slot dst in every layer and head.
 func (s *Store) move(dst, src int) {
 	if dst == src {

@@ -154,7 +154,6 @@ func (o ViewOptions) Slots(n int) int {
 func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
 	store := NewStore(full.shape, set)
 	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}, means: NewStore(full.shape, set)}
-	v.expect(opt.BudgetAt(full.Len()) + kernel.Tile)
 	v.means.expect(kernel.Tile)
 	v.choices = make([]choice, store.shape.Layers*store.shape.Heads)
 	for i := range v.choices {
@@ -246,10 +245,14 @@ func (v *View) Keep(base int, path []int32) {
 	v.synced = min(v.synced, base)
 }
 
+// exchanged is the part of the chosen chunks that a Refresh exchanges, more or
+// less.
+const exchanged = 8
+
 // Lacks is about how many tokens' keys and values a Refresh would go through.
 func (v *View) Lacks() int {
 	n := v.full.Len()
-	lacks := max(0, n-v.length)
+	lacks := max(0, n-v.length) + v.chosen*kernel.Chunk/exchanged
 	if v.length == 0 {
 		lacks = min(n, v.opt.BudgetAt(n))
 	}
@@ -289,6 +292,9 @@ func (v *View) Refresh() error {
 		v.synced = v.start * kernel.Chunk
 	}
 	v.synced = min(v.synced, n)
+	if v.length == 0 || v.anew && v.chosen > 0 {
+		v.settle(v.slot(n) + kernel.Tile) // all of it is copied now
+	}
 	v.reserve(v.slot(n))
 	v.means.reserve(n / kernel.Chunk)
 	if v.stage != nil {

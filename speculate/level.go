@@ -376,6 +376,7 @@ func (l *Level) round(ctx context.Context, limit int) ([][]float32, error) {
 func (l *Level) catchUp(ctx context.Context) (room int, err error) {
 	l.truncate(len(l.history) - 1) // a pass needs a pending token
 	if v, ok := l.Verifier.(Behind); ok && v.Behind() > 0 {
+		expected := v.Behind()
 		start := l.now()
 		if err := v.CatchUp(); err != nil {
 			return 0, err
@@ -383,7 +384,7 @@ func (l *Level) catchUp(ctx context.Context) (room int, err error) {
 		spent := (l.now() - start).Seconds()
 		l.stats.Seconds += spent
 		if l.readied == 0 {
-			l.readied = spent
+			l.readied = min(spent, curveMaxRatio*expected)
 		}
 		l.readied += readiedGain * (min(spent, curveMaxRatio*l.readied) - l.readied)
 	}
