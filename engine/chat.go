@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -90,6 +91,9 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 			err = fmt.Errorf("the template interpreter failed: %v", r)
 		}
 	}()
+	if err := checkSource(v.ChatTemplate()); err != nil {
+		return "", err
+	}
 	const name = "/chat_template"
 	source, err := loaders.NewMemoryLoader(map[string]string{name: v.ChatTemplate()})
 	if err != nil {
@@ -98,28 +102,33 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 	// The settings under which chat templates are written.
 	settings := config.New()
 	settings.TrimBlocks, settings.LeftStripBlocks = true, true
-	b := &budget{steps: maxSteps + size(messages)}
+	most := maxChat + 4*size(messages)
+	b := &budget{steps: maxSteps + size(messages), text: most, most: most}
 	template, err := exec.NewTemplate(name, settings, source, &exec.Environment{
 		Context:           builtins.GlobalFunctions.Inherit().Update(builtins.GlobalVariables),
-		Filters:           builtins.Filters,
+		Filters:           b.filters(),
 		Tests:             builtins.Tests,
 		ControlStructures: b.structures(),
-		Methods:           builtins.Methods,
+		Methods:           b.methods(),
 	})
 	if err != nil {
 		return "", reason(err)
+	}
+	if err := b.check(template.Root()); err != nil {
+		return "", err
 	}
 	var list turns
 	for _, m := range messages {
 		list = append(list, map[string]any{"role": m.Role, "content": m.Content})
 	}
 	var out strings.Builder
-	err = template.Execute(&limited{&out, maxChat + 4*size(messages)}, exec.NewContext(map[string]any{
+	err = template.Execute(&limited{&out, most}, exec.NewContext(map[string]any{
 		"messages":              list,
 		"bos_token":             v.Token(v.BOS()),
 		"eos_token":             v.Token(v.EOS()),
 		"add_generation_prompt": true,
 		"range":                 b.numbers,
+		"lipsum":                nil,
 		"raise_exception":       func(s string) (string, error) { return "", errors.New(s) },
 		"strftime_now":          func(layout string) string { return strftime(now, layout) },
 	}))
@@ -129,12 +138,13 @@ func renderChat(v *tokenizer.Vocab, messages []Message, now time.Time) (text str
 	return out.String(), nil
 }
 
-// reason is the innermost error: those around it quote the whole template.
+// reason is the innermost error, without what checks have passed on: those around
+// it quote the whole template.
 func reason(err error) error {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
 	}
-	return err
+	return errors.New(regexp.MustCompile(`unable to evaluate filter &\{<Token\[.*? <[a-z]+> .*?map\[\]\}: |invalid call to filter '<[a-z]+>': `).ReplaceAllString(err.Error(), ""))
 }
 
 // maxChat is how much text a template may add to a conversation.

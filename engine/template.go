@@ -30,16 +30,42 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// Limits on what a template may do beside writing.
+// Limits on what a template may do.
 const (
-	maxSteps = 1 << 18 // statements, rounds of loops and numbers counted
-	maxDepth = 100     // macros within macros
-	maxRange = 1 << 16 // numbers counted at a time
+	maxTemplate = 1 << 17 // bytes of it
+	maxBrackets = 200     // that are open at a time
+	maxSteps    = 1 << 19 // statements, expressions, rounds of loops, numbers counted, and work on large values
+	maxDepth    = 100     // macros within macros
+	maxRange    = 1 << 16 // numbers counted at a time
 )
 
 // budget is what a template may still do. It ends the template by a panic with
 // errEndless, because the interpreter goes on after an error.
-type budget struct{ steps, depth int }
+type budget struct {
+	steps, depth int
+	text         int // bytes that it may write, into variables too
+	most         int // bytes that a value may take
+}
+
+// checkSource refuses a template that the interpreter, which calls itself for
+// whatever is within another thing, would need too much memory for.
+func checkSource(template string) error {
+	if len(template) > maxTemplate {
+		return fmt.Errorf("the template has %d bytes, more than %d", len(template), maxTemplate)
+	}
+	open := 0
+	for _, c := range template {
+		switch c {
+		case '(', '[', '{':
+			if open++; open > maxBrackets {
+				return fmt.Errorf("the template has brackets within more than %d others", maxBrackets)
+			}
+		case ')', ']', '}':
+			open = max(open-1, 0)
+		}
+	}
+	return nil
+}
 
 func (b *budget) spend(n int) {
 	if b.steps -= n; b.steps < 0 {
@@ -59,7 +85,7 @@ func (b *budget) structures() *exec.ControlStructureSet {
 		set[name] = func(p, args *parser.Parser) (nodes.ControlStructure, error) {
 			node, err := parse(p, args)
 			if statement, ok := node.(exec.ControlStructure); ok && err == nil {
-				return &counted{statement, b}, nil
+				return &counted{statement, b, holder(node)}, nil
 			}
 			return node, err
 		}
@@ -70,7 +96,8 @@ func (b *budget) structures() *exec.ControlStructureSet {
 // counted is a statement that is paid for each time it is executed.
 type counted struct {
 	exec.ControlStructure
-	b *budget
+	b      *budget
+	holder nodes.Expression // of what is set, if it is no variable
 }
 
 func (c *counted) Execute(r *exec.Renderer, block *nodes.ControlStructureBlock) error {
@@ -83,6 +110,12 @@ func (c *counted) Execute(r *exec.Renderer, block *nodes.ControlStructureBlock) 
 		if list := r.Eval(s.ObjectEvaluator); !list.IsError() {
 			c.b.spend(list.Len())
 		}
+	case *structures.SetControlStructure:
+		err := s.Execute(r, block)
+		if err == nil && c.holder != nil {
+			c.b.weigh(r.Eval(c.holder))
+		}
+		return err
 	case *structures.MacroControlStructure:
 		if err := s.Execute(r, block); err != nil {
 			return err
