@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,19 +12,33 @@ import (
 
 // trimProgram drops the pages of code and constants. They stay in the system's
 // cache of files, from where what runs again comes back, a few pages at a time.
-// Mappings that may be written to, or that have been (relocated, then
-// protected), are left alone: only what equals the file can be dropped.
 func trimProgram() {
+	for _, m := range constants() {
+		drop(m.lo, m.hi)
+	}
+}
+
+// constants are the mappings of the program's file that equal it for as long as the
+// program runs: those that may be written to, or that have been (relocated, then
+// protected), are not among them. To find them takes milliseconds once there is
+// much memory to look through.
+var constants = sync.OnceValue(func() []mapping {
+	var found []mapping
+	program, _ := os.Readlink("/proc/self/exe")
 	maps, _ := os.ReadFile("/proc/self/smaps")
 	var last mapping
 	for line := range bytes.Lines(maps) {
 		if line[0] < 'A' || line[0] > 'Z' {
-			last = parseMapping(line)
+			last = mapping{}
+			if bytes.HasSuffix(line, []byte(" "+program+"\n")) {
+				last = parseMapping(line)
+			}
 		} else if size, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok && last.constant() && string(bytes.TrimSpace(size)) == "0 kB" {
-			drop(last.lo, last.hi)
+			found = append(found, last)
 		}
 	}
-}
+	return found
+})
 
 // release drops the pages of variables that lie in the program's file.
 func release(variables [][]byte) {

@@ -3,6 +3,8 @@ package mem
 import (
 	"bytes"
 	"os"
+	"reflect"
+	"slices"
 	"testing"
 	"unsafe"
 )
@@ -20,6 +22,19 @@ func TestParseMapping(t *testing.T) {
 		if got := m.constant() && m.lo < m.hi; got != want {
 			t.Errorf("%s: droppable %v, expected %v", line, got, want)
 		}
+	}
+}
+
+// The test's own code is among the constants, and no memory that is written to.
+func TestConstants(t *testing.T) {
+	within := func(p uintptr) bool {
+		return slices.ContainsFunc(constants(), func(m mapping) bool { return m.lo <= p && p < m.hi })
+	}
+	if !within(reflect.ValueOf(TestConstants).Pointer()) {
+		t.Error("code cannot be dropped")
+	}
+	if within(uintptr(unsafe.Pointer(&variable))) || within(uintptr(unsafe.Pointer(new(int)))) {
+		t.Error("variables would be dropped")
 	}
 }
 
