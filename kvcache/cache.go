@@ -160,14 +160,16 @@ func (s *Store) reserve(slots int) {
 	}
 }
 
-// settle reserves slots in one block, and has the system provide all of it now:
-// a huge page can take milliseconds, as long as dozens of passes over a view.
-// What the slots held is lost.
+// settle reserves slots, new ones in one block, and has the system provide all of
+// that now: a huge page can take milliseconds, as long as dozens of passes over a
+// view.
 func (s *Store) settle(slots int) {
-	s.expect(max(0, slots-len(s.pages)*kernel.Tile))
+	from := len(s.pages)
+	s.expect(max(0, slots-from*kernel.Tile))
 	s.reserve(slots)
+	s.expect(kernel.Tile)
 	const page = 4 << 10
-	for _, p := range s.pages {
+	for _, p := range s.pages[from:] {
 		for i := 0; i < len(p); i += page {
 			p[i] = 0
 		}

@@ -293,10 +293,15 @@ func (v *View) Refresh() error {
 	}
 	v.synced = min(v.synced, n)
 	if v.length == 0 || v.anew && v.chosen > 0 {
-		v.settle(v.slot(n) + kernel.Tile) // all of it is copied now
+		v.settle(v.slot(n) + kernel.Tile)
+		if v.averages() {
+			v.means.settle(n/kernel.Chunk + kernel.Tile)
+		}
 	}
 	v.reserve(v.slot(n))
-	v.means.reserve(n / kernel.Chunk)
+	if v.averages() {
+		v.means.reserve(n / kernel.Chunk)
+	}
 	if v.stage != nil {
 		v.stage.reserve(hopes(v.chosen) * kernel.Chunk)
 	}
