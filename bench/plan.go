@@ -36,7 +36,8 @@ type PlanOptions struct {
 // for the n with the largest rate, where each proposed token is accepted with
 // probability a if those before it were. The middle level's rate is that of the
 // same formula one level below. Keys and values on disk are read while a pass
-// computes, so it takes the longer of the two.
+// computes, so it takes the longer of the two. A round of the retrieved level
+// also brings its view up to date.
 type Planner struct {
 	o             PlanOptions
 	target, draft *engine.Costs
@@ -81,7 +82,8 @@ func (p *Planner) time(ctx context.Context, depths []int, progress func(done, to
 // second call for the depth, with the runs of the model between them, averages:
 // so what the machine does meanwhile counts for both.
 func (p *Planner) Near(ctx context.Context, depth int) error {
-	target, draft, err := p.time(ctx, []int{min(p.o.Spec.BudgetAt(depth), p.middle(depth)), p.middle(depth)}, nil)
+	seen, _ := p.view(&p.o.Spec, p.middle(depth))
+	target, draft, err := p.time(ctx, []int{seen, p.middle(depth)}, nil)
 	if err != nil {
 		return err
 	}
@@ -93,6 +95,12 @@ func (p *Planner) Near(ctx context.Context, depth int) error {
 	}
 	p.target, p.draft, p.near = target, draft, depth
 	return nil
+}
+
+// view is how many slots the retrieved view of n tokens has, and the seconds that
+// bringing it up to date takes.
+func (p *Planner) view(spec *engine.Spec, n int) (slots int, refresh float64) {
+	return p.o.Target.View(p.o.Engine, spec, n)
 }
 
 // onDisk is the bytes of keys and values that do not fit into memory.
@@ -142,7 +150,7 @@ func best(accept float64, fixed int, cost func(n int) float64) (rate float64, de
 func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted float64) (rate float64, proposed int, ok bool) {
 	at := p.middle(depth)
 	pass := func(rows int) float64 { return p.pass(at, rows) }
-	seen := min(spec.BudgetAt(depth), at)
+	seen, refresh := p.view(spec, at)
 	switch mode {
 	case engine.SpecPlain:
 		return 1 / pass(1), 0, true
@@ -152,13 +160,13 @@ func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted
 		}
 		rate, proposed = best(drafted, spec.Outer, func(n int) float64 { return float64(n)*p.draft.At(draftSees, 1) + pass(n+1) })
 	case engine.SpecRetrieval, engine.SpecStream:
-		rate, proposed = best(view, spec.Outer, func(n int) float64 { return float64(n)*p.target.At(seen, 1) + pass(n+1) })
+		rate, proposed = best(view, spec.Outer, func(n int) float64 { return refresh + float64(n)*p.target.At(seen, 1) + pass(n+1) })
 	case engine.SpecTriForce:
 		if p.draft == nil {
 			return 0, 0, false
 		}
 		middle, _ := best(drafted, spec.Inner, func(n int) float64 { return float64(n)*p.draft.At(draftSees, 1) + p.target.At(seen, n+1) })
-		rate, proposed = best(view, spec.Outer, func(n int) float64 { return float64(n)/middle + pass(n+1) })
+		rate, proposed = best(view, spec.Outer, func(n int) float64 { return refresh + float64(n)/middle + pass(n+1) })
 	default:
 		return 0, 0, false
 	}
@@ -171,7 +179,8 @@ func (p *Planner) Rows(ctx context.Context, progress func(done, total int)) ([]R
 	o := &p.o
 	depths := []int{0}
 	for _, d := range o.Depths {
-		depths = append(depths, o.Spec.BudgetAt(d), p.middle(d))
+		seen, _ := p.view(&o.Spec, p.middle(d))
+		depths = append(depths, seen, p.middle(d))
 	}
 	p.near = -1
 	var err error
@@ -227,19 +236,26 @@ func (p *Planner) Beside(r *Row) {
 	if r.Gen == 0 || r.Runs == 0 || r.Foreign() || r.Depth != p.near {
 		return
 	}
-	at, budget := r.Depth+r.Gen/2, cmp.Or(r.Budget, p.o.Spec.BudgetAt(r.Depth))
-	seconds := 0.0
+	at, spec := r.Depth+r.Gen/2, p.o.Spec
+	spec.Mode, spec.Budget = r.Mode, cmp.Or(r.Budget, spec.Budget)
+	seen, refresh := p.view(&spec, at)
+	seconds, rounds := 0.0, 0
 	for i := range r.Levels {
 		l := &r.Levels[i]
-		cost := func(rows int) float64 { return p.target.At(min(budget, at), rows) }
+		cost := func(rows int) float64 { return p.target.At(seen, rows) }
 		switch l.Name {
 		case "target":
 			cost = func(rows int) float64 { return p.pass(at, rows) }
+			rounds = l.Rounds
 		case "draft":
 			if p.draft == nil {
 				return
 			}
 			cost = func(rows int) float64 { return p.draft.At(min(draftSees, at), rows) }
+		default:
+			if l.Passes > 0 {
+				seconds += float64(rounds) * refresh
+			}
 		}
 		// Passes with proposals have so many rows on average, the others one.
 		rows, part := math.Modf(1 + share(l.Proposed, l.Rounds))

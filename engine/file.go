@@ -164,8 +164,10 @@ func (f *File) CheckLength(what string, tokens int, o Options) error {
 const embeddedStandIn = 128
 
 // standIn is how many tokens a stand-in of the retrieved view stands for.
-func (f *File) standIn() int {
-	if f.Name() == Embedded {
+func (f *File) standIn() int { return standIn(f.Name()) }
+
+func standIn(model string) int {
+	if model == Embedded {
 		return embeddedStandIn
 	}
 	return 0

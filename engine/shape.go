@@ -12,6 +12,7 @@ import (
 	"triforce/demo"
 	"triforce/internal/kernel"
 	"triforce/internal/par"
+	"triforce/kvcache"
 	"triforce/model"
 	"triforce/model/llama"
 	"triforce/tensor"
@@ -85,6 +86,13 @@ func (s *Shape) KVBytes(o Options, context int) int64 {
 	}
 	shape := c.KVShape(kv)
 	return shape.PageBytes(kernel.For(tier)) * int64(context) / kernel.Tile
+}
+
+// View is how many slots the retrieved view of n tokens has, and the seconds that
+// it takes to bring it up to date after a round.
+func (s *Shape) View(o Options, spec *Spec, n int) (slots int, refresh float64) {
+	v := spec.view(standIn(s.Name()))
+	return v.Slots(n), float64(v.Exchanges(n)) * float64(s.KVBytes(o, kernel.Tile)) / kernel.Tile / refreshRate
 }
 
 // outline is a model's metadata and its tensors without their data: a
@@ -335,6 +343,7 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 	}
 	session := e.NewSession()
 	defer session.Close()
+	mass := kvcache.NewMass(session.cache.Shape(), c.Heads/c.KVHeads, massRows)
 	kinds := timedKinds(rows, layers < c.Layers)
 	total := len(costs.depths) * timedRounds * len(kinds)
 	for i, depth := range costs.depths {
@@ -343,6 +352,10 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 		}
 		for round := range timedRounds {
 			for k := range kinds {
+				session.cache.Record(nil)
+				if kinds[k].rows > 1 { // as in a round with a view
+					session.cache.Record(mass)
+				}
 				if err := session.timePasses(ctx, depth, &kinds[k]); err != nil {
 					return nil, err
 				}

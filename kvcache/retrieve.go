@@ -149,6 +149,15 @@ func (o ViewOptions) Slots(n int) int {
 	return budget
 }
 
+// Exchanges is about how many slots of the view of n tokens a Refresh copies that
+// were chosen anew.
+func (o ViewOptions) Exchanges(n int) int {
+	if budget := o.BudgetAt(n); n+spare > budget {
+		return (budget - o.windowAt(budget)) / exchanged
+	}
+	return 0
+}
+
 // NewView makes a view of full. It goes by the mass of the newest pass over full
 // that recorded any.
 func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
