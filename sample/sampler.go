@@ -204,7 +204,20 @@ func head(list []candidate, mass float64, top float32) []candidate {
 // id first among equals, in one pass over row and in no particular order.
 func largest(dst []candidate, row []float32, k int) []candidate {
 	k = min(k, len(row))
-	least, room := float32(math.Inf(-1)), 2*k+64
+	least, room := below(row, k), 2*k+64
+	if dst = above(dst, row, k, room, least); len(dst) < k {
+		dst = above(dst[:0], row, k, room, float32(math.Inf(-1)))
+	}
+	if len(dst) > k {
+		divide(dst, k)
+		dst = dst[:k]
+	}
+	return dst
+}
+
+// above appends to dst the logits above least, and drops all but the k best of
+// them whenever there are as many as there is room for.
+func above(dst []candidate, row []float32, k, room int, least float32) []candidate {
 	for id, v := range row {
 		if v > least {
 			if dst = append(dst, candidate{v, int32(id)}); len(dst) == room {
@@ -214,11 +227,35 @@ func largest(dst []candidate, row []float32, k int) []candidate {
 			}
 		}
 	}
-	if len(dst) > k {
-		divide(dst, k)
-		dst = dst[:k]
-	}
 	return dst
+}
+
+// below guesses a logit that is most likely below the k-th largest, by a sample:
+// -Inf where that is not worth while.
+func below(row []float32, k int) float32 {
+	const stride, most = 16, 12
+	// k/stride of the sample are expected among the k largest, and 5 more hardly
+	// ever.
+	rank := k/stride + 5
+	if rank > most || len(row) < 16*stride*most {
+		return float32(math.Inf(-1))
+	}
+	var best [most]float32 // of the sample, descending
+	for i := range best {
+		best[i] = float32(math.Inf(-1))
+	}
+	for i := stride / 2; i < len(row); i += stride {
+		v := row[i]
+		if !(v > best[rank-1]) {
+			continue
+		}
+		at := rank - 1
+		for ; at > 0 && best[at-1] < v; at-- {
+			best[at] = best[at-1]
+		}
+		best[at] = v
+	}
+	return best[rank-1]
 }
 
 // divide puts the best k of list first, by partitions around a middle one (Hoare

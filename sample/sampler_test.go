@@ -372,3 +372,41 @@ func TestLead(t *testing.T) {
 		t.Errorf("the only token is %d with lead %v", token, lead)
 	}
 }
+
+// The largest logits are those that sorting finds, however many there are, the
+// lower id first among equals; what is no number is not among them.
+func TestLargest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		row := make([]float32, 1+rng.IntN(8000))
+		levels := []float64{5, 300, 1e6}[rng.IntN(3)] // few make ties
+		for i := range row {
+			row[i] = float32(math.Round(levels*rng.NormFloat64()) / levels)
+			switch rng.IntN(50) {
+			case 0:
+				row[i] = float32(math.NaN())
+			case 1:
+				row[i] = float32(math.Inf(-1))
+			}
+		}
+		if rng.IntN(4) == 0 { // the largest all lie where no sample is taken, or all where one is
+			for i := rng.IntN(2) * 8; i < len(row); i += 16 {
+				row[i] += 100
+			}
+		}
+		var want []candidate
+		for i, v := range row {
+			if v > float32(math.Inf(-1)) {
+				want = append(want, candidate{v, int32(i)})
+			}
+		}
+		slices.SortFunc(want, byRank)
+		k := 1 + rng.IntN(120)
+		want = want[:min(k, len(want))]
+		got := largest(nil, row, k)
+		slices.SortFunc(got, byRank)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d largest of %d: %v, expected %v", k, len(row), got, want)
+		}
+	}
+}

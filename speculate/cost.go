@@ -20,6 +20,7 @@ type curve struct {
 	each   float64                    // without expect: seconds expected of a size more, 0 = not known
 	hi     int                        // largest size seen, 0 = none
 	seen   int                        // observations
+	one    float64                    // what was expected of size 1 when last observed
 	level  float64                    // of size 1, in what is expected of it
 	slope  float64                    // for each size more
 	p      [3]float64                 // variances of level, of both, of slope
@@ -51,8 +52,9 @@ func (c *curve) observe(size int, seconds float64) {
 	if seconds <= 0 || size <= 0 || size >= len(c.off) {
 		return
 	}
-	y, x := seconds/c.shape(1), float64(size-1)
-	steep := (c.shape(1+curveSpan)/c.shape(1) - 1) / curveSpan // expected, for a level of 1
+	c.one = c.shape(1)
+	y, x := seconds/c.one, float64(size-1)
+	steep := (c.shape(1+curveSpan)/c.one - 1) / curveSpan // expected, for a level of 1
 	if c.expect != nil {
 		steep *= curveHope
 	}
@@ -119,7 +121,7 @@ func (c *curve) at(size float64) float64 {
 	if !c.known() {
 		return c.shape(size)
 	}
-	cost := c.shape(1) * (c.level + c.slope*(size-1))
+	cost := c.one * (c.level + c.slope*(size-1))
 	if i := int(size + 0.5); i < len(c.off) {
 		cost *= (nearWeight + c.off[i]) / (nearWeight + c.near[i])
 	}
@@ -131,7 +133,7 @@ func (c *curve) more() float64 {
 	if !c.known() {
 		return (c.shape(1+curveSpan) - c.shape(1)) / curveSpan
 	}
-	return c.shape(1) * c.slope
+	return c.one * c.slope
 }
 
 // hoped is the cost of a size without a share of what it is above the shape.

@@ -143,6 +143,7 @@ func newController(drafters, fixed int, timed bool) controller {
 func (c *controller) reset() {
 	c.again, c.bank, c.pace, c.yield, c.could, c.since, c.wait = 0, c.daring()*bankStart, 1, 1, 1, 0, firstPlain
 	c.spent, c.gained = 4, 4
+	c.pass.one = c.pass.shape(1) // the history may be much longer than it was
 	for i := range c.arms {
 		a := &c.arms[i]
 		a.offers.fade()
@@ -328,6 +329,9 @@ func (c *controller) hopedDrafting(a *arm, depth int, hope float64) float64 {
 		share = 1
 	case a.draft.seen < coldDrafts:
 		share = 0.5
+	}
+	if share == 0 {
+		return cost
 	}
 	return cost - share*max(0, cost-a.behind-a.unit*c.pass.scale()*float64(depth))
 }
