@@ -42,14 +42,15 @@ type View struct {
 	pass Pass
 	mass *Mass // of the newest pass over full that recorded it, or nil
 
-	means   *Store   // slot c holds the means of chunk c of the full cache
-	meant   int      // chunks that have them; those of the window too, which are in memory
-	choices []choice // (layers·heads)
-	stands  int      // tiles of stand-ins
-	chosen  int      // chunks between stand-ins and window
-	start   int      // the chunk of the full cache with which the window begins
-	budget  int      // that chosen and window came from, or 0
-	synced  int      // tokens that are as in the full cache
+	means   *Store    // slot c holds the means of chunk c of the full cache
+	meant   int       // chunks that have them; those of the window too, which are in memory
+	choices []choice  // (layers·heads)
+	rank    []ranking // by worker
+	stands  int       // tiles of stand-ins
+	chosen  int       // chunks between stand-ins and window
+	start   int       // the chunk of the full cache with which the window begins
+	budget  int       // that chosen and window came from, or 0
+	synced  int       // tokens that are as in the full cache
 	length  int
 	refresh func(*par.Worker)
 	stage   *Store // chunks that passes over a full cache on disk brought along
@@ -105,23 +106,15 @@ func (o ViewOptions) Minimum() int { return chunks(o.Sinks)*kernel.Chunk + o.Win
 
 // choice is the chunks that a layer's head has in the view.
 type choice struct {
-	at     []int32   // the chunk of the full cache at each place, or -1
-	chosen []bool    // by chunk of the full cache: whether it is in at
-	wanted []bool    // the same for the choice that is being made
-	wants  []int32   // the chunks of that choice
-	bias   []float32 // of the stand-ins
-	scores []float32
-	free   []int32
-	key    []float32 // of one slot
-	value  []float32
-	// For ByMean:
-	keys    []float32 // (chunks, dim): mean keys
-	means   []float32 // the rank of each chunk
-	weights []float64 // by one query
+	*ranking           // of the worker that makes the choice
+	at       []int32   // the chunk of the full cache at each place, or -1
+	chosen   []bool    // by chunk of the full cache: whether it is in at
+	bias     []float32 // of the stand-ins
+	key      []float32 // of one slot
+	value    []float32
+	keys     []float32 // (chunks, dim): mean keys, for ByMean
 
-	threshold float32   // of the last choice
-	groups    []int32   // scratch of best
-	values    []float32 // scratch of best
+	threshold float32 // of the last choice
 
 	stood int     // runs that have a stand-in
 	dirty []int32 // chunks that came or went since
@@ -132,6 +125,19 @@ type choice struct {
 	hoped   []int32 // likely, in the making
 	hand    []bool  // by chunk: whether it need not be read
 	missing []lack
+}
+
+// ranking is a worker's scratch for making choices.
+type ranking struct {
+	wanted []bool  // by chunk of the full cache; all false between choices
+	wants  []int32 // the chunks that are wanted
+	free   []int32 // places for them
+	scores []float32
+	groups []int32   // of best
+	values []float32 // of best
+	// For ByMean:
+	means   []float32 // the rank of each chunk
+	weights []float64 // by one query
 }
 
 // lack is a chunk that must be read, and where it goes.
@@ -170,6 +176,7 @@ func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View
 		d := store.shape.Dim
 		c.key, c.value = make([]float32, d), make([]float32, d)
 	}
+	v.rank = make([]ranking, team.Size())
 	v.pass.bias = v.bias
 	v.refresh = v.refreshShare
 	if full.disk != nil {
@@ -336,6 +343,7 @@ func (v *View) refreshShare(w *par.Worker) {
 		layer, head := i/v.shape.Heads, i%v.shape.Heads
 		if v.chosen > 0 {
 			c := &v.choices[i]
+			c.ranking = &v.rank[w.ID]
 			if v.averages() {
 				v.average(layer, head, c, v.meant, v.full.Len()/kernel.Chunk)
 			}
@@ -375,9 +383,11 @@ func (v *View) choose(layer, head int, c *choice) {
 	for len(c.at) < v.chosen {
 		c.at = append(c.at, -1)
 	}
+	if len(c.chosen) < v.start {
+		c.chosen = append(c.chosen, make([]bool, 2*v.start-len(c.chosen))...)
+	}
 	if len(c.wanted) < v.start {
-		more := make([]bool, 2*v.start-len(c.wanted))
-		c.wanted, c.chosen = append(c.wanted, more...), append(c.chosen, more...)
+		c.wanted = make([]bool, 2*v.start)
 	}
 	v.want(layer, head, c)
 	c.free, c.dirty = c.free[:0], c.dirty[:0]

@@ -118,7 +118,7 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 // grown returns s with length n, in new memory if it must be.
 func grown[T any](s []T, n int) []T {
 	if cap(s) < n {
-		return make([]T, n, n+n/2)
+		return make([]T, n, n+n/8)
 	}
 	return s[:n]
 }

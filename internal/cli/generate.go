@@ -14,6 +14,7 @@ import (
 
 	"triforce/demo"
 	"triforce/engine"
+	"triforce/internal/mem"
 	"triforce/sample"
 )
 
@@ -166,7 +167,12 @@ func runGenerate(ctx context.Context, o *generateOptions) error {
 	}
 	out := newOutput(o, file)
 	bar := o.Sys.progress("reading")
-	o.Gen.Progress = bar.tokens
+	o.Gen.Progress = func(done, total int) {
+		bar.tokens(done, total)
+		if done == total {
+			mem.TrimProgram() // what reading needed, before drafting takes its own
+		}
+	}
 	result, err := s.Generate(ctx, prompt, o.Gen, func(t engine.Token) error {
 		bar.done()
 		return out.token(t)

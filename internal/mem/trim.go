@@ -10,6 +10,10 @@ func Trim() {
 	trimProgram()
 }
 
+// TrimProgram is Trim without the garbage: to collect that, megabytes of the
+// program's constants are read.
+func TrimProgram() { trimProgram() }
+
 // Release gives back the memory of variables that nobody has written to since
 // the program started, as Trim does that of constants. Bytes that are not the
 // program's own, or not a whole page, stay.
