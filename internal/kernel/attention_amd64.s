@@ -196,46 +196,46 @@ DATA attentionConstants<>+752(SB)/4, $0x80000000
 DATA attentionConstants<>+756(SB)/4, $0x80000000
 DATA attentionConstants<>+760(SB)/4, $0x80000000
 DATA attentionConstants<>+764(SB)/4, $0x80000000
-DATA attentionConstants<>+768(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+772(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+776(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+780(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+784(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+788(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+792(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+796(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+800(SB)/4, $0x05040100
-DATA attentionConstants<>+804(SB)/4, $0x07060302
-DATA attentionConstants<>+808(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+812(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+816(SB)/4, $0x05040100
-DATA attentionConstants<>+820(SB)/4, $0x07060302
-DATA attentionConstants<>+824(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+828(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+832(SB)/4, $0x00000000
-DATA attentionConstants<>+836(SB)/4, $0x00000004
-DATA attentionConstants<>+840(SB)/4, $0x00000008
-DATA attentionConstants<>+844(SB)/4, $0x0000000c
-DATA attentionConstants<>+848(SB)/4, $0x00000001
-DATA attentionConstants<>+852(SB)/4, $0x00000005
-DATA attentionConstants<>+856(SB)/4, $0x00000009
-DATA attentionConstants<>+860(SB)/4, $0x0000000d
-DATA attentionConstants<>+864(SB)/4, $0x00000002
-DATA attentionConstants<>+868(SB)/4, $0x00000006
-DATA attentionConstants<>+872(SB)/4, $0x0000000a
-DATA attentionConstants<>+876(SB)/4, $0x0000000e
-DATA attentionConstants<>+880(SB)/4, $0x00000003
-DATA attentionConstants<>+884(SB)/4, $0x00000007
-DATA attentionConstants<>+888(SB)/4, $0x0000000b
-DATA attentionConstants<>+892(SB)/4, $0x0000000f
-DATA attentionConstants<>+896(SB)/4, $0x00000000
-DATA attentionConstants<>+900(SB)/4, $0x00000004
-DATA attentionConstants<>+904(SB)/4, $0x00000008
-DATA attentionConstants<>+908(SB)/4, $0x0000000c
-DATA attentionConstants<>+912(SB)/4, $0x00000000
-DATA attentionConstants<>+916(SB)/4, $0x00000004
-DATA attentionConstants<>+920(SB)/4, $0x00000008
-DATA attentionConstants<>+924(SB)/4, $0x0000000c
+DATA attentionConstants<>+768(SB)/4, $0x00010001
+DATA attentionConstants<>+772(SB)/4, $0x00010001
+DATA attentionConstants<>+776(SB)/4, $0x00010001
+DATA attentionConstants<>+780(SB)/4, $0x00010001
+DATA attentionConstants<>+784(SB)/4, $0x00010001
+DATA attentionConstants<>+788(SB)/4, $0x00010001
+DATA attentionConstants<>+792(SB)/4, $0x00010001
+DATA attentionConstants<>+796(SB)/4, $0x00010001
+DATA attentionConstants<>+800(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+804(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+808(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+812(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+816(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+820(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+824(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+828(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+832(SB)/4, $0x05040100
+DATA attentionConstants<>+836(SB)/4, $0x07060302
+DATA attentionConstants<>+840(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+844(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+848(SB)/4, $0x05040100
+DATA attentionConstants<>+852(SB)/4, $0x07060302
+DATA attentionConstants<>+856(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+860(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+864(SB)/4, $0x00000000
+DATA attentionConstants<>+868(SB)/4, $0x00000004
+DATA attentionConstants<>+872(SB)/4, $0x00000008
+DATA attentionConstants<>+876(SB)/4, $0x0000000c
+DATA attentionConstants<>+880(SB)/4, $0x00000001
+DATA attentionConstants<>+884(SB)/4, $0x00000005
+DATA attentionConstants<>+888(SB)/4, $0x00000009
+DATA attentionConstants<>+892(SB)/4, $0x0000000d
+DATA attentionConstants<>+896(SB)/4, $0x00000002
+DATA attentionConstants<>+900(SB)/4, $0x00000006
+DATA attentionConstants<>+904(SB)/4, $0x0000000a
+DATA attentionConstants<>+908(SB)/4, $0x0000000e
+DATA attentionConstants<>+912(SB)/4, $0x00000003
+DATA attentionConstants<>+916(SB)/4, $0x00000007
+DATA attentionConstants<>+920(SB)/4, $0x0000000b
+DATA attentionConstants<>+924(SB)/4, $0x0000000f
 DATA attentionConstants<>+928(SB)/4, $0x00000000
 DATA attentionConstants<>+932(SB)/4, $0x00000004
 DATA attentionConstants<>+936(SB)/4, $0x00000008
@@ -245,22 +245,30 @@ DATA attentionConstants<>+948(SB)/4, $0x00000004
 DATA attentionConstants<>+952(SB)/4, $0x00000008
 DATA attentionConstants<>+956(SB)/4, $0x0000000c
 DATA attentionConstants<>+960(SB)/4, $0x00000000
-DATA attentionConstants<>+964(SB)/4, $0x00000000
-DATA attentionConstants<>+968(SB)/4, $0x00000000
-DATA attentionConstants<>+972(SB)/4, $0x00000000
-DATA attentionConstants<>+976(SB)/4, $0x00000001
-DATA attentionConstants<>+980(SB)/4, $0x00000001
-DATA attentionConstants<>+984(SB)/4, $0x00000001
-DATA attentionConstants<>+988(SB)/4, $0x00000001
-DATA attentionConstants<>+992(SB)/4, $0x00000002
-DATA attentionConstants<>+996(SB)/4, $0x00000002
-DATA attentionConstants<>+1000(SB)/4, $0x00000002
-DATA attentionConstants<>+1004(SB)/4, $0x00000002
-DATA attentionConstants<>+1008(SB)/4, $0x00000003
-DATA attentionConstants<>+1012(SB)/4, $0x00000003
-DATA attentionConstants<>+1016(SB)/4, $0x00000003
-DATA attentionConstants<>+1020(SB)/4, $0x00000003
-GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1024
+DATA attentionConstants<>+964(SB)/4, $0x00000004
+DATA attentionConstants<>+968(SB)/4, $0x00000008
+DATA attentionConstants<>+972(SB)/4, $0x0000000c
+DATA attentionConstants<>+976(SB)/4, $0x00000000
+DATA attentionConstants<>+980(SB)/4, $0x00000004
+DATA attentionConstants<>+984(SB)/4, $0x00000008
+DATA attentionConstants<>+988(SB)/4, $0x0000000c
+DATA attentionConstants<>+992(SB)/4, $0x00000000
+DATA attentionConstants<>+996(SB)/4, $0x00000000
+DATA attentionConstants<>+1000(SB)/4, $0x00000000
+DATA attentionConstants<>+1004(SB)/4, $0x00000000
+DATA attentionConstants<>+1008(SB)/4, $0x00000001
+DATA attentionConstants<>+1012(SB)/4, $0x00000001
+DATA attentionConstants<>+1016(SB)/4, $0x00000001
+DATA attentionConstants<>+1020(SB)/4, $0x00000001
+DATA attentionConstants<>+1024(SB)/4, $0x00000002
+DATA attentionConstants<>+1028(SB)/4, $0x00000002
+DATA attentionConstants<>+1032(SB)/4, $0x00000002
+DATA attentionConstants<>+1036(SB)/4, $0x00000002
+DATA attentionConstants<>+1040(SB)/4, $0x00000003
+DATA attentionConstants<>+1044(SB)/4, $0x00000003
+DATA attentionConstants<>+1048(SB)/4, $0x00000003
+DATA attentionConstants<>+1052(SB)/4, $0x00000003
+GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1056
 
 // func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, MMX+
@@ -273,13 +281,13 @@ TEXT ·scoresQ8AVX2(SB), NOSPLIT, $24-80
 	MOVQ         dim+40(FP), SI
 	SHLQ         $0x04, SI
 	VPBROADCASTD attentionConstants<>+768(SB), Y0
-	MOVQ         ahead+64(FP), DI
+	MOVQ         ahead+64(FP), R8
 
 group:
-	MOVQ rows+48(FP), R8
-	MOVQ R8, 8(SP)
-	MOVQ s+0(FP), R8
-	MOVQ q+8(FP), R9
+	MOVQ rows+48(FP), DI
+	MOVQ DI, 8(SP)
+	MOVQ s+0(FP), R9
+	MOVQ q+8(FP), R10
 
 rows:
 	CMPQ 8(SP), $0x04
@@ -287,11 +295,11 @@ rows:
 	MOVQ $0x00000004, 16(SP)
 
 chunks4:
-	MOVQ         CX, R10
-	MOVQ         R9, R11
+	MOVQ         CX, DI
+	MOVQ         R10, R11
 	MOVQ         dim+40(FP), R12
 	SHRQ         $0x02, R12
-	LEAQ         (R11)(R12*8), R13
+	LEAQ         (R11)(R12*4), R13
 	VPBROADCASTD 4(R13), Y1
 	VMOVDQA      Y1, Y2
 	VPBROADCASTD 4(R13)(AX*1), Y3
@@ -309,158 +317,126 @@ chunks4:
 step4:
 	CMPQ       (SP), $0x00
 	JLE        step4Ahead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (R8)
 	CMPQ       (SP), $0x01
 	JLE        step4Ahead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(R8)
 
 step4Ahead:
 	MOVQ         pace+72(FP), R13
-	LEAQ         (DI)(R13*1), DI
-	VMOVDQU      (R10), Y9
-	VMOVDQU      32(R10), Y10
-	VPSRLW       $0x08, Y9, Y11
-	VPAND        Y0, Y9, Y9
-	VPSRLW       $0x08, Y10, Y12
-	VPAND        Y0, Y10, Y10
-	VPBROADCASTD (R11), Y13
-	VPMADDWD     Y13, Y9, Y14
-	VPMADDWD     Y13, Y10, Y13
-	VPADDD       Y14, Y1, Y1
-	VPADDD       Y13, Y2, Y2
-	VPBROADCASTD 4(R11), Y13
-	VPMADDWD     Y13, Y11, Y14
-	VPMADDWD     Y13, Y12, Y13
-	VPADDD       Y14, Y1, Y1
-	VPADDD       Y13, Y2, Y2
-	VPBROADCASTD (R11)(AX*1), Y13
-	VPMADDWD     Y13, Y9, Y14
-	VPMADDWD     Y13, Y10, Y13
-	VPADDD       Y14, Y3, Y3
-	VPADDD       Y13, Y4, Y4
-	VPBROADCASTD 4(R11)(AX*1), Y13
-	VPMADDWD     Y13, Y11, Y14
-	VPMADDWD     Y13, Y12, Y13
-	VPADDD       Y14, Y3, Y3
-	VPADDD       Y13, Y4, Y4
-	VPBROADCASTD (R11)(AX*2), Y13
-	VPMADDWD     Y13, Y9, Y14
-	VPMADDWD     Y13, Y10, Y13
-	VPADDD       Y14, Y5, Y5
-	VPADDD       Y13, Y6, Y6
-	VPBROADCASTD 4(R11)(AX*2), Y13
-	VPMADDWD     Y13, Y11, Y14
-	VPMADDWD     Y13, Y12, Y13
-	VPADDD       Y14, Y5, Y5
-	VPADDD       Y13, Y6, Y6
-	VPBROADCASTD (R11)(BX*1), Y13
-	VPMADDWD     Y13, Y9, Y9
-	VPMADDWD     Y13, Y10, Y10
+	LEAQ         (R8)(R13*1), R8
+	VMOVDQU      (DI), Y9
+	VMOVDQU      32(DI), Y10
+	VPBROADCASTD (R11), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y12, Y12
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y12, Y1, Y1
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD (R11)(AX*1), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y12, Y12
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y12, Y3, Y3
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD (R11)(AX*2), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y12, Y12
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y12, Y5, Y5
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD (R11)(BX*1), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDUBSW   Y11, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
 	VPADDD       Y9, Y7, Y7
 	VPADDD       Y10, Y8, Y8
-	VPBROADCASTD 4(R11)(BX*1), Y9
-	VPMADDWD     Y9, Y11, Y10
-	VPMADDWD     Y9, Y12, Y9
-	VPADDD       Y10, Y7, Y7
-	VPADDD       Y9, Y8, Y8
-	VMOVDQU      64(R10), Y9
-	VMOVDQU      96(R10), Y10
-	VPSRLW       $0x08, Y9, Y11
-	VPAND        Y0, Y9, Y9
-	VPSRLW       $0x08, Y10, Y12
-	VPAND        Y0, Y10, Y10
-	VPBROADCASTD 8(R11), Y13
-	VPMADDWD     Y13, Y9, Y14
-	VPMADDWD     Y13, Y10, Y13
-	VPADDD       Y14, Y1, Y1
-	VPADDD       Y13, Y2, Y2
-	VPBROADCASTD 12(R11), Y13
-	VPMADDWD     Y13, Y11, Y14
-	VPMADDWD     Y13, Y12, Y13
-	VPADDD       Y14, Y1, Y1
-	VPADDD       Y13, Y2, Y2
-	VPBROADCASTD 8(R11)(AX*1), Y13
-	VPMADDWD     Y13, Y9, Y14
-	VPMADDWD     Y13, Y10, Y13
-	VPADDD       Y14, Y3, Y3
-	VPADDD       Y13, Y4, Y4
-	VPBROADCASTD 12(R11)(AX*1), Y13
-	VPMADDWD     Y13, Y11, Y14
-	VPMADDWD     Y13, Y12, Y13
-	VPADDD       Y14, Y3, Y3
-	VPADDD       Y13, Y4, Y4
-	VPBROADCASTD 8(R11)(AX*2), Y13
-	VPMADDWD     Y13, Y9, Y14
-	VPMADDWD     Y13, Y10, Y13
-	VPADDD       Y14, Y5, Y5
-	VPADDD       Y13, Y6, Y6
-	VPBROADCASTD 12(R11)(AX*2), Y13
-	VPMADDWD     Y13, Y11, Y14
-	VPMADDWD     Y13, Y12, Y13
-	VPADDD       Y14, Y5, Y5
-	VPADDD       Y13, Y6, Y6
-	VPBROADCASTD 8(R11)(BX*1), Y13
-	VPMADDWD     Y13, Y9, Y9
-	VPMADDWD     Y13, Y10, Y10
+	VMOVDQU      64(DI), Y9
+	VMOVDQU      96(DI), Y10
+	VPBROADCASTD 4(R11), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y12, Y12
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y12, Y1, Y1
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 4(R11)(AX*1), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y12, Y12
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y12, Y3, Y3
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 4(R11)(AX*2), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y12, Y12
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y12, Y5, Y5
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 4(R11)(BX*1), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDUBSW   Y11, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
 	VPADDD       Y9, Y7, Y7
 	VPADDD       Y10, Y8, Y8
-	VPBROADCASTD 12(R11)(BX*1), Y9
-	VPMADDWD     Y9, Y11, Y10
-	VPMADDWD     Y9, Y12, Y9
-	VPADDD       Y10, Y7, Y7
-	VPADDD       Y9, Y8, Y8
-	ADDQ         $0x10, R11
-	ADDQ         $+128, R10
+	ADDQ         $0x08, R11
+	ADDQ         $+128, DI
 	SUBQ         $0x02, R12
 	JNE          step4
 	VBROADCASTSS (R11), Y9
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       (DX), Y1, Y1
 	VMULPS       Y9, Y1, Y1
-	VMOVUPS      Y1, (R8)
+	VMOVUPS      Y1, (R9)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       32(DX), Y2, Y2
 	VMULPS       Y9, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
+	VMOVUPS      Y2, 32(R9)
 	VBROADCASTSS (R11)(AX*1), Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       (DX), Y3, Y3
 	VMULPS       Y1, Y3, Y3
-	VMOVUPS      Y3, 1024(R8)
+	VMOVUPS      Y3, 1024(R9)
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       32(DX), Y4, Y4
 	VMULPS       Y1, Y4, Y4
-	VMOVUPS      Y4, 1056(R8)
+	VMOVUPS      Y4, 1056(R9)
 	VBROADCASTSS (R11)(AX*2), Y1
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       (DX), Y5, Y5
 	VMULPS       Y1, Y5, Y5
-	VMOVUPS      Y5, 2048(R8)
+	VMOVUPS      Y5, 2048(R9)
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       32(DX), Y6, Y6
 	VMULPS       Y1, Y6, Y6
-	VMOVUPS      Y6, 2080(R8)
+	VMOVUPS      Y6, 2080(R9)
 	VBROADCASTSS (R11)(BX*1), Y1
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       (DX), Y7, Y7
 	VMULPS       Y1, Y7, Y7
-	VMOVUPS      Y7, 3072(R8)
+	VMOVUPS      Y7, 3072(R9)
 	VCVTDQ2PS    Y8, Y8
 	VMULPS       32(DX), Y8, Y8
 	VMULPS       Y1, Y8, Y8
-	VMOVUPS      Y8, 3104(R8)
-	ADDQ         $+64, R8
+	VMOVUPS      Y8, 3104(R9)
+	ADDQ         $+64, R9
 	ADDQ         $+64, DX
 	ADDQ         SI, CX
 	SUBQ         $0x01, 16(SP)
 	JNE          chunks4
-	MOVQ         SI, R10
-	SHLQ         $0x02, R10
-	SUBQ         R10, CX
-	SUBQ         $+256, R8
+	MOVQ         SI, DI
+	SHLQ         $0x02, DI
+	SUBQ         DI, CX
+	SUBQ         $+256, R9
 	SUBQ         $+256, DX
-	ADDQ         $+4096, R8
-	LEAQ         (R9)(AX*4), R9
+	ADDQ         $+4096, R9
+	LEAQ         (R10)(AX*4), R10
 	SUBQ         $0x04, 8(SP)
 	JMP          rows
 
@@ -470,11 +446,11 @@ rowsAfter4:
 	MOVQ $0x00000004, 16(SP)
 
 chunks3:
-	MOVQ         CX, R10
-	MOVQ         R9, R11
+	MOVQ         CX, DI
+	MOVQ         R10, R11
 	MOVQ         dim+40(FP), R12
 	SHRQ         $0x02, R12
-	LEAQ         (R11)(R12*8), R13
+	LEAQ         (R11)(R12*4), R13
 	VPBROADCASTD 4(R13), Y1
 	VMOVDQA      Y1, Y2
 	VPBROADCASTD 4(R13)(AX*1), Y3
@@ -490,149 +466,127 @@ chunks3:
 step3:
 	CMPQ       (SP), $0x00
 	JLE        step3Ahead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (R8)
 	CMPQ       (SP), $0x01
 	JLE        step3Ahead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(R8)
 
 step3Ahead:
 	MOVQ         pace+72(FP), R13
-	LEAQ         (DI)(R13*1), DI
-	VMOVDQU      (R10), Y7
-	VMOVDQU      32(R10), Y8
-	VPSRLW       $0x08, Y7, Y9
-	VPAND        Y0, Y7, Y7
-	VPSRLW       $0x08, Y8, Y10
-	VPAND        Y0, Y8, Y8
-	VPBROADCASTD (R11), Y11
-	VPMADDWD     Y11, Y7, Y12
-	VPMADDWD     Y11, Y8, Y11
-	VPADDD       Y12, Y1, Y1
-	VPADDD       Y11, Y2, Y2
-	VPBROADCASTD 4(R11), Y11
-	VPMADDWD     Y11, Y9, Y12
-	VPMADDWD     Y11, Y10, Y11
-	VPADDD       Y12, Y1, Y1
-	VPADDD       Y11, Y2, Y2
-	VPBROADCASTD (R11)(AX*1), Y11
-	VPMADDWD     Y11, Y7, Y12
-	VPMADDWD     Y11, Y8, Y11
-	VPADDD       Y12, Y3, Y3
-	VPADDD       Y11, Y4, Y4
-	VPBROADCASTD 4(R11)(AX*1), Y11
-	VPMADDWD     Y11, Y9, Y12
-	VPMADDWD     Y11, Y10, Y11
-	VPADDD       Y12, Y3, Y3
-	VPADDD       Y11, Y4, Y4
-	VPBROADCASTD (R11)(AX*2), Y11
-	VPMADDWD     Y11, Y7, Y7
-	VPMADDWD     Y11, Y8, Y8
+	LEAQ         (R8)(R13*1), R8
+	VMOVDQU      (DI), Y7
+	VMOVDQU      32(DI), Y8
+	VPBROADCASTD (R11), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y10, Y1, Y1
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD (R11)(AX*1), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y10, Y3, Y3
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD (R11)(AX*2), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDUBSW   Y9, Y8, Y8
+	VPMADDWD     Y0, Y7, Y7
+	VPMADDWD     Y0, Y8, Y8
 	VPADDD       Y7, Y5, Y5
 	VPADDD       Y8, Y6, Y6
-	VPBROADCASTD 4(R11)(AX*2), Y7
-	VPMADDWD     Y7, Y9, Y8
-	VPMADDWD     Y7, Y10, Y7
-	VPADDD       Y8, Y5, Y5
-	VPADDD       Y7, Y6, Y6
-	VMOVDQU      64(R10), Y7
-	VMOVDQU      96(R10), Y8
-	VPSRLW       $0x08, Y7, Y9
-	VPAND        Y0, Y7, Y7
-	VPSRLW       $0x08, Y8, Y10
-	VPAND        Y0, Y8, Y8
-	VPBROADCASTD 8(R11), Y11
-	VPMADDWD     Y11, Y7, Y12
-	VPMADDWD     Y11, Y8, Y11
-	VPADDD       Y12, Y1, Y1
-	VPADDD       Y11, Y2, Y2
-	VPBROADCASTD 12(R11), Y11
-	VPMADDWD     Y11, Y9, Y12
-	VPMADDWD     Y11, Y10, Y11
-	VPADDD       Y12, Y1, Y1
-	VPADDD       Y11, Y2, Y2
-	VPBROADCASTD 8(R11)(AX*1), Y11
-	VPMADDWD     Y11, Y7, Y12
-	VPMADDWD     Y11, Y8, Y11
-	VPADDD       Y12, Y3, Y3
-	VPADDD       Y11, Y4, Y4
-	VPBROADCASTD 12(R11)(AX*1), Y11
-	VPMADDWD     Y11, Y9, Y12
-	VPMADDWD     Y11, Y10, Y11
-	VPADDD       Y12, Y3, Y3
-	VPADDD       Y11, Y4, Y4
-	VPBROADCASTD 8(R11)(AX*2), Y11
-	VPMADDWD     Y11, Y7, Y7
-	VPMADDWD     Y11, Y8, Y8
+	VMOVDQU      64(DI), Y7
+	VMOVDQU      96(DI), Y8
+	VPBROADCASTD 4(R11), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y10, Y1, Y1
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 4(R11)(AX*1), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y10, Y3, Y3
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 4(R11)(AX*2), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDUBSW   Y9, Y8, Y8
+	VPMADDWD     Y0, Y7, Y7
+	VPMADDWD     Y0, Y8, Y8
 	VPADDD       Y7, Y5, Y5
 	VPADDD       Y8, Y6, Y6
-	VPBROADCASTD 12(R11)(AX*2), Y7
-	VPMADDWD     Y7, Y9, Y8
-	VPMADDWD     Y7, Y10, Y7
-	VPADDD       Y8, Y5, Y5
-	VPADDD       Y7, Y6, Y6
-	ADDQ         $0x10, R11
-	ADDQ         $+128, R10
+	ADDQ         $0x08, R11
+	ADDQ         $+128, DI
 	SUBQ         $0x02, R12
 	JNE          step3
 	VBROADCASTSS (R11), Y7
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       (DX), Y1, Y1
 	VMULPS       Y7, Y1, Y1
-	VMOVUPS      Y1, (R8)
+	VMOVUPS      Y1, (R9)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       32(DX), Y2, Y2
 	VMULPS       Y7, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
+	VMOVUPS      Y2, 32(R9)
 	VBROADCASTSS (R11)(AX*1), Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       (DX), Y3, Y3
 	VMULPS       Y1, Y3, Y3
-	VMOVUPS      Y3, 1024(R8)
+	VMOVUPS      Y3, 1024(R9)
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       32(DX), Y4, Y4
 	VMULPS       Y1, Y4, Y4
-	VMOVUPS      Y4, 1056(R8)
+	VMOVUPS      Y4, 1056(R9)
 	VBROADCASTSS (R11)(AX*2), Y1
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       (DX), Y5, Y5
 	VMULPS       Y1, Y5, Y5
-	VMOVUPS      Y5, 2048(R8)
+	VMOVUPS      Y5, 2048(R9)
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       32(DX), Y6, Y6
 	VMULPS       Y1, Y6, Y6
-	VMOVUPS      Y6, 2080(R8)
-	ADDQ         $+64, R8
+	VMOVUPS      Y6, 2080(R9)
+	ADDQ         $+64, R9
 	ADDQ         $+64, DX
 	ADDQ         SI, CX
 	SUBQ         $0x01, 16(SP)
 	JNE          chunks3
-	MOVQ         SI, R10
-	SHLQ         $0x02, R10
-	SUBQ         R10, CX
-	SUBQ         $+256, R8
+	MOVQ         SI, DI
+	SHLQ         $0x02, DI
+	SUBQ         DI, CX
+	SUBQ         $+256, R9
 	SUBQ         $+256, DX
-	ADDQ         $+3072, R8
-	LEAQ         (R9)(AX*2), R9
-	LEAQ         (R9)(AX*1), R9
+	ADDQ         $+3072, R9
+	LEAQ         (R10)(AX*2), R10
+	LEAQ         (R10)(AX*1), R10
 	SUBQ         $0x03, 8(SP)
 
 rowsAfter3:
 	CMPQ 8(SP), $0x02
 	JLT  rowsAfter2
-	MOVQ $0x00000004, 16(SP)
+	MOVQ $0x00000002, 16(SP)
 
 chunks2:
-	MOVQ         CX, R10
-	MOVQ         R9, R11
+	MOVQ         CX, DI
+	MOVQ         R10, R11
 	MOVQ         dim+40(FP), R12
 	SHRQ         $0x02, R12
-	LEAQ         (R11)(R12*8), R13
+	LEAQ         (R11)(R12*4), R13
 	VPBROADCASTD 4(R13), Y1
 	VMOVDQA      Y1, Y2
-	VPBROADCASTD 4(R13)(AX*1), Y3
-	VMOVDQA      Y3, Y4
+	VMOVDQA      Y1, Y3
+	VMOVDQA      Y1, Y4
+	VPBROADCASTD 4(R13)(AX*1), Y5
+	VMOVDQA      Y5, Y6
+	VMOVDQA      Y5, Y7
+	VMOVDQA      Y5, Y8
 	MOVQ         pace+72(FP), R13
-	IMUL3Q       $+1, R13, R13
+	IMUL3Q       $+2, R13, R13
 	ADDQ         $0x3f, R13
 	SHRQ         $0x06, R13
 	MOVQ         R13, (SP)
@@ -640,189 +594,280 @@ chunks2:
 step2:
 	CMPQ       (SP), $0x00
 	JLE        step2Ahead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (R8)
 	CMPQ       (SP), $0x01
 	JLE        step2Ahead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step2Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
 
 step2Ahead:
 	MOVQ         pace+72(FP), R13
-	LEAQ         (DI)(R13*1), DI
-	VMOVDQU      (R10), Y5
-	VMOVDQU      32(R10), Y6
-	VPSRLW       $0x08, Y5, Y7
-	VPAND        Y0, Y5, Y5
-	VPSRLW       $0x08, Y6, Y8
-	VPAND        Y0, Y6, Y6
-	VPBROADCASTD (R11), Y9
-	VPMADDWD     Y9, Y5, Y10
-	VPMADDWD     Y9, Y6, Y9
-	VPADDD       Y10, Y1, Y1
-	VPADDD       Y9, Y2, Y2
-	VPBROADCASTD 4(R11), Y9
-	VPMADDWD     Y9, Y7, Y10
-	VPMADDWD     Y9, Y8, Y9
-	VPADDD       Y10, Y1, Y1
-	VPADDD       Y9, Y2, Y2
-	VPBROADCASTD (R11)(AX*1), Y9
-	VPMADDWD     Y9, Y5, Y5
-	VPMADDWD     Y9, Y6, Y6
-	VPADDD       Y5, Y3, Y3
-	VPADDD       Y6, Y4, Y4
-	VPBROADCASTD 4(R11)(AX*1), Y5
-	VPMADDWD     Y5, Y7, Y6
-	VPMADDWD     Y5, Y8, Y5
-	VPADDD       Y6, Y3, Y3
-	VPADDD       Y5, Y4, Y4
-	VMOVDQU      64(R10), Y5
-	VMOVDQU      96(R10), Y6
-	VPSRLW       $0x08, Y5, Y7
-	VPAND        Y0, Y5, Y5
-	VPSRLW       $0x08, Y6, Y8
-	VPAND        Y0, Y6, Y6
-	VPBROADCASTD 8(R11), Y9
-	VPMADDWD     Y9, Y5, Y10
-	VPMADDWD     Y9, Y6, Y9
-	VPADDD       Y10, Y1, Y1
-	VPADDD       Y9, Y2, Y2
-	VPBROADCASTD 12(R11), Y9
-	VPMADDWD     Y9, Y7, Y10
-	VPMADDWD     Y9, Y8, Y9
-	VPADDD       Y10, Y1, Y1
-	VPADDD       Y9, Y2, Y2
-	VPBROADCASTD 8(R11)(AX*1), Y9
-	VPMADDWD     Y9, Y5, Y5
-	VPMADDWD     Y9, Y6, Y6
-	VPADDD       Y5, Y3, Y3
-	VPADDD       Y6, Y4, Y4
-	VPBROADCASTD 12(R11)(AX*1), Y5
-	VPMADDWD     Y5, Y7, Y6
-	VPMADDWD     Y5, Y8, Y5
-	VPADDD       Y6, Y3, Y3
-	VPADDD       Y5, Y4, Y4
-	ADDQ         $0x10, R11
-	ADDQ         $+128, R10
+	LEAQ         (R8)(R13*2), R8
+	VMOVDQU      (DI), Y9
+	VMOVDQU      32(DI), Y10
+	VMOVDQU      (DI)(SI*1), Y11
+	VMOVDQU      32(DI)(SI*1), Y12
+	VPBROADCASTD (R11), Y13
+	VPMADDUBSW   Y13, Y9, Y14
+	VPMADDUBSW   Y13, Y10, Y15
+	VPMADDWD     Y0, Y14, Y14
+	VPMADDWD     Y0, Y15, Y15
+	VPADDD       Y14, Y1, Y1
+	VPADDD       Y15, Y2, Y2
+	VPMADDUBSW   Y13, Y11, Y14
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y14, Y14
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y14, Y3, Y3
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD (R11)(AX*1), Y13
+	VPMADDUBSW   Y13, Y9, Y9
+	VPMADDUBSW   Y13, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y9, Y5, Y5
+	VPADDD       Y10, Y6, Y6
+	VPMADDUBSW   Y13, Y11, Y9
+	VPMADDUBSW   Y13, Y12, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y9, Y7, Y7
+	VPADDD       Y10, Y8, Y8
+	VMOVDQU      64(DI), Y9
+	VMOVDQU      96(DI), Y10
+	VMOVDQU      64(DI)(SI*1), Y11
+	VMOVDQU      96(DI)(SI*1), Y12
+	VPBROADCASTD 4(R11), Y13
+	VPMADDUBSW   Y13, Y9, Y14
+	VPMADDUBSW   Y13, Y10, Y15
+	VPMADDWD     Y0, Y14, Y14
+	VPMADDWD     Y0, Y15, Y15
+	VPADDD       Y14, Y1, Y1
+	VPADDD       Y15, Y2, Y2
+	VPMADDUBSW   Y13, Y11, Y14
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y14, Y14
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y14, Y3, Y3
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 4(R11)(AX*1), Y13
+	VPMADDUBSW   Y13, Y9, Y9
+	VPMADDUBSW   Y13, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y9, Y5, Y5
+	VPADDD       Y10, Y6, Y6
+	VPMADDUBSW   Y13, Y11, Y9
+	VPMADDUBSW   Y13, Y12, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y9, Y7, Y7
+	VPADDD       Y10, Y8, Y8
+	ADDQ         $0x08, R11
+	ADDQ         $+128, DI
 	SUBQ         $0x02, R12
 	JNE          step2
-	VBROADCASTSS (R11), Y5
+	VBROADCASTSS (R11), Y9
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       (DX), Y1, Y1
-	VMULPS       Y5, Y1, Y1
-	VMOVUPS      Y1, (R8)
+	VMULPS       Y9, Y1, Y1
+	VMOVUPS      Y1, (R9)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       32(DX), Y2, Y2
-	VMULPS       Y5, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
-	VBROADCASTSS (R11)(AX*1), Y1
+	VMULPS       Y9, Y2, Y2
+	VMOVUPS      Y2, 32(R9)
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       (DX), Y3, Y3
-	VMULPS       Y1, Y3, Y3
-	VMOVUPS      Y3, 1024(R8)
+	VMULPS       64(DX), Y3, Y3
+	VMULPS       Y9, Y3, Y3
+	VMOVUPS      Y3, 64(R9)
 	VCVTDQ2PS    Y4, Y4
-	VMULPS       32(DX), Y4, Y4
-	VMULPS       Y1, Y4, Y4
-	VMOVUPS      Y4, 1056(R8)
-	ADDQ         $+64, R8
-	ADDQ         $+64, DX
+	VMULPS       96(DX), Y4, Y4
+	VMULPS       Y9, Y4, Y4
+	VMOVUPS      Y4, 96(R9)
+	VBROADCASTSS (R11)(AX*1), Y1
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       (DX), Y5, Y5
+	VMULPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 1024(R9)
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       32(DX), Y6, Y6
+	VMULPS       Y1, Y6, Y6
+	VMOVUPS      Y6, 1056(R9)
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       64(DX), Y7, Y7
+	VMULPS       Y1, Y7, Y7
+	VMOVUPS      Y7, 1088(R9)
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       96(DX), Y8, Y8
+	VMULPS       Y1, Y8, Y8
+	VMOVUPS      Y8, 1120(R9)
+	ADDQ         $+128, R9
+	ADDQ         $+128, DX
+	ADDQ         SI, CX
 	ADDQ         SI, CX
 	SUBQ         $0x01, 16(SP)
 	JNE          chunks2
-	MOVQ         SI, R10
-	SHLQ         $0x02, R10
-	SUBQ         R10, CX
-	SUBQ         $+256, R8
+	MOVQ         SI, DI
+	SHLQ         $0x02, DI
+	SUBQ         DI, CX
+	SUBQ         $+256, R9
 	SUBQ         $+256, DX
-	ADDQ         $+2048, R8
-	LEAQ         (R9)(AX*2), R9
+	ADDQ         $+2048, R9
+	LEAQ         (R10)(AX*2), R10
 	SUBQ         $0x02, 8(SP)
 
 rowsAfter2:
-	CMPQ 8(SP), $0x01
-	JLT  rowsAfter1
-	MOVQ $0x00000004, 16(SP)
-
-chunks1:
-	MOVQ         CX, R10
-	MOVQ         R9, R11
-	MOVQ         dim+40(FP), R12
-	SHRQ         $0x02, R12
-	LEAQ         (R11)(R12*8), R13
-	VPBROADCASTD 4(R13), Y1
+	CMPQ         8(SP), $0x01
+	JLT          rowsAfter1
+	MOVQ         CX, R11
+	MOVQ         R10, R12
+	MOVQ         dim+40(FP), R13
+	SHRQ         $0x02, R13
+	LEAQ         (R12)(R13*4), DI
+	VPBROADCASTD 4(DI), Y1
 	VMOVDQA      Y1, Y2
-	MOVQ         pace+72(FP), R13
-	IMUL3Q       $+1, R13, R13
-	ADDQ         $0x3f, R13
-	SHRQ         $0x06, R13
-	MOVQ         R13, (SP)
+	VMOVDQA      Y1, Y3
+	VMOVDQA      Y1, Y4
+	VMOVDQA      Y1, Y5
+	VMOVDQA      Y1, Y6
+	VMOVDQA      Y1, Y7
+	VMOVDQA      Y1, Y8
+	LEAQ         (SI)(SI*2), DI
+	MOVQ         pace+72(FP), R14
+	IMUL3Q       $+4, R14, R14
+	ADDQ         $0x3f, R14
+	SHRQ         $0x06, R14
+	MOVQ         R14, (SP)
 
 step1:
 	CMPQ       (SP), $0x00
 	JLE        step1Ahead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (R8)
 	CMPQ       (SP), $0x01
 	JLE        step1Ahead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(R8)
+	CMPQ       (SP), $0x02
+	JLE        step1Ahead
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	CMPQ       (SP), $0x04
+	JLE        step1Ahead
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
 
 step1Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (DI)(R13*1), DI
-	VMOVDQU      (R10), Y3
-	VMOVDQU      32(R10), Y4
-	VPSRLW       $0x08, Y3, Y5
-	VPAND        Y0, Y3, Y3
-	VPSRLW       $0x08, Y4, Y6
-	VPAND        Y0, Y4, Y4
-	VPBROADCASTD (R11), Y7
-	VPMADDWD     Y7, Y3, Y3
-	VPMADDWD     Y7, Y4, Y4
-	VPADDD       Y3, Y1, Y1
-	VPADDD       Y4, Y2, Y2
-	VPBROADCASTD 4(R11), Y3
-	VPMADDWD     Y3, Y5, Y4
-	VPMADDWD     Y3, Y6, Y3
-	VPADDD       Y4, Y1, Y1
-	VPADDD       Y3, Y2, Y2
-	VMOVDQU      64(R10), Y3
-	VMOVDQU      96(R10), Y4
-	VPSRLW       $0x08, Y3, Y5
-	VPAND        Y0, Y3, Y3
-	VPSRLW       $0x08, Y4, Y6
-	VPAND        Y0, Y4, Y4
-	VPBROADCASTD 8(R11), Y7
-	VPMADDWD     Y7, Y3, Y3
-	VPMADDWD     Y7, Y4, Y4
-	VPADDD       Y3, Y1, Y1
-	VPADDD       Y4, Y2, Y2
-	VPBROADCASTD 12(R11), Y3
-	VPMADDWD     Y3, Y5, Y4
-	VPMADDWD     Y3, Y6, Y3
-	VPADDD       Y4, Y1, Y1
-	VPADDD       Y3, Y2, Y2
-	ADDQ         $0x10, R11
-	ADDQ         $+128, R10
-	SUBQ         $0x02, R12
+	MOVQ         pace+72(FP), R14
+	LEAQ         (R8)(R14*4), R8
+	VPBROADCASTD (R12), Y9
+	VMOVDQU      (R11), Y10
+	VMOVDQU      32(R11), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y10, Y1, Y1
+	VPADDD       Y11, Y2, Y2
+	VMOVDQU      (R11)(SI*1), Y10
+	VMOVDQU      32(R11)(SI*1), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y10, Y3, Y3
+	VPADDD       Y11, Y4, Y4
+	VMOVDQU      (R11)(SI*2), Y10
+	VMOVDQU      32(R11)(SI*2), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y10, Y5, Y5
+	VPADDD       Y11, Y6, Y6
+	VMOVDQU      (R11)(DI*1), Y10
+	VMOVDQU      32(R11)(DI*1), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y10, Y7, Y7
+	VPADDD       Y9, Y8, Y8
+	VPBROADCASTD 4(R12), Y9
+	VMOVDQU      64(R11), Y10
+	VMOVDQU      96(R11), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y10, Y1, Y1
+	VPADDD       Y11, Y2, Y2
+	VMOVDQU      64(R11)(SI*1), Y10
+	VMOVDQU      96(R11)(SI*1), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y10, Y3, Y3
+	VPADDD       Y11, Y4, Y4
+	VMOVDQU      64(R11)(SI*2), Y10
+	VMOVDQU      96(R11)(SI*2), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y10, Y5, Y5
+	VPADDD       Y11, Y6, Y6
+	VMOVDQU      64(R11)(DI*1), Y10
+	VMOVDQU      96(R11)(DI*1), Y11
+	VPMADDUBSW   Y9, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y10, Y7, Y7
+	VPADDD       Y9, Y8, Y8
+	ADDQ         $0x08, R12
+	ADDQ         $+128, R11
+	SUBQ         $0x02, R13
 	JNE          step1
-	VBROADCASTSS (R11), Y3
+	VBROADCASTSS (R12), Y9
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       (DX), Y1, Y1
-	VMULPS       Y3, Y1, Y1
-	VMOVUPS      Y1, (R8)
+	VMULPS       Y9, Y1, Y1
+	VMOVUPS      Y1, (R9)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       32(DX), Y2, Y2
-	VMULPS       Y3, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
-	ADDQ         $+64, R8
-	ADDQ         $+64, DX
-	ADDQ         SI, CX
-	SUBQ         $0x01, 16(SP)
-	JNE          chunks1
-	MOVQ         SI, R10
-	SHLQ         $0x02, R10
-	SUBQ         R10, CX
-	SUBQ         $+256, R8
-	SUBQ         $+256, DX
-	ADDQ         $+1024, R8
-	LEAQ         (R9)(AX*1), R9
+	VMULPS       Y9, Y2, Y2
+	VMOVUPS      Y2, 32(R9)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       64(DX), Y3, Y3
+	VMULPS       Y9, Y3, Y3
+	VMOVUPS      Y3, 64(R9)
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       96(DX), Y4, Y4
+	VMULPS       Y9, Y4, Y4
+	VMOVUPS      Y4, 96(R9)
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       128(DX), Y5, Y5
+	VMULPS       Y9, Y5, Y5
+	VMOVUPS      Y5, 128(R9)
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       160(DX), Y6, Y6
+	VMULPS       Y9, Y6, Y6
+	VMOVUPS      Y6, 160(R9)
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       192(DX), Y7, Y7
+	VMULPS       Y9, Y7, Y7
+	VMOVUPS      Y7, 192(R9)
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       224(DX), Y8, Y8
+	VMULPS       Y9, Y8, Y8
+	VMOVUPS      Y8, 224(R9)
+	ADDQ         $+1024, R9
+	LEAQ         (R10)(AX*1), R10
 	SUBQ         $0x01, 8(SP)
 
 rowsAfter1:
@@ -1354,38 +1399,38 @@ step1Ahead:
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Y8
 	VCVTPH2PS    (R11), Y9
+	VCVTPH2PS    16(R11), Y10
 	VFMADD231PS  Y8, Y9, Y0
-	VCVTPH2PS    16(R11), Y9
-	VFMADD231PS  Y8, Y9, Y1
+	VFMADD231PS  Y8, Y10, Y1
 	VCVTPH2PS    (R11)(SI*1), Y9
+	VCVTPH2PS    16(R11)(SI*1), Y10
 	VFMADD231PS  Y8, Y9, Y2
-	VCVTPH2PS    16(R11)(SI*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
+	VFMADD231PS  Y8, Y10, Y3
 	VCVTPH2PS    (R11)(SI*2), Y9
+	VCVTPH2PS    16(R11)(SI*2), Y10
 	VFMADD231PS  Y8, Y9, Y4
-	VCVTPH2PS    16(R11)(SI*2), Y9
-	VFMADD231PS  Y8, Y9, Y5
+	VFMADD231PS  Y8, Y10, Y5
 	VCVTPH2PS    (R11)(DI*1), Y9
+	VCVTPH2PS    16(R11)(DI*1), Y10
 	VFMADD231PS  Y8, Y9, Y6
-	VCVTPH2PS    16(R11)(DI*1), Y9
-	VFMADD231PS  Y8, Y9, Y7
+	VFMADD231PS  Y8, Y10, Y7
 	VBROADCASTSS 4(R12), Y8
 	VCVTPH2PS    32(R11), Y9
+	VCVTPH2PS    48(R11), Y10
 	VFMADD231PS  Y8, Y9, Y0
-	VCVTPH2PS    48(R11), Y9
-	VFMADD231PS  Y8, Y9, Y1
+	VFMADD231PS  Y8, Y10, Y1
 	VCVTPH2PS    32(R11)(SI*1), Y9
+	VCVTPH2PS    48(R11)(SI*1), Y10
 	VFMADD231PS  Y8, Y9, Y2
-	VCVTPH2PS    48(R11)(SI*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
+	VFMADD231PS  Y8, Y10, Y3
 	VCVTPH2PS    32(R11)(SI*2), Y9
+	VCVTPH2PS    48(R11)(SI*2), Y10
 	VFMADD231PS  Y8, Y9, Y4
-	VCVTPH2PS    48(R11)(SI*2), Y9
-	VFMADD231PS  Y8, Y9, Y5
+	VFMADD231PS  Y8, Y10, Y5
 	VCVTPH2PS    32(R11)(DI*1), Y9
+	VCVTPH2PS    48(R11)(DI*1), Y10
 	VFMADD231PS  Y8, Y9, Y6
-	VCVTPH2PS    48(R11)(DI*1), Y9
-	VFMADD231PS  Y8, Y9, Y7
+	VFMADD231PS  Y8, Y10, Y7
 	ADDQ         $0x08, R12
 	ADDQ         $+64, R11
 	SUBQ         $0x02, R13
@@ -1930,38 +1975,38 @@ step1Ahead:
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Y8
 	VMOVUPS      (R11), Y9
+	VMOVUPS      32(R11), Y10
 	VFMADD231PS  Y8, Y9, Y0
-	VMOVUPS      32(R11), Y9
-	VFMADD231PS  Y8, Y9, Y1
+	VFMADD231PS  Y8, Y10, Y1
 	VMOVUPS      (R11)(SI*1), Y9
+	VMOVUPS      32(R11)(SI*1), Y10
 	VFMADD231PS  Y8, Y9, Y2
-	VMOVUPS      32(R11)(SI*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
+	VFMADD231PS  Y8, Y10, Y3
 	VMOVUPS      (R11)(SI*2), Y9
+	VMOVUPS      32(R11)(SI*2), Y10
 	VFMADD231PS  Y8, Y9, Y4
-	VMOVUPS      32(R11)(SI*2), Y9
-	VFMADD231PS  Y8, Y9, Y5
+	VFMADD231PS  Y8, Y10, Y5
 	VMOVUPS      (R11)(DI*1), Y9
+	VMOVUPS      32(R11)(DI*1), Y10
 	VFMADD231PS  Y8, Y9, Y6
-	VMOVUPS      32(R11)(DI*1), Y9
-	VFMADD231PS  Y8, Y9, Y7
+	VFMADD231PS  Y8, Y10, Y7
 	VBROADCASTSS 4(R12), Y8
 	VMOVUPS      64(R11), Y9
+	VMOVUPS      96(R11), Y10
 	VFMADD231PS  Y8, Y9, Y0
-	VMOVUPS      96(R11), Y9
-	VFMADD231PS  Y8, Y9, Y1
+	VFMADD231PS  Y8, Y10, Y1
 	VMOVUPS      64(R11)(SI*1), Y9
+	VMOVUPS      96(R11)(SI*1), Y10
 	VFMADD231PS  Y8, Y9, Y2
-	VMOVUPS      96(R11)(SI*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
+	VFMADD231PS  Y8, Y10, Y3
 	VMOVUPS      64(R11)(SI*2), Y9
+	VMOVUPS      96(R11)(SI*2), Y10
 	VFMADD231PS  Y8, Y9, Y4
-	VMOVUPS      96(R11)(SI*2), Y9
-	VFMADD231PS  Y8, Y9, Y5
+	VFMADD231PS  Y8, Y10, Y5
 	VMOVUPS      64(R11)(DI*1), Y9
+	VMOVUPS      96(R11)(DI*1), Y10
 	VFMADD231PS  Y8, Y9, Y6
-	VMOVUPS      96(R11)(DI*1), Y9
-	VFMADD231PS  Y8, Y9, Y7
+	VFMADD231PS  Y8, Y10, Y7
 	ADDQ         $0x08, R12
 	ADDQ         $+128, R11
 	SUBQ         $0x02, R13
@@ -2367,7 +2412,7 @@ roundRow:
 	MOVQ         groups+72(FP), CX
 
 round:
-	VMOVDQU   attentionConstants<>+800(SB), Y1
+	VMOVDQU   attentionConstants<>+832(SB), Y1
 	VMULPS    (BX)(AX*1), Y0, Y2
 	VCVTPS2DQ Y2, Y2
 	VMULPS    32(BX)(AX*1), Y0, Y3
@@ -2797,50 +2842,50 @@ step4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVDQU      (R12), Y8
-	VPSRAW       $0x08, Y8, Y10
+	VPSRAW       $0x08, Y8, Y9
 	VPSLLW       $0x08, Y8, Y8
 	VPSRAW       $0x08, Y8, Y8
-	VMOVDQU      32(R12), Y9
-	VPSRAW       $0x08, Y9, Y11
-	VPSLLW       $0x08, Y9, Y9
-	VPSRAW       $0x08, Y9, Y9
+	VMOVDQU      32(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
 	VPBROADCASTD (R13), Y12
 	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y9, Y12
+	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
 	VPBROADCASTD 4(R13), Y12
-	VPMADDWD     Y12, Y10, Y13
+	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
 	VPBROADCASTD 512(R13), Y12
 	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y9, Y12
+	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
 	VPBROADCASTD 516(R13), Y12
-	VPMADDWD     Y12, Y10, Y13
+	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
 	VPBROADCASTD 1024(R13), Y12
 	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y9, Y12
+	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
 	VPBROADCASTD 1028(R13), Y12
-	VPMADDWD     Y12, Y10, Y13
+	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
 	VPBROADCASTD 1536(R13), Y12
 	VPMADDWD     Y12, Y8, Y8
-	VPMADDWD     Y12, Y9, Y9
+	VPMADDWD     Y12, Y10, Y10
 	VPADDD       Y8, Y6, Y6
-	VPADDD       Y9, Y7, Y7
+	VPADDD       Y10, Y7, Y7
 	VPBROADCASTD 1540(R13), Y8
-	VPMADDWD     Y8, Y10, Y9
+	VPMADDWD     Y8, Y9, Y9
 	VPMADDWD     Y8, Y11, Y8
 	VPADDD       Y9, Y6, Y6
 	VPADDD       Y8, Y7, Y7
@@ -2973,40 +3018,40 @@ step3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVDQU      (R12), Y6
-	VPSRAW       $0x08, Y6, Y8
+	VPSRAW       $0x08, Y6, Y7
 	VPSLLW       $0x08, Y6, Y6
 	VPSRAW       $0x08, Y6, Y6
-	VMOVDQU      32(R12), Y7
-	VPSRAW       $0x08, Y7, Y9
-	VPSLLW       $0x08, Y7, Y7
-	VPSRAW       $0x08, Y7, Y7
+	VMOVDQU      32(R12), Y8
+	VPSRAW       $0x08, Y8, Y9
+	VPSLLW       $0x08, Y8, Y8
+	VPSRAW       $0x08, Y8, Y8
 	VPBROADCASTD (R13), Y10
 	VPMADDWD     Y10, Y6, Y11
-	VPMADDWD     Y10, Y7, Y10
+	VPMADDWD     Y10, Y8, Y10
 	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
 	VPBROADCASTD 4(R13), Y10
-	VPMADDWD     Y10, Y8, Y11
+	VPMADDWD     Y10, Y7, Y11
 	VPMADDWD     Y10, Y9, Y10
 	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
 	VPBROADCASTD 512(R13), Y10
 	VPMADDWD     Y10, Y6, Y11
-	VPMADDWD     Y10, Y7, Y10
+	VPMADDWD     Y10, Y8, Y10
 	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
 	VPBROADCASTD 516(R13), Y10
-	VPMADDWD     Y10, Y8, Y11
+	VPMADDWD     Y10, Y7, Y11
 	VPMADDWD     Y10, Y9, Y10
 	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
 	VPBROADCASTD 1024(R13), Y10
 	VPMADDWD     Y10, Y6, Y6
-	VPMADDWD     Y10, Y7, Y7
+	VPMADDWD     Y10, Y8, Y8
 	VPADDD       Y6, Y4, Y4
-	VPADDD       Y7, Y5, Y5
+	VPADDD       Y8, Y5, Y5
 	VPBROADCASTD 1028(R13), Y6
-	VPMADDWD     Y6, Y8, Y7
+	VPMADDWD     Y6, Y7, Y7
 	VPMADDWD     Y6, Y9, Y6
 	VPADDD       Y7, Y4, Y4
 	VPADDD       Y6, Y5, Y5
@@ -3117,30 +3162,30 @@ step2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
 	VMOVDQU      (R12), Y4
-	VPSRAW       $0x08, Y4, Y6
+	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
-	VMOVDQU      32(R12), Y5
-	VPSRAW       $0x08, Y5, Y7
-	VPSLLW       $0x08, Y5, Y5
-	VPSRAW       $0x08, Y5, Y5
+	VMOVDQU      32(R12), Y6
+	VPSRAW       $0x08, Y6, Y7
+	VPSLLW       $0x08, Y6, Y6
+	VPSRAW       $0x08, Y6, Y6
 	VPBROADCASTD (R13), Y8
 	VPMADDWD     Y8, Y4, Y9
-	VPMADDWD     Y8, Y5, Y8
+	VPMADDWD     Y8, Y6, Y8
 	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
 	VPBROADCASTD 4(R13), Y8
-	VPMADDWD     Y8, Y6, Y9
+	VPMADDWD     Y8, Y5, Y9
 	VPMADDWD     Y8, Y7, Y8
 	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
 	VPBROADCASTD 512(R13), Y8
 	VPMADDWD     Y8, Y4, Y4
-	VPMADDWD     Y8, Y5, Y5
+	VPMADDWD     Y8, Y6, Y6
 	VPADDD       Y4, Y2, Y2
-	VPADDD       Y5, Y3, Y3
+	VPADDD       Y6, Y3, Y3
 	VPBROADCASTD 516(R13), Y4
-	VPMADDWD     Y4, Y6, Y5
+	VPMADDWD     Y4, Y5, Y5
 	VPMADDWD     Y4, Y7, Y4
 	VPADDD       Y5, Y2, Y2
 	VPADDD       Y4, Y3, Y3
@@ -3203,6 +3248,169 @@ rowsAfter2:
 	MOVQ CX, R9
 	MOVQ dim+40(FP), R10
 
+dims1x8:
+	CMPQ   R10, $0x40
+	JLT    dimsAfter1x8
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R14
+	IMUL3Q $+4, R14, R14
+	ADDQ   $0x3f, R14
+	SHRQ   $0x06, R14
+	MOVQ   R14, (SP)
+
+step1x8:
+	CMPQ       (SP), $0x00
+	JLE        step1x8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x8Ahead
+	PREFETCHT1 256(AX)
+
+step1x8Ahead:
+	MOVQ         pace+72(FP), R14
+	LEAQ         (AX)(R14*4), AX
+	VPBROADCASTD (R12), Y8
+	VPBROADCASTD 4(R12), Y9
+	VMOVDQU      (R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y1, Y1
+	VMOVDQU      64(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y2, Y2
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y2, Y2
+	VMOVDQU      96(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y3, Y3
+	VMOVDQU      128(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y5, Y5
+	VMOVDQU      192(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y6, Y6
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y6, Y6
+	VMOVDQU      224(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y8
+	VPADDD       Y8, Y7, Y7
+	VPMADDWD     Y9, Y11, Y8
+	VPADDD       Y8, Y7, Y7
+	ADDQ         $0x08, R12
+	ADDQ         R8, R11
+	SUBQ         $0x01, R13
+	JNE          step1x8
+	MOVQ         R9, R11
+	CMPL         12(BX), $0x00
+	JEQ          unseen1x8Row0
+	VBROADCASTSS (BX), Y8
+	VBROADCASTSS 4(BX), Y9
+	VBROADCASTSS 8(BX), Y10
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y8, Y0, Y0
+	VMULPS       (R11), Y9, Y11
+	VFMADD231PS  Y0, Y10, Y11
+	VMOVUPS      Y11, (R11)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y8, Y1, Y1
+	VMULPS       32(R11), Y9, Y0
+	VFMADD231PS  Y1, Y10, Y0
+	VMOVUPS      Y0, 32(R11)
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y8, Y2, Y2
+	VMULPS       64(R11), Y9, Y0
+	VFMADD231PS  Y2, Y10, Y0
+	VMOVUPS      Y0, 64(R11)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y8, Y3, Y3
+	VMULPS       96(R11), Y9, Y0
+	VFMADD231PS  Y3, Y10, Y0
+	VMOVUPS      Y0, 96(R11)
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y8, Y4, Y4
+	VMULPS       128(R11), Y9, Y0
+	VFMADD231PS  Y4, Y10, Y0
+	VMOVUPS      Y0, 128(R11)
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y8, Y5, Y5
+	VMULPS       160(R11), Y9, Y0
+	VFMADD231PS  Y5, Y10, Y0
+	VMOVUPS      Y0, 160(R11)
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y8, Y6, Y6
+	VMULPS       192(R11), Y9, Y0
+	VFMADD231PS  Y6, Y10, Y0
+	VMOVUPS      Y0, 192(R11)
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VMULPS       224(R11), Y9, Y0
+	VFMADD231PS  Y7, Y10, Y0
+	VMOVUPS      Y0, 224(R11)
+
+unseen1x8Row0:
+	ADDQ DX, R11
+	ADDQ $+256, DI
+	ADDQ $+256, R9
+	SUBQ $0x40, R10
+	JMP  dims1x8
+
+dimsAfter1x8:
 dims1x2:
 	CMPQ   R10, $0x10
 	JLT    dimsAfter1x2
@@ -3228,23 +3436,23 @@ step1x2:
 step1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
-	VMOVDQU      (R11), Y2
-	VPSRAW       $0x08, Y2, Y4
-	VPSLLW       $0x08, Y2, Y2
-	VPSRAW       $0x08, Y2, Y2
-	VMOVDQU      32(R11), Y3
-	VPSRAW       $0x08, Y3, Y5
-	VPSLLW       $0x08, Y3, Y3
-	VPSRAW       $0x08, Y3, Y3
-	VPBROADCASTD (R12), Y6
-	VPMADDWD     Y6, Y2, Y2
-	VPMADDWD     Y6, Y3, Y3
-	VPADDD       Y2, Y0, Y0
-	VPADDD       Y3, Y1, Y1
-	VPBROADCASTD 4(R12), Y2
-	VPMADDWD     Y2, Y4, Y3
-	VPMADDWD     Y2, Y5, Y2
-	VPADDD       Y3, Y0, Y0
+	VPBROADCASTD (R12), Y2
+	VPBROADCASTD 4(R12), Y3
+	VMOVDQU      (R11), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y4
+	VPADDD       Y4, Y0, Y0
+	VPMADDWD     Y3, Y5, Y4
+	VPADDD       Y4, Y0, Y0
+	VMOVDQU      32(R11), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y2
+	VPADDD       Y2, Y1, Y1
+	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
 	ADDQ         $0x08, R12
 	ADDQ         R8, R11
@@ -5076,8 +5284,8 @@ TEXT ·sumKeysAVX2(SB), NOSPLIT, $0-56
 	MOVQ         scale+16(FP), DX
 	MOVQ         dim+24(FP), BX
 	MOVQ         stride+48(FP), SI
-	VMOVUPS      attentionConstants<>+960(SB), Y0
-	VMOVUPS      attentionConstants<>+992(SB), Y1
+	VMOVUPS      attentionConstants<>+992(SB), Y0
+	VMOVUPS      attentionConstants<>+1024(SB), Y1
 	VBROADCASTSS attentionConstants<>+608(SB), Y2
 	MOVQ         BX, DI
 
@@ -6258,22 +6466,22 @@ step1Ahead:
 	LEAQ         (R9)(R15*4), R9
 	VPBROADCASTD (R13), Z4
 	VMOVDQU64    (R12), Z5
+	VMOVDQU64    (R12)(DI*1), Z6
 	VPDPBUSD     Z4, Z5, Z0
-	VMOVDQU64    (R12)(DI*1), Z5
-	VPDPBUSD     Z4, Z5, Z1
+	VPDPBUSD     Z4, Z6, Z1
 	VMOVDQU64    (R12)(DI*2), Z5
+	VMOVDQU64    (R12)(R8*1), Z6
 	VPDPBUSD     Z4, Z5, Z2
-	VMOVDQU64    (R12)(R8*1), Z5
-	VPDPBUSD     Z4, Z5, Z3
+	VPDPBUSD     Z4, Z6, Z3
 	VPBROADCASTD 4(R13), Z4
 	VMOVDQU64    64(R12), Z5
+	VMOVDQU64    64(R12)(DI*1), Z6
 	VPDPBUSD     Z4, Z5, Z0
-	VMOVDQU64    64(R12)(DI*1), Z5
-	VPDPBUSD     Z4, Z5, Z1
+	VPDPBUSD     Z4, Z6, Z1
 	VMOVDQU64    64(R12)(DI*2), Z5
+	VMOVDQU64    64(R12)(R8*1), Z6
 	VPDPBUSD     Z4, Z5, Z2
-	VMOVDQU64    64(R12)(R8*1), Z5
-	VPDPBUSD     Z4, Z5, Z3
+	VPDPBUSD     Z4, Z6, Z3
 	ADDQ         $0x08, R13
 	ADDQ         $+128, R12
 	SUBQ         $0x02, R14
@@ -6974,22 +7182,22 @@ step1Ahead:
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Z4
 	VCVTPH2PS    (R11), Z5
+	VCVTPH2PS    (R11)(SI*1), Z6
 	VFMADD231PS  Z4, Z5, Z0
-	VCVTPH2PS    (R11)(SI*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
+	VFMADD231PS  Z4, Z6, Z1
 	VCVTPH2PS    (R11)(SI*2), Z5
+	VCVTPH2PS    (R11)(DI*1), Z6
 	VFMADD231PS  Z4, Z5, Z2
-	VCVTPH2PS    (R11)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z3
+	VFMADD231PS  Z4, Z6, Z3
 	VBROADCASTSS 4(R12), Z4
 	VCVTPH2PS    32(R11), Z5
+	VCVTPH2PS    32(R11)(SI*1), Z6
 	VFMADD231PS  Z4, Z5, Z0
-	VCVTPH2PS    32(R11)(SI*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
+	VFMADD231PS  Z4, Z6, Z1
 	VCVTPH2PS    32(R11)(SI*2), Z5
+	VCVTPH2PS    32(R11)(DI*1), Z6
 	VFMADD231PS  Z4, Z5, Z2
-	VCVTPH2PS    32(R11)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z3
+	VFMADD231PS  Z4, Z6, Z3
 	ADDQ         $0x08, R12
 	ADDQ         $+64, R11
 	SUBQ         $0x02, R13
@@ -7676,22 +7884,22 @@ step1Ahead:
 	LEAQ         (R8)(R14*4), R8
 	VBROADCASTSS (R12), Z4
 	VMOVUPS      (R11), Z5
+	VMOVUPS      (R11)(SI*1), Z6
 	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS      (R11)(SI*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
+	VFMADD231PS  Z4, Z6, Z1
 	VMOVUPS      (R11)(SI*2), Z5
+	VMOVUPS      (R11)(DI*1), Z6
 	VFMADD231PS  Z4, Z5, Z2
-	VMOVUPS      (R11)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z3
+	VFMADD231PS  Z4, Z6, Z3
 	VBROADCASTSS 4(R12), Z4
 	VMOVUPS      64(R11), Z5
+	VMOVUPS      64(R11)(SI*1), Z6
 	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS      64(R11)(SI*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
+	VFMADD231PS  Z4, Z6, Z1
 	VMOVUPS      64(R11)(SI*2), Z5
+	VMOVUPS      64(R11)(DI*1), Z6
 	VFMADD231PS  Z4, Z5, Z2
-	VMOVUPS      64(R11)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z3
+	VFMADD231PS  Z4, Z6, Z3
 	ADDQ         $0x08, R12
 	ADDQ         $+128, R11
 	SUBQ         $0x02, R13
@@ -7910,7 +8118,7 @@ powersAhead:
 	VADDPS      Z10, Z12, Z12
 	VPERMILPS   $0xb1, Z12, Z10
 	VADDPS      Z10, Z12, Z12
-	VMOVUPS     attentionConstants<>+896(SB), Z10
+	VMOVUPS     attentionConstants<>+928(SB), Z10
 	VPERMPS     Z12, Z10, Z12
 	VMOVUPS     X12, (R12)
 
@@ -8011,11 +8219,11 @@ round:
 	VPSRLW       $0x08, Z1, Z3
 	VPSRLW       $0x08, Z2, Z4
 	VPACKUSWB    Z4, Z3, Z3
-	VPBROADCASTD attentionConstants<>+768(SB), Z4
+	VPBROADCASTD attentionConstants<>+800(SB), Z4
 	VPANDD       Z4, Z1, Z1
 	VPANDD       Z4, Z2, Z2
 	VPACKUSWB    Z2, Z1, Z1
-	VMOVDQU32    attentionConstants<>+832(SB), Z2
+	VMOVDQU32    attentionConstants<>+864(SB), Z2
 	VPERMD       Z3, Z2, Z3
 	VPERMD       Z1, Z2, Z1
 	VMOVDQU32    Z3, (R8)
@@ -8223,7 +8431,7 @@ powersAhead:
 	VADDPS      Z9, Z11, Z11
 	VPERMILPS   $0xb1, Z11, Z9
 	VADDPS      Z9, Z11, Z11
-	VMOVUPS     attentionConstants<>+896(SB), Z9
+	VMOVUPS     attentionConstants<>+928(SB), Z9
 	VPERMPS     Z11, Z9, Z11
 	VMOVUPS     X11, (R11)
 
@@ -13461,7 +13669,7 @@ TEXT ·sumKeysAVX512(SB), NOSPLIT, $0-56
 	MOVQ         scale+16(FP), DX
 	MOVQ         dim+24(FP), BX
 	MOVQ         stride+48(FP), SI
-	VMOVUPS      attentionConstants<>+960(SB), Z0
+	VMOVUPS      attentionConstants<>+992(SB), Z0
 	VBROADCASTSS attentionConstants<>+608(SB), Z1
 	MOVQ         BX, DI
 
@@ -13595,28 +13803,28 @@ quad:
 	VADDPS          Z4, Z0, Z0
 	VPERMILPS       $0x4e, Z0, Z4
 	VADDPS          Z4, Z0, Z0
-	VMOVUPS         attentionConstants<>+896(SB), Z4
+	VMOVUPS         attentionConstants<>+928(SB), Z4
 	VPERMPS         Z0, Z4, Z0
 	VMOVUPS         X0, (AX)
 	VPERMILPS       $0xb1, Z1, Z0
 	VADDPS          Z0, Z1, Z1
 	VPERMILPS       $0x4e, Z1, Z0
 	VADDPS          Z0, Z1, Z1
-	VMOVUPS         attentionConstants<>+896(SB), Z0
+	VMOVUPS         attentionConstants<>+928(SB), Z0
 	VPERMPS         Z1, Z0, Z1
 	VMOVUPS         X1, 16(AX)
 	VPERMILPS       $0xb1, Z2, Z0
 	VADDPS          Z0, Z2, Z2
 	VPERMILPS       $0x4e, Z2, Z0
 	VADDPS          Z0, Z2, Z2
-	VMOVUPS         attentionConstants<>+896(SB), Z0
+	VMOVUPS         attentionConstants<>+928(SB), Z0
 	VPERMPS         Z2, Z0, Z2
 	VMOVUPS         X2, 32(AX)
 	VPERMILPS       $0xb1, Z3, Z0
 	VADDPS          Z0, Z3, Z3
 	VPERMILPS       $0x4e, Z3, Z0
 	VADDPS          Z0, Z3, Z3
-	VMOVUPS         attentionConstants<>+896(SB), Z0
+	VMOVUPS         attentionConstants<>+928(SB), Z0
 	VPERMPS         Z3, Z0, Z3
 	VMOVUPS         X3, 48(AX)
 	ADDQ            $0x40, AX

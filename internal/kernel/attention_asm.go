@@ -3,8 +3,6 @@
 package kernel
 
 import (
-	"encoding/binary"
-	"math"
 	"unsafe"
 
 	"triforce/internal/cpu"
@@ -56,21 +54,21 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	if tier == cpu.AVX2 { // softmax is a small part of its time
 		ahead = [2]int{50, 0}
 	}
-	q8 := attention{size: 1, ints: true, step: 4, ahead: ahead}
+	q8 := attention{size: 1, ints: true, step: 4, queryBytes: ref.Q8QueryBytes, ahead: ahead}
 	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6, ahead: ahead}
 	f32 := f16
 	f32.size = 4
 	switch tier {
 	case cpu.AVX2:
 		q8.scoreRows, q8.valueRows = 4, 4
-		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 2, q8QueryBytesAVX2, q8QueryAVX2
+		q8.weight = 2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
 		s.KV[KVQ8].Average = averageAVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512, cpu.AMX:
 		q8.scoreRows, q8.valueRows = 6, 3
-		q8.weight, q8.queryBytes, s.KV[KVQ8].Query = 1, ref.Q8QueryBytes, q8QueryAVX512
+		q8.weight = 1
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
 		s.KV[KVQ8].Average = averageAVX512
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
@@ -86,7 +84,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		kv := &s.KV[t]
 		kv.QueryBytes, kv.ScratchBytes, kv.Attend = f.queryBytes, f.scratchBytes, f.attend
 	}
-	s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Store, f16Store
+	s.KV[KVQ8].Query, s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Query, q8Store, f16Store
 	s.Merge = merge
 }
 
@@ -178,51 +176,6 @@ func (f *attention) work(rows, groups, steps, dim int) work {
 		n.values = steps * int(over(uint32(rows), uint32(f.valueRows))) * dim / 16
 	}
 	return n
-}
-
-// q8Query quantizes a query to q and returns its scale and -128 times the sum
-// of its integers.
-func q8Query(q []byte, x []float32, scale float32) (float32, uint32) {
-	n := spread(x)
-	d := quantizeHeadAsm(&q[0], &x[0], len(x))
-	sum := int32(0)
-	for _, b := range q[:len(x)] {
-		sum += int32(int8(b))
-	}
-	return d * (scale / float32(n)), uint32(-128 * sum)
-}
-
-// q8QueryAVX512 makes the row that ref.Q8Query does.
-func q8QueryAVX512(dst []byte, q []float32, scale float32) {
-	var buf [maxHead]float32
-	x := padded(q, &buf)
-	d, bias := q8Query(dst, x, scale)
-	tail := dst[len(x):]
-	binary.LittleEndian.PutUint32(tail, math.Float32bits(d))
-	binary.LittleEndian.PutUint32(tail[4:], bias)
-}
-
-func q8QueryBytesAVX2(dim int) int { return 2*(StateLen(dim)-16) + 8 }
-
-// q8QueryAVX2 makes a row of int16 in pairs two apart: elements 0, 2, 1, 3 of
-// every four. The tail is that of ref.Q8Query.
-func q8QueryAVX2(dst []byte, q []float32, scale float32) {
-	var buf [maxHead]float32
-	x := padded(q, &buf)
-	n := len(x)
-	// The bytes lie in the upper half until they widen from below.
-	bytes := dst[n : 2*n]
-	d, bias := q8Query(bytes, x, scale)
-	for i := 0; i < n; i += 4 {
-		a, b, c, e := int8(bytes[i]), int8(bytes[i+1]), int8(bytes[i+2]), int8(bytes[i+3])
-		binary.LittleEndian.PutUint16(dst[2*i:], uint16(a))
-		binary.LittleEndian.PutUint16(dst[2*i+2:], uint16(c))
-		binary.LittleEndian.PutUint16(dst[2*i+4:], uint16(b))
-		binary.LittleEndian.PutUint16(dst[2*i+6:], uint16(e))
-	}
-	tail := dst[2*n:]
-	binary.LittleEndian.PutUint32(tail, math.Float32bits(d))
-	binary.LittleEndian.PutUint32(tail[4:], bias)
 }
 
 // quadsOf says how a run of slots consists of quads of four slots of one chunk, or

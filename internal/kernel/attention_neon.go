@@ -3,7 +3,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"math"
 	"unsafe"
 
@@ -132,19 +131,4 @@ func (f *attention) softmax(a *AttendArgs, s []float32, r, first, n int, scales 
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), rowBytes)
 	roundNEON(&bytes[32*first], at, -inv, n)
 	return largest / 32767
-}
-
-// q8Query makes the row that ref.Q8Query does.
-func q8Query(dst []byte, q []float32, scale float32) {
-	var buf [maxHead]float32
-	x := padded(q, &buf)
-	n := spread(x)
-	d := quantizeHeadAsm(&dst[0], &x[0], len(x))
-	sum := int32(0)
-	for _, b := range dst[:len(x)] {
-		sum += int32(int8(b))
-	}
-	tail := dst[len(x):]
-	binary.LittleEndian.PutUint32(tail, math.Float32bits(d*(scale/float32(n))))
-	binary.LittleEndian.PutUint32(tail[4:], uint32(-128*sum))
 }

@@ -217,8 +217,8 @@ func Q8Store(tile []byte, slot int, k, v []float32) {
 	var buf [MaxDim]float32
 	k, _ = spread(&buf, k)
 	ks, vs := q8Scales(D, slot)
-	putF32(tile[ks:], quantizeVector(k, func(i int, q int32) { tile[q8Key(D, slot, i)] = byte(q + 128) }))
-	putF32(tile[vs:], quantizeVector(v, func(i int, q int32) { tile[q8Value(D, slot, i)] = byte(int8(q)) }))
+	putF32(tile[ks:], quantizeVector(k, largest(k), func(i int, q int32) { tile[q8Key(D, slot, i)] = byte(q + 128) }))
+	putF32(tile[vs:], quantizeVector(v, largest(v), func(i int, q int32) { tile[q8Value(D, slot, i)] = byte(int8(q)) }))
 	for i := len(v); i < D; i++ {
 		tile[q8Value(D, slot, i)] = 0
 	}
@@ -228,13 +228,19 @@ func Q8Store(tile []byte, slot int, k, v []float32) {
 // are finite.
 const tiny = 0x1p-112
 
-// quantizeVector gives set the integers round(x/d) and returns d = max|x|/127.
-// They are zero if all of x is tiny.
-func quantizeVector(x []float32, set func(i int, q int32)) float32 {
+func magnitude(x float32) float32 { return float32(math.Abs(float64(x))) }
+
+func largest(x []float32) float32 {
 	amax := float32(0)
 	for _, v := range x {
-		amax = max(amax, float32(math.Abs(float64(v))))
+		amax = max(amax, magnitude(v))
 	}
+	return amax
+}
+
+// quantizeVector gives set the integers round(x/d) and returns d = amax/127.
+// They are zero if amax is tiny.
+func quantizeVector(x []float32, amax float32, set func(i int, q int32)) float32 {
 	inv := float32(0)
 	if amax >= tiny {
 		inv = 127 / amax
@@ -289,7 +295,7 @@ func Q8Average(dst []byte, to int, src []byte, lo, hi, dim int) {
 		for i, s := range sums {
 			x[i] = float32(float32(s[0]+s[1]) + float32(s[2]+s[3]))
 		}
-		putF32(dst[at:], float32(quantizeVector(x[:D], set)*inv))
+		putF32(dst[at:], float32(quantizeVector(x[:D], largest(x[:D]), set)*inv))
 	}
 	ks, vs := q8Scales(D, to)
 	store(ks, k[:D], func(i int, q int32) { dst[q8Key(D, to, i)] = byte(q + 128) })
@@ -301,14 +307,20 @@ func Q8Average(dst []byte, to int, src []byte, lo, hi, dim int) {
 func Q8QueryBytes(dim int) int { return padDim(dim) + 8 }
 
 // Q8Query quantizes a query, spread as keys are, and folds scale into its
-// scale: d·(scale/n).
+// scale: d·(scale/n). Sums of its pairs, too, are at most 127d before they are
+// rounded, so that 16 bits hold what a pair yields with any keys from 0 to 255:
+// 255·(127+1).
 func Q8Query(dst []byte, q []float32, scale float32) {
 	D := padDim(len(q))
 	var buf [MaxDim]float32
 	q, n := spread(&buf, q)
 	scale /= float32(n)
+	largest := float32(0)
+	for i := 0; i < D; i += 2 {
+		largest = max(largest, magnitude(q[i]), magnitude(q[i+1]), magnitude(q[i]+q[i+1]))
+	}
 	sum := int32(0)
-	d := quantizeVector(q, func(i int, q int32) {
+	d := quantizeVector(q, largest, func(i int, q int32) {
 		dst[i] = byte(int8(q))
 		sum += q
 	})

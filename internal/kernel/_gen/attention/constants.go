@@ -33,6 +33,7 @@ var table = []struct {
 	{"odd 1", [8]uint32{1: sign, 3: sign, 5: sign, 7: sign}},
 	{"odd 2", [8]uint32{2: sign, 3: sign, 6: sign, 7: sign}},
 	{"odd 4", [8]uint32{4: sign, 5: sign, 6: sign, 7: sign}},
+	{"ones", fill(0x00010001)}, // words
 	// Low bytes of words.
 	{"words", fill(0x00ff00ff)},
 	// Words of a quad of slots, pairs two apart.

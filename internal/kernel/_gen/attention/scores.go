@@ -12,8 +12,8 @@ import (
 // step takes one dword of each query row, that is four elements of q8_0 or one
 // float, and the keys of a block of chunks.
 //
-// Exact integers on AVX2: pairs of elements two apart, which zero-extend to
-// words by a mask and by a shift; the query row holds them in that order.
+// Exact integers on AVX2: 16 bits hold what a pair of bytes yields, since a query
+// is rounded so (ref.Q8Query).
 func (t tier) scores(f form) {
 	t.function("scores", f.name,
 		"func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)",
@@ -48,17 +48,18 @@ func (t tier) scores(f form) {
 	}
 
 	const unroll = 2
-	largest, qStep, kStep := 6, 4, 64 // rows of a block, bytes of a step
+	const qStep = 4
+	largest, kStep := 6, 64 // rows of a block, bytes of a step
 	if f.ints && !t.wide() {
-		largest, qStep = 4, 8
+		largest = 4
 	}
 	if f == f16 {
 		kStep = 32
 	}
-	words := reg.VecVirtual(nil)
+	ones := reg.VecVirtual(nil)
 	if f.ints && !t.wide() {
-		words = YMM()
-		VPBROADCASTD(constant("words"), words)
+		ones = YMM()
+		VPBROADCASTD(constant("ones"), ones)
 	}
 	ahead := newAhead()
 	left, subs := AllocLocal(8), AllocLocal(8)
@@ -72,7 +73,7 @@ func (t tier) scores(f form) {
 		chunks := 4
 		if !t.wide() {
 			chunks = 1
-			if !f.ints && n <= 2 {
+			if n <= 2 {
 				chunks = 4 / n
 			}
 		}
@@ -151,17 +152,22 @@ func (t tier) scores(f form) {
 				}
 				return x
 			}
-			multiply := func(x, v, acc reg.VecVirtual) {
-				if f.ints {
-					VPDPBUSD(x, v, acc)
-				} else {
-					VFMADD231PS(x, v, acc)
+			multiply := func(x reg.VecVirtual, v, acc []reg.VecVirtual) {
+				for i := range v {
+					switch {
+					case !f.ints:
+						VFMADD231PS(x, v[i], acc[i])
+					case t.wide():
+						VPDPBUSD(x, v[i], acc[i])
+					case i%2 == 0:
+						addPairs(x, ones, v[i:i+2], acc[i:])
+					}
 				}
 			}
-			if n == 1 && (t.wide() || !f.ints) {
+			if n == 1 {
 				x := query(0)
-				for i := range width {
-					multiply(x, key(i), acc[0][i])
+				for i := 0; i < width; i += 2 {
+					multiply(x, []reg.VecVirtual{key(i), key(i + 1)}, acc[0][i:i+2])
 				}
 				continue
 			}
@@ -169,15 +175,8 @@ func (t tier) scores(f form) {
 			for i := range keys {
 				keys[i] = key(i)
 			}
-			if f.ints && !t.wide() {
-				t.stepWords(acc, keys, words, func(r, disp int) Mem { return row(qp, r, u*qStep+disp) })
-				continue
-			}
 			for r := range n {
-				x := query(r)
-				for i, v := range keys {
-					multiply(x, v, acc[r][i])
-				}
+				multiply(query(r), keys, acc[r])
 			}
 		}
 		ADDQ(Imm(uint64(unroll*qStep)), qp)
@@ -236,20 +235,15 @@ func (t tier) scores(f form) {
 	done()
 }
 
-// stepWords is a step of AVX2 over keys as zero-extended words.
-func (t tier) stepWords(acc [][]reg.VecVirtual, keys []reg.VecVirtual, words reg.VecVirtual, q func(r, disp int) Mem) {
-	odd := t.vecs(len(keys))
-	for i, v := range keys {
-		VPSRLW(Imm(8), v, odd[i])
-		VPAND(words, v, v)
+// addPairs adds products of unsigned bytes of y by signed ones of x, two pairs to
+// a sum.
+func addPairs(x, ones reg.VecVirtual, y, acc []reg.VecVirtual) {
+	pairs := make([]reg.VecVirtual, len(y))
+	for i := range y {
+		pairs[i] = YMM()
+		VPMADDUBSW(x, y[i], pairs[i])
 	}
-	for r := range acc {
-		for half, k := range [][]reg.VecVirtual{keys, odd} {
-			x := t.vec()
-			VPBROADCASTD(q(r, 4*half), x)
-			addProducts(x, k, acc[r])
-		}
-	}
+	addProducts(ones, pairs, acc)
 }
 
 // addProducts adds products of pairs of words. Zen 3 starts multiplications and

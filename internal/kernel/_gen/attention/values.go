@@ -44,7 +44,7 @@ func (t tier) values(f form) {
 		switch {
 		case t.wide():
 			widths = []int{4, 2, 1}
-		case f.ints || n > 2:
+		case n > 2 || f.ints && n > 1:
 			widths = []int{2}
 		default:
 			widths = []int{8 / n, 2}
@@ -92,13 +92,27 @@ func (t tier) values(f form) {
 				}
 				ADDQ(Imm(4), pp)
 			case f.ints:
-				even, odd := t.vecs(width), t.vecs(width)
+				widen := func(i int) (even, odd reg.VecVirtual) {
+					even, odd = t.vec(), t.vec()
+					VMOVDQU(at(vp, i*32), even)
+					VPSRAW(Imm(8), even, odd)
+					VPSLLW(Imm(8), even, even)
+					VPSRAW(Imm(8), even, even)
+					return even, odd
+				}
+				if n == 1 {
+					w := [2]reg.VecVirtual{weight(0, 0), weight(0, 4)}
+					for i := range width {
+						even, odd := widen(i)
+						addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
+						addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
+					}
+					ADDQ(Imm(8), pp)
+					break
+				}
+				even, odd := make([]reg.VecVirtual, width), make([]reg.VecVirtual, width)
 				for i := range width {
-					x := t.vec()
-					VMOVDQU(at(vp, i*32), x)
-					VPSRAW(Imm(8), x, odd[i])
-					VPSLLW(Imm(8), x, x)
-					VPSRAW(Imm(8), x, even[i])
+					even[i], odd[i] = widen(i)
 				}
 				for r := range n {
 					for half, values := range [][]reg.VecVirtual{even, odd} {
