@@ -16,8 +16,11 @@ type rates struct {
 
 const (
 	// readRate is the bytes a second that memory is taken to give: what servers
-	// and desktops give to a few cores.
-	readRate = 16e9
+	// and desktops give to a few cores. The first cachedBytes, which are in a cache,
+	// come at cacheRate.
+	readRate    = 16e9
+	cacheRate   = 48e9
+	cachedBytes = 8 << 20
 	// multiplyRate is the multiply-accumulates a second that a worker is taken to
 	// do before it has read a prompt.
 	multiplyRate = 20e9
@@ -63,9 +66,11 @@ func (s *Session) expect(e *Engine, slots func() int) func(rows float64) float64
 		if m.Window > 0 {
 			n = min(n, float64(m.Window))
 		}
-		read := (float64(one.Weights) + slotBytes*n) / readRate
+		bytes := float64(one.Weights) + slotBytes*n
+		cached := min(bytes, cachedBytes)
+		read := cached/cacheRate + (bytes-cached)/readRate
 		multiply := rows * (float64(one.Products) + float64(slot)*n) / s.rates.multiply(e)
-		return math.Hypot(read, multiply) + layerSeconds*float64(m.Layers)
+		return math.Sqrt(read*read+multiply*multiply) + layerSeconds*float64(m.Layers)
 	}
 }
 

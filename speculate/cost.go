@@ -147,7 +147,12 @@ func (c *curve) hoped(size, share float64) float64 {
 
 // scale is how many times as dear as expected a size of 1 is, 1 before anything
 // is known.
-func (c *curve) scale() float64 { return c.at(1) / c.shape(1) }
+func (c *curve) scale() float64 {
+	if !c.known() {
+		return 1
+	}
+	return c.at(1) / c.one
+}
 
 func (c *curve) shape(size float64) float64 {
 	if c.expect != nil {

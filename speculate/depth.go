@@ -266,10 +266,11 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	could, deepest := 0.0, 0
 	reached, tokens, width := 1.0, 1.0, 1+a.extra
 	short := 0.0 // chance of ending before a position, times the tokens until there
+	mean := accepts.mean(prior)
 	for d := 1; d <= to && (worse < patience || a.graded); d++ {
-		p := accepts.at(d-1, prior)
-		if a.graded {
-			p = accepts.mean(prior) // how far it gets, it decides itself
+		p := mean // how far a graded one gets, it decides itself
+		if !a.graded {
+			p = accepts.at(d-1, prior)
 		}
 		p += hope * (1 - p)
 		offered := 1.0
