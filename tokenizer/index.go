@@ -46,7 +46,7 @@ type index struct {
 // newIndex makes an empty index of some of the tokens.
 func newIndex(tokens texts) index {
 	n := len(tokens.ends)
-	x := index{maphash.MakeSeed(), tokens, make([]int32, 1<<bits.Len(uint(n+n/2)))}
+	x := index{maphash.MakeSeed(), tokens, make([]int32, 1<<bits.Len(uint(n+n/4)))}
 	for i := range x.slots {
 		x.slots[i] = -1
 	}

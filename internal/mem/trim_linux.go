@@ -18,21 +18,17 @@ func trimProgram() {
 	}
 }
 
-// constants are the mappings of the program's file that equal it for as long as the
-// program runs: those that may be written to, or that have been (relocated, then
-// protected), are not among them. To find them takes milliseconds once there is
-// much memory to look through.
+// constants are the mappings of the program's file and of its libraries that equal
+// the file for as long as the program runs: those that may be written to, or that
+// have been (relocated, then protected), are not among them. To find them takes
+// milliseconds once there is much memory to look through.
 var constants = sync.OnceValue(func() []mapping {
 	var found []mapping
-	program, _ := os.Readlink("/proc/self/exe")
 	maps, _ := os.ReadFile("/proc/self/smaps")
 	var last mapping
 	for line := range bytes.Lines(maps) {
 		if line[0] < 'A' || line[0] > 'Z' {
-			last = mapping{}
-			if bytes.HasSuffix(line, []byte(" "+program+"\n")) {
-				last = parseMapping(line)
-			}
+			last = parseMapping(line)
 		} else if size, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok && last.constant() && string(bytes.TrimSpace(size)) == "0 kB" {
 			found = append(found, last)
 		}
