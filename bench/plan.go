@@ -37,7 +37,7 @@ type PlanOptions struct {
 // probability a if those before it were. The middle level's rate is that of the
 // same formula one level below. Keys and values on disk are read while a pass
 // computes, so it takes the longer of the two. A round of the retrieved level
-// also brings its view up to date.
+// also brings its view up to date, and its first pass finds the caches cold.
 type Planner struct {
 	o             PlanOptions
 	target, draft *engine.Costs
@@ -151,6 +151,7 @@ func (p *Planner) speed(mode string, spec *engine.Spec, depth int, view, drafted
 	at := p.middle(depth)
 	pass := func(rows int) float64 { return p.pass(at, rows) }
 	seen, refresh := p.view(spec, at)
+	refresh += p.target.Cold(seen, at)
 	switch mode {
 	case engine.SpecPlain:
 		return 1 / pass(1), 0, true
@@ -239,6 +240,7 @@ func (p *Planner) Beside(r *Row) {
 	at, spec := r.Depth+r.Gen/2, p.o.Spec
 	spec.Mode, spec.Budget = r.Mode, cmp.Or(r.Budget, spec.Budget)
 	seen, refresh := p.view(&spec, at)
+	refresh += p.target.Cold(seen, at)
 	seconds, rounds := 0.0, 0
 	for i := range r.Levels {
 		l := &r.Levels[i]

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -239,6 +240,8 @@ const (
 type Costs struct {
 	depths, rows []int // ascending
 	seconds      [][]float64
+	cold         []float64 // by depth, or nil: see Cold
+	bytes        float64   // of a token's keys and values
 	window       int
 }
 
@@ -254,8 +257,24 @@ func (c *Costs) At(depth, rows int) float64 {
 	return along(c.rows, rows, column)
 }
 
+// cachesHold is the bytes that the last cache is taken to hold: a pass that reads
+// as much leaves nothing there for the next. Larger weights never stay.
+const cachesHold = 32 << 20
+
+// Cold is how much longer a pass of one row over seen tokens takes, in seconds,
+// after a pass over depth tokens than after one like itself.
+func (c *Costs) Cold(seen, depth int) float64 {
+	if c.cold == nil {
+		return 0
+	}
+	return along(c.depths, seen, func(d int) float64 { return c.cold[d] }) * min(1, float64(depth)*c.bytes/cachesHold)
+}
+
 // Average takes in what another measurement of the same passes came to.
 func (c *Costs) Average(other *Costs) {
+	for d := range c.cold {
+		c.cold[d] = (c.cold[d] + other.cold[d]) / 2
+	}
 	for d := range c.seconds {
 		for r := range c.seconds[d] {
 			c.seconds[d][r] = (c.seconds[d][r] + other.seconds[d][r]) / 2
@@ -328,7 +347,7 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 		layers = min(c.Layers, int(timedWeights/max(two-one.WeightBytes(o), 1))+1)
 	}
 	part := &Shape{s.source.first(layers)}
-	costs := &Costs{rows: rows, window: c.Window}
+	costs := &Costs{rows: rows, window: c.Window, bytes: float64(s.KVBytes(o, kernel.Tile)) / kernel.Tile}
 	costs.depths = part.timedDepths(o, depths, c.Window)
 	o.Context = slices.Max(costs.depths) + slices.Max(rows)
 	tier, _ := o.tier()
@@ -367,7 +386,10 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 		costs.seconds = append(costs.seconds, wholePasses(kinds, len(rows), float64(c.Layers-layers)/float64(layers)))
 	}
 	costs.smooth()
-	return costs, nil
+	if whole < cachesHold && len(costs.depths) > 1 {
+		costs.cold, err = session.timeCold(ctx, costs.depths)
+	}
+	return costs, err
 }
 
 // timedKind is a kind of pass that is timed.
@@ -428,6 +450,40 @@ func (s *Shape) timedDepths(o Options, depths []int, window int) []int {
 	}
 	slices.Sort(timed)
 	return slices.Compact(timed)
+}
+
+// timeCold times what Cold says, over all of the depths but the last, which the
+// session's cache has: its pass is the one that comes before.
+func (s *Session) timeCold(ctx context.Context, depths []int) ([]float64, error) {
+	view := s.e.NewSession()
+	defer view.Close()
+	pass := func(s *Session) (float64, error) {
+		depth, start := s.cache.Len(), time.Now()
+		err := s.run.Forward(ctx, s.cache, model.Batch{Tokens: []int32{0}, Logits: 1})
+		seconds := time.Since(start).Seconds()
+		s.cache.Rewind(depth)
+		return seconds, err
+	}
+	s.cache.Record(nil)
+	var cold []float64
+	for _, depth := range depths[:len(depths)-1] {
+		if err := view.fill(ctx, depth); err != nil {
+			return nil, err
+		}
+		var more []float64
+		for range timedRounds {
+			_, err := pass(s)
+			first, err1 := pass(view)
+			second, err2 := pass(view)
+			if err := cmp.Or(err, err1, err2); err != nil {
+				return nil, err
+			}
+			more = append(more, first-second)
+		}
+		slices.Sort(more)
+		cold = append(cold, max(0, more[timedRounds/2]))
+	}
+	return append(cold, cold[len(cold)-1]), nil
 }
 
 // timePasses takes a round of passes of a kind over the cache. Decoding runs one

@@ -129,6 +129,18 @@ func TestCosts(t *testing.T) {
 	if got := wholePasses(kinds, 2, 2); !reflect.DeepEqual(got, []float64{3 + 2*2, 8 + 2*8}) || !reflect.DeepEqual(kinds[3], timedKind{rows: 4}) {
 		t.Errorf("whole passes %v, left %+v", got, kinds[3])
 	}
+	cold := Costs{depths: []int{0, 100, 200}, cold: []float64{1, 3, 3}, bytes: cachesHold / 1000.}
+	for _, x := range []struct {
+		seen, depth int
+		want        float64
+	}{{0, 1000, 1}, {50, 5000, 2}, {50, 500, 1}, {150, 1000, 3}} {
+		if got := cold.Cold(x.seen, x.depth); got != x.want {
+			t.Errorf("cold over %d after %d: %v, expected %v", x.seen, x.depth, got, x.want)
+		}
+	}
+	if got := c.Cold(50, 1e6); got != 0 {
+		t.Errorf("cold where it was not timed: %v", got)
+	}
 	one := Costs{depths: []int{5}, rows: []int{1}, seconds: [][]float64{{7}}}
 	if one.At(99, 9) != 7 {
 		t.Error("a single measurement must stand for all")
