@@ -18,23 +18,43 @@ func trimProgram() {
 	}
 }
 
-// constants are the mappings of the program's file and of its libraries that equal
-// the file for as long as the program runs: those that may be written to, or that
-// have been (relocated, then protected), are not among them. To find them takes
-// milliseconds once there is much memory to look through.
-var constants = sync.OnceValue(func() []mapping {
+// constants are what findConstants found first. To find them takes milliseconds once
+// there is much memory to look through.
+var constants = sync.OnceValue(findConstants)
+
+// findConstants returns the mappings of the program's file and of the C library, if
+// there is one, that equal the file for as long as the program runs: those that may
+// be written to, or that have been (relocated, then protected), are not among them.
+// Nor are other files, which may be unmapped, and their addresses used for memory.
+func findConstants() []mapping {
 	var found []mapping
+	program, _ := os.Readlink("/proc/self/exe")
 	maps, _ := os.ReadFile("/proc/self/smaps")
 	var last mapping
 	for line := range bytes.Lines(maps) {
 		if line[0] < 'A' || line[0] > 'Z' {
-			last = parseMapping(line)
+			last = mapping{}
+			if bytes.HasSuffix(line, []byte(" "+program+"\n")) || ofLibC(line) {
+				last = parseMapping(line)
+			}
 		} else if size, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok && last.constant() && string(bytes.TrimSpace(size)) == "0 kB" {
 			found = append(found, last)
 		}
 	}
 	return found
-})
+}
+
+// ofLibC reports whether the first line about a mapping names the C library or its
+// loader, which stay.
+func ofLibC(line []byte) bool {
+	name := line[bytes.LastIndexByte(line, '/')+1:]
+	for _, prefix := range []string{"libc.", "libc-", "ld-"} {
+		if bytes.HasPrefix(name, []byte(prefix)) {
+			return true
+		}
+	}
+	return false
+}
 
 // release drops the pages of variables that lie in the program's file.
 func release(variables [][]byte) {

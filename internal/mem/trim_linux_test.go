@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseMapping(t *testing.T) {
@@ -35,6 +37,30 @@ func TestConstants(t *testing.T) {
 	}
 	if within(uintptr(unsafe.Pointer(&variable))) || within(uintptr(unsafe.Pointer(new(int)))) {
 		t.Error("variables would be dropped")
+	}
+}
+
+// A file that somebody else mapped may be unmapped, and its addresses used for
+// memory, long before the program ends.
+func TestOtherFiles(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(1 << 16); err != nil {
+		t.Fatal(err)
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, 1<<16, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(b)
+	at := uintptr(unsafe.Pointer(&b[0]))
+	for _, m := range findConstants() {
+		if m.lo <= at && at < m.hi {
+			t.Errorf("a file at %#x would be dropped", at)
+		}
 	}
 }
 
