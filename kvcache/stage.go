@@ -16,6 +16,9 @@ import (
 
 const chunksPerTile = kernel.Tile / kernel.Chunk
 
+// lack is a chunk that must be read, and where it goes.
+type lack struct{ dst, chunk int }
+
 // hopes is how many chunks a choice of n hopes to have next, besides its own.
 func hopes(n int) int { return max(2, n/2) }
 
