@@ -315,12 +315,12 @@ func Q8Query(dst []byte, q []float32, scale float32) {
 	var buf [MaxDim]float32
 	q, n := spread(&buf, q)
 	scale /= float32(n)
-	largest := float32(0)
+	amax := largest(q)
 	for i := 0; i < D; i += 2 {
-		largest = max(largest, magnitude(q[i]), magnitude(q[i+1]), magnitude(q[i]+q[i+1]))
+		amax = max(amax, magnitude(q[i]+q[i+1]))
 	}
 	sum := int32(0)
-	d := quantizeVector(q, largest, func(i int, q int32) {
+	d := quantizeVector(q, amax, func(i int, q int32) {
 		dst[i] = byte(int8(q))
 		sum += q
 	})
