@@ -93,7 +93,7 @@ type Store struct {
 // A store takes leastBlock of memory at first and mostBlock at a time later, in
 // whole pages, which is more or less.
 const (
-	leastBlock = 4 << 20
+	leastBlock = 2 << 20
 	mostBlock  = 64 << 20
 )
 

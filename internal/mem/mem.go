@@ -19,17 +19,22 @@ func Alloc(n int) []byte { return AllocAt(n, 64) }
 // to the size of a huge page.
 func AllocAt(n, to int) []byte {
 	if n < hugePage {
-		return aligned(n, to)
+		all, at := aligned(n, to)
+		return all[at : at+n : at+n]
 	}
-	b := aligned(n, hugePage)
-	advise(b[:n:n])
+	all, at := aligned(n, hugePage)
+	b := all[at : at+n : at+n]
+	advise(b)
+	// If Go has used the memory before, it has just cleared what lies around b, too.
+	discard(all[:at])
+	discard(all[at+n:])
 	return b
 }
 
-func aligned(n, to int) []byte {
-	b := make([]byte, n+to-1)
-	at := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (to - 1)
-	return b[at : at+n : at+n]
+// aligned returns memory that holds n bytes from at on, a multiple of to.
+func aligned(n, to int) (b []byte, at int) {
+	b = make([]byte, n+to-1)
+	return b, -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (to - 1)
 }
 
 // Arena hands out pieces of blocks. The zero value is ready for use. Before it
@@ -39,8 +44,8 @@ type Arena struct {
 	rest  []byte
 	taken int // by all blocks
 	// Block is the least size of a block. If that is less than Most, a block is as
-	// large as all before it together, up to Most: memory that Go has used before
-	// is cleared when it is taken, not as it is written to.
+	// large as a quarter of all before it, in whole Blocks up to Most: memory that Go
+	// has used before is cleared when it is taken, not as it is written to.
 	Block, Most int
 }
 
@@ -51,7 +56,8 @@ func (a *Arena) Take(n int) []byte {
 		if a.taken > 0 {
 			Trim()
 		}
-		n := max(size, a.Block, min(a.taken, a.Most))
+		n := max(size, a.Block)
+		n = max(n, min(a.taken/4, a.Most)/n*n)
 		a.rest = Alloc(n)
 		a.taken += n
 	}

@@ -2,4 +2,5 @@
 
 package mem
 
-func advise([]byte) {}
+func advise([]byte)  {}
+func discard([]byte) {}

@@ -25,10 +25,10 @@ func TestArena(t *testing.T) {
 	}
 }
 
-// Each block is as large as all before it, up to the largest.
+// Each block is as large as a quarter of all before it, up to the largest.
 func TestArenaGrows(t *testing.T) {
 	a := Arena{Block: 4 << 20, Most: 16 << 20}
-	for _, want := range []int{4, 4, 8, 16, 16, 16} {
+	for _, want := range []int{4, 4, 4, 4, 4, 4, 4, 4, 8, 8, 12, 12, 16, 16} {
 		before := a.taken
 		for a.taken == before {
 			a.Take(1 << 20)

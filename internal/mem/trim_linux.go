@@ -58,7 +58,6 @@ func ofLibC(line []byte) bool {
 
 // release drops the pages of variables that lie in the program's file.
 func release(variables [][]byte) {
-	page := uintptr(os.Getpagesize())
 	maps, _ := os.ReadFile("/proc/self/maps")
 	for line := range bytes.Lines(maps) {
 		m := parseMapping(line)
@@ -66,7 +65,7 @@ func release(variables [][]byte) {
 			lo := uintptr(unsafe.Pointer(unsafe.SliceData(v)))
 			hi := lo + uintptr(len(v))
 			if m.inode != 0 && m.lo <= lo && hi <= m.hi {
-				drop((lo+page-1)&^(page-1), hi&^(page-1))
+				dropWithin(lo, hi)
 			}
 		}
 	}
