@@ -91,12 +91,15 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 	}
 	a.tiles = (int(last) + kernel.Tile - 1) / kernel.Tile
 	// Some sixteen items of work a worker make up for their unequal lengths: at a
-	// layer's end one waits for the other's last. With half of that, runs are not
-	// worth the states of all segments that the many rows would keep.
-	items, workers := a.kvHeads*a.blocks, len(a.scratch)
+	// layer's end one waits for the other's last. With half of that, or a quarter if
+	// rows are many, runs are not worth the states of all segments that they keep.
+	items, workers, least := a.kvHeads*a.blocks, len(a.scratch), 8
+	if a.blocks > 1 {
+		least = 4
+	}
 	a.segments = (a.tiles + segment - 1) / segment
 	a.runs = 1
-	if workers > 1 && items < 8*workers {
+	if workers > 1 && items < least*workers {
 		a.runs = min(16*workers/items, a.segments)
 	}
 	a.kept = 1

@@ -22,28 +22,26 @@ type Acts struct {
 	Stride int
 }
 
+// width is the floats of a row of n in memory.
+func width(n int) int { return (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel }
+
 // NewActs makes room for rows of n floats, which are products' output.
 func NewActs(rows, n int) Acts {
-	a := Acts{Width: (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel}
-	a.F = make([]float32, rows*a.Width)
-	return a
+	return Acts{Width: width(n), F: make([]float32, rows*width(n))}
 }
 
-// Overlay makes room for rows of n floats in the memory of others, whose floats
-// move there: whoever writes either must be done with the other.
+// Overlay makes room for rows of n floats, and lends the same memory to the floats
+// of others, which have none: whoever writes either must be done with the other.
 func Overlay(rows, n int, others ...*Acts) Acts {
-	over := NewActs(rows, n)
-	memory := over.F
 	size := 0
 	for _, a := range others {
-		size += len(a.F)
+		size += rows * a.Width
 	}
-	if size > len(memory) {
-		memory = make([]float32, size)
-		over.F = memory[:len(over.F)]
-	}
+	over := Acts{Width: width(n)}
+	memory := make([]float32, max(size, rows*over.Width))
+	over.F = memory[:rows*over.Width]
 	for _, a := range others {
-		n := len(a.F)
+		n := rows * a.Width
 		a.F, memory = memory[:n:n], memory[n:]
 	}
 	return over
@@ -52,9 +50,14 @@ func Overlay(rows, n int, others ...*Acts) Acts {
 // NewInput makes room for rows of n floats, which are products' input.
 func NewInput(set *kernel.Set, rows, n int) Acts {
 	a := NewActs(rows, n)
+	a.MakeInput(set, rows, n)
+	return a
+}
+
+// MakeInput makes room for the quantized rows, too.
+func (a *Acts) MakeInput(set *kernel.Set, rows, n int) {
 	a.Stride = (set.ActBytes(n) + 63) / 64 * 64
 	a.Q = make([]byte, rows*a.Stride)
-	return a
 }
 
 // Row returns the n floats of row r.

@@ -74,17 +74,17 @@ type place struct{ part, row int32 }
 // keys and values.
 func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLogits int) *Session {
 	q, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
-	input := func(n int) model.Acts { return model.NewInput(m.set, maxRows, n) }
 	angles := func() []float32 { return make([]float32, maxRows*m.rope.Pairs()) }
 	s := &Session{
 		m: m, crew: crew{all: team, one: par.NewTeam(1)}, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
 		attn:   []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
 		stream: m.newStream(maxRows),
-		q:      model.NewActs(maxRows, q), k: model.NewActs(maxRows, kv), v: model.NewActs(maxRows, kv), a: input(q),
+		q:      model.NewActs(0, q), k: model.NewActs(0, kv), v: model.NewActs(0, kv), a: model.NewActs(0, q),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
 	s.y = model.Acts{F: s.h.F, Width: s.h.Width}
 	s.up = model.Overlay(maxRows, m.FFN, &s.q, &s.k, &s.v, &s.a)
+	s.a.MakeInput(m.set, maxRows, q)
 	for range team.Size() {
 		s.alone = append(s.alone, m.newStream(min(maxRows, m.smallRows())))
 	}
@@ -140,7 +140,7 @@ func (s *Session) Begin(ctx context.Context, cache kvcache.Cache, batch model.Ba
 			return Part{}, fmt.Errorf("llama: token %d is outside the vocabulary of %d", t, s.m.Vocab)
 		}
 	}
-	logits.fit(s.m, batch.Logits)
+	logits.fit(s.m, batch.Logits, s.maxLogits)
 	pass, err := cache.Begin(rows, batch.Parents)
 	return Part{Ctx: ctx, Batch: batch, Pass: pass, Logits: logits}, err
 }
@@ -169,7 +169,7 @@ func (s *Session) Run(parts []Part) bool {
 	}
 	s.scores = &parts[0].Logits.scores
 	if len(parts) > 1 {
-		s.logits.fit(s.m, len(s.wanted))
+		s.logits.fit(s.m, len(s.wanted), 4*len(s.wanted))
 		s.scores = &s.logits.scores
 	}
 	s.crew.run(s.work(), s.run)

@@ -23,15 +23,17 @@ func (l *Logits) Row(i int) []float32 {
 	return l.scores.Row(i, l.vocab)
 }
 
-// fit makes room for the scores of so many rows; when it has to grow, for four
-// times as many as there were, since what is not written to costs no memory, but
-// what is left behind does.
-func (l *Logits) fit(m *Model, rows int) {
+// fit makes room for the scores of so many rows, of most: when it has to grow, for
+// half of those or all, since what is not written to costs no memory, but what is
+// left behind does.
+func (l *Logits) fit(m *Model, rows, most int) {
 	if l.vocab > 0 && rows*l.scores.Width <= len(l.scores.F) {
 		return
 	}
-	if l.vocab > 0 {
-		rows = max(rows, 4*len(l.scores.F)/l.scores.Width)
+	if half := (most + 1) / 2; rows > half {
+		rows = most
+	} else if l.vocab > 0 {
+		rows = half
 	}
 	l.vocab = m.Vocab
 	l.scores = model.NewActs(max(rows, 1), m.HeadRows())
