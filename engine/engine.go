@@ -39,7 +39,8 @@ type Options struct {
 	// Context is the number of tokens that a session may hold; 0 is what the
 	// model was made for, or what fits into memory if that is less.
 	Context int
-	// Batch is the number of prompt tokens that a pass takes.
+	// Batch is the number of prompt tokens that a pass takes; 0 goes by the model's
+	// size.
 	Batch int
 	// KVType is the stored form of keys and values: "q8_0", "f16" or "f32".
 	KVType string
@@ -59,7 +60,17 @@ type Options struct {
 
 // Defaults are the options for this machine.
 func Defaults() Options {
-	return Options{Threads: runtime.GOMAXPROCS(0), Batch: 128, KVType: kernel.KVQ8.String()}
+	return Options{Threads: runtime.GOMAXPROCS(0), KVType: kernel.KVQ8.String()}
+}
+
+// defaultBatch is the batch for weights of so many bytes: more tokens share the
+// reading of large ones, which no cache holds, and cost small ones more memory than
+// they save time.
+func defaultBatch(weights int64) int {
+	if weights < 256<<20 {
+		return 64
+	}
+	return 128
 }
 
 // Limits on what options may ask for.
@@ -87,7 +98,7 @@ func (o Options) Validate() error {
 	}{
 		{"--threads", o.Threads, 1, maxThreads},
 		{"--ctx-size", o.Context, 0, maxContext},
-		{"--batch-size", o.Batch, 1, maxBatch},
+		{"--batch-size", o.Batch, 0, maxBatch},
 	} {
 		if n.value < n.min || n.value > n.max {
 			return fmt.Errorf("%w: %s %d: expected %d to %d", ErrUsage, n.flag, n.value, n.min, n.max)
@@ -206,6 +217,7 @@ func (f *File) Load(ctx context.Context, o Options) (*Engine, error) {
 	if o.Context, err = forecast.fit(o.Context); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
+	o.Batch = forecast.Batch
 	if o.KVRAM = forecast.RAM; o.KVRAM > 0 {
 		if err := scratch.Check(KVFolder(o.KVDir)); err != nil {
 			return nil, fmt.Errorf("--kv-dir: %w", err)
@@ -242,7 +254,7 @@ func (e *Engine) File() *File { return e.file }
 // Tier names the kernels in use.
 func (e *Engine) Tier() string { return e.set.Tier.String() }
 
-// Options are those in force: Context and Threads as they were chosen.
+// Options are those in force: Context and Batch as they were chosen.
 func (e *Engine) Options() Options { return e.opt }
 
 // LoadTime is how long Load took.

@@ -29,7 +29,7 @@ const massRows = 8
 const draftWindow = 256
 
 // draftRows is the number of rows of a pass of the draft.
-const draftRows = 256
+const draftRows = 64
 
 // verifier is a model with a cache, as a level of speculation sees it.
 type verifier struct {

@@ -19,8 +19,9 @@ type Forecast struct {
 	// RAM is the part of the cache that is in memory if the rest, Disk, is in a
 	// file; 0 if all is in memory.
 	RAM, Disk int64
-	// Scratch is the memory of one session's passes.
+	// Scratch is the memory of one session's passes over Batch tokens.
 	Scratch int64
+	Batch   int
 	// Available is what this machine, or this container, can still give, or 0
 	// if that is not known.
 	Available int64
@@ -48,7 +49,6 @@ func forecast(source weights.Source, config *llama.Config, o Options) (*Forecast
 	c := &Forecast{
 		Weights: llama.PackedBytes(source, tier),
 		Context: config.Context,
-		Scratch: scratchBytes(config, o.Batch),
 		// The set only sizes tiles here, which are the same on all tiers.
 		set: kernel.For(tier), shape: config.KVShape(kv),
 		Available: availableBytes(),
@@ -56,6 +56,10 @@ func forecast(source weights.Source, config *llama.Config, o Options) (*Forecast
 	if o.Context > 0 {
 		c.Context = o.Context
 	}
+	if o.Batch == 0 {
+		o.Batch = defaultBatch(c.Weights)
+	}
+	c.Batch, c.Scratch = o.Batch, scratchBytes(config, o.Batch)
 	c.KV = c.shape.ContextBytes(c.set, c.Context)
 	return c, c.share(&o)
 }
