@@ -42,7 +42,8 @@ type Options struct {
 	// Progress, if not nil, is told what is being done and how much of the work
 	// is behind, in arbitrary units.
 	Progress func(stage string, done, total int64)
-	// Around, if not nil, is called before what is measured at a depth, and after.
+	// Around, if not nil, is called before what is measured at a depth, and after each
+	// sample of all modes.
 	Around func(ctx context.Context, depth int) error
 	// Done holds rows of an earlier run: what they have is not measured again.
 	Done []Row

@@ -78,9 +78,9 @@ func (p *Planner) time(ctx context.Context, depths []int, progress func(done, to
 	return target, draft, err
 }
 
-// Near measures the passes over a cache of that depth, to be used by Beside. A
-// second call for the depth, with the runs of the model between them, averages:
-// so what the machine does meanwhile counts for both.
+// Near measures the passes over a cache of that depth, to be used by Beside. More
+// calls for the depth, with runs of the model between them, average: so what the
+// machine does meanwhile counts for both.
 func (p *Planner) Near(ctx context.Context, depth int) error {
 	seen, _ := p.view(&p.o.Spec, p.middle(depth))
 	target, draft, err := p.time(ctx, []int{seen, p.middle(depth)}, nil)

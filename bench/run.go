@@ -156,22 +156,18 @@ func (r *runner) depth(prompt []int32, deepest bool, emit func(Row)) error {
 		return err
 	}
 	err := r.warm(prompt, cases)
-	for _, step := range []func() error{r.around(depth), func() error { return r.rounds(prompt, cases) }, r.around(depth)} {
-		if err == nil {
-			err = step()
-		}
+	if err == nil {
+		err = r.rounds(prompt, cases)
 	}
 	r.emit(depth, deepest, emit)
 	return err
 }
 
-func (r *runner) around(depth int) func() error {
-	return func() error {
-		if r.o.Around == nil {
-			return nil
-		}
-		return r.o.Around(r.ctx, depth)
+func (r *runner) around(depth int) error {
+	if r.o.Around == nil {
+		return nil
 	}
+	return r.o.Around(r.ctx, depth)
 }
 
 // emit hands on the rows of a depth that have samples.
@@ -209,6 +205,9 @@ func (r *runner) warm(prompt []int32, cases []aCase) error {
 // so that what disturbs the machine for a while disturbs all of them.
 func (r *runner) rounds(prompt []int32, cases []aCase) error {
 	depth := len(prompt) - 1
+	if err := r.around(depth); err != nil {
+		return err
+	}
 	for rep := range r.o.Reps {
 		var open []*sampling
 		for _, c := range cases {
@@ -221,6 +220,9 @@ func (r *runner) rounds(prompt []int32, cases []aCase) error {
 				return err
 			}
 			open = slices.DeleteFunc(open, func(s *sampling) bool { return s.done })
+		}
+		if err := r.around(depth); err != nil {
+			return err
 		}
 	}
 	return nil

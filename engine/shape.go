@@ -243,6 +243,7 @@ type Costs struct {
 	cold         []float64 // by depth, or nil: see Cold
 	bytes        float64   // of a token's keys and values
 	window       int
+	averaged     int // measurements that were taken in
 }
 
 // At is the cost of a pass, between and beyond what was measured by straight
@@ -270,14 +271,17 @@ func (c *Costs) Cold(seen, depth int) float64 {
 	return along(c.depths, seen, func(d int) float64 { return c.cold[d] }) * min(1, float64(depth)*c.bytes/cachesHold)
 }
 
-// Average takes in what another measurement of the same passes came to.
+// Average takes in what other measurements of the same passes came to.
 func (c *Costs) Average(other *Costs) {
+	weight := float64(1+other.averaged) / float64(2+c.averaged+other.averaged)
+	c.averaged += 1 + other.averaged
+	mean := func(to *float64, from float64) { *to += weight * (from - *to) }
 	for d := range c.cold {
-		c.cold[d] = (c.cold[d] + other.cold[d]) / 2
+		mean(&c.cold[d], other.cold[d])
 	}
 	for d := range c.seconds {
 		for r := range c.seconds[d] {
-			c.seconds[d][r] = (c.seconds[d][r] + other.seconds[d][r]) / 2
+			mean(&c.seconds[d][r], other.seconds[d][r])
 		}
 	}
 }
