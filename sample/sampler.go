@@ -340,14 +340,29 @@ func bottom(list []candidate) float32 {
 // the next; NaN is never the largest.
 func argmax(row []float32) (id int32, lead float64) {
 	best, next, at := float32(math.Inf(-1)), float32(math.Inf(-1)), 0
-	for i, v := range row {
-		if v > next {
-			if v > best {
-				best, next, at = v, best, i
-			} else {
-				next = v
-			}
+	for i := 0; ; i++ {
+		i += noneAbove(row[i:], next)
+		if i == len(row) {
+			return int32(at), float64(best) - float64(next)
+		}
+		if v := row[i]; v > best {
+			best, next, at = v, best, i
+		} else {
+			next = v
 		}
 	}
-	return int32(at), float64(best) - float64(next)
+}
+
+// noneAbove counts the values before the first that is larger than the limit.
+func noneAbove(row []float32, limit float32) int {
+	n := 0
+	for ; len(row)-n >= 4; n += 4 {
+		if r := row[n : n+4 : n+4]; r[0] > limit || r[1] > limit || r[2] > limit || r[3] > limit {
+			break
+		}
+	}
+	for n < len(row) && !(row[n] > limit) {
+		n++
+	}
+	return n
 }

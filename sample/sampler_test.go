@@ -401,6 +401,12 @@ func TestLargest(t *testing.T) {
 			}
 		}
 		slices.SortFunc(want, byRank)
+		if len(want) > 1 {
+			id, lead := argmax(row)
+			if ahead := float64(want[0].logit) - float64(want[1].logit); id != want[0].id || lead != ahead {
+				t.Fatalf("the largest of %d is %d by %v, expected %d by %v", len(row), id, lead, want[0].id, ahead)
+			}
+		}
 		k := 1 + rng.IntN(120)
 		want = want[:min(k, len(want))]
 		got := largest(nil, row, k)
