@@ -31,6 +31,10 @@ const draftWindow = 256
 // draftRows is the number of rows of a pass of the draft.
 const draftRows = 64
 
+// draftRoom is how many rows the draft's cache takes beyond its window before that
+// moves. Snapshots hold a cache of that size.
+const draftRoom = 256
+
 // verifier is a model with a cache, as a level of speculation sees it.
 type verifier struct {
 	run   *seat
@@ -240,7 +244,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 			d := s.e.draft
 			window := max(draftWindow, spec.Window)
 			h.draft = s.b.newSeat(s.b.lane(d), s, draftRows)
-			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRows)
+			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRoom)
 			c := speculate.Config{Name: "draft", Origin: originDraft, Prior: draftPrior,
 				Expect: s.expect(d, func() int { return min(s.cache.Len(), spec.Sinks+window) }),
 				Verifier: &draftVerifier{stream: h.stream, sinks: spec.Sinks,

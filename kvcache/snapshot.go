@@ -401,7 +401,7 @@ func (h *snapshotHeader) check(r *blockReader, s *Snapshot) error {
 	case h.Draft != s.Draft:
 		return r.errorf("it was made with another draft: %s, expected %s", h.Draft, s.Draft)
 	case g.Shape != c.shape || g.Sinks != c.sinks || g.Window != c.window || g.Pages != len(c.pages):
-		return r.errorf("it holds a draft cache of %d sinks and %d tokens, expected %d and %d", g.Sinks, g.Window, c.sinks, c.window)
+		return r.errorf("it holds a draft cache of %d sinks, %d tokens and %d pages, expected %d, %d and %d", g.Sinks, g.Window, g.Pages, c.sinks, c.window, len(c.pages))
 	case g.Length < 0 || g.Length > h.Tokens || g.Held < 0 || g.Held > min(g.Sinks, g.Length) ||
 		g.First < g.Held || g.Valid < g.First || max(g.Valid, g.First) > max(g.Length, g.Sinks) || g.Length-g.First > c.capacity:
 		return r.errorf("its draft cache makes no sense")
