@@ -29,7 +29,7 @@ func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int
 //go:noescape
 func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
-// valuesQ8AVX2 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
+// valuesQ8AVX2 merges the values of n eights of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
 func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)

@@ -2837,6 +2837,9 @@ step4x2:
 	CMPQ       (SP), $0x01
 	JLE        step4x2Ahead
 	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step4x2Ahead
+	PREFETCHT1 128(AX)
 
 step4x2Ahead:
 	MOVQ         pace+72(FP), R15
@@ -2889,7 +2892,56 @@ step4x2Ahead:
 	VPMADDWD     Y8, Y11, Y8
 	VPADDD       Y9, Y6, Y6
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x08, R13
+	ADDQ         R8, R12
+	VMOVDQU      (R12), Y8
+	VPSRAW       $0x08, Y8, Y9
+	VPSLLW       $0x08, Y8, Y8
+	VPSRAW       $0x08, Y8, Y8
+	VMOVDQU      32(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPBROADCASTD 8(R13), Y12
+	VPMADDWD     Y12, Y8, Y13
+	VPMADDWD     Y12, Y10, Y12
+	VPADDD       Y13, Y0, Y0
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 12(R13), Y12
+	VPMADDWD     Y12, Y9, Y13
+	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y0, Y0
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 520(R13), Y12
+	VPMADDWD     Y12, Y8, Y13
+	VPMADDWD     Y12, Y10, Y12
+	VPADDD       Y13, Y2, Y2
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 524(R13), Y12
+	VPMADDWD     Y12, Y9, Y13
+	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y2, Y2
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 1032(R13), Y12
+	VPMADDWD     Y12, Y8, Y13
+	VPMADDWD     Y12, Y10, Y12
+	VPADDD       Y13, Y4, Y4
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 1036(R13), Y12
+	VPMADDWD     Y12, Y9, Y13
+	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y4, Y4
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 1544(R13), Y12
+	VPMADDWD     Y12, Y8, Y8
+	VPMADDWD     Y12, Y10, Y10
+	VPADDD       Y8, Y6, Y6
+	VPADDD       Y10, Y7, Y7
+	VPBROADCASTD 1548(R13), Y8
+	VPMADDWD     Y8, Y9, Y9
+	VPMADDWD     Y8, Y11, Y8
+	VPADDD       Y9, Y6, Y6
+	VPADDD       Y8, Y7, Y7
+	ADDQ         $0x10, R13
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
@@ -3013,6 +3065,9 @@ step3x2:
 	CMPQ       (SP), $0x01
 	JLE        step3x2Ahead
 	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step3x2Ahead
+	PREFETCHT1 128(AX)
 
 step3x2Ahead:
 	MOVQ         pace+72(FP), R15
@@ -3055,7 +3110,46 @@ step3x2Ahead:
 	VPMADDWD     Y6, Y9, Y6
 	VPADDD       Y7, Y4, Y4
 	VPADDD       Y6, Y5, Y5
-	ADDQ         $0x08, R13
+	ADDQ         R8, R12
+	VMOVDQU      (R12), Y6
+	VPSRAW       $0x08, Y6, Y7
+	VPSLLW       $0x08, Y6, Y6
+	VPSRAW       $0x08, Y6, Y6
+	VMOVDQU      32(R12), Y8
+	VPSRAW       $0x08, Y8, Y9
+	VPSLLW       $0x08, Y8, Y8
+	VPSRAW       $0x08, Y8, Y8
+	VPBROADCASTD 8(R13), Y10
+	VPMADDWD     Y10, Y6, Y11
+	VPMADDWD     Y10, Y8, Y10
+	VPADDD       Y11, Y0, Y0
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 12(R13), Y10
+	VPMADDWD     Y10, Y7, Y11
+	VPMADDWD     Y10, Y9, Y10
+	VPADDD       Y11, Y0, Y0
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 520(R13), Y10
+	VPMADDWD     Y10, Y6, Y11
+	VPMADDWD     Y10, Y8, Y10
+	VPADDD       Y11, Y2, Y2
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 524(R13), Y10
+	VPMADDWD     Y10, Y7, Y11
+	VPMADDWD     Y10, Y9, Y10
+	VPADDD       Y11, Y2, Y2
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 1032(R13), Y10
+	VPMADDWD     Y10, Y6, Y6
+	VPMADDWD     Y10, Y8, Y8
+	VPADDD       Y6, Y4, Y4
+	VPADDD       Y8, Y5, Y5
+	VPBROADCASTD 1036(R13), Y6
+	VPMADDWD     Y6, Y7, Y7
+	VPMADDWD     Y6, Y9, Y6
+	VPADDD       Y7, Y4, Y4
+	VPADDD       Y6, Y5, Y5
+	ADDQ         $0x10, R13
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
@@ -3157,6 +3251,9 @@ step2x2:
 	CMPQ       (SP), $0x01
 	JLE        step2x2Ahead
 	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step2x2Ahead
+	PREFETCHT1 128(AX)
 
 step2x2Ahead:
 	MOVQ         pace+72(FP), R15
@@ -3189,7 +3286,36 @@ step2x2Ahead:
 	VPMADDWD     Y4, Y7, Y4
 	VPADDD       Y5, Y2, Y2
 	VPADDD       Y4, Y3, Y3
-	ADDQ         $0x08, R13
+	ADDQ         R8, R12
+	VMOVDQU      (R12), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VMOVDQU      32(R12), Y6
+	VPSRAW       $0x08, Y6, Y7
+	VPSLLW       $0x08, Y6, Y6
+	VPSRAW       $0x08, Y6, Y6
+	VPBROADCASTD 8(R13), Y8
+	VPMADDWD     Y8, Y4, Y9
+	VPMADDWD     Y8, Y6, Y8
+	VPADDD       Y9, Y0, Y0
+	VPADDD       Y8, Y1, Y1
+	VPBROADCASTD 12(R13), Y8
+	VPMADDWD     Y8, Y5, Y9
+	VPMADDWD     Y8, Y7, Y8
+	VPADDD       Y9, Y0, Y0
+	VPADDD       Y8, Y1, Y1
+	VPBROADCASTD 520(R13), Y8
+	VPMADDWD     Y8, Y4, Y4
+	VPMADDWD     Y8, Y6, Y6
+	VPADDD       Y4, Y2, Y2
+	VPADDD       Y6, Y3, Y3
+	VPBROADCASTD 524(R13), Y4
+	VPMADDWD     Y4, Y5, Y5
+	VPMADDWD     Y4, Y7, Y4
+	VPADDD       Y5, Y2, Y2
+	VPADDD       Y4, Y3, Y3
+	ADDQ         $0x10, R13
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
@@ -3282,6 +3408,12 @@ step1x8:
 	CMPQ       (SP), $0x04
 	JLE        step1x8Ahead
 	PREFETCHT1 256(AX)
+	PREFETCHT1 320(AX)
+	PREFETCHT1 384(AX)
+	PREFETCHT1 448(AX)
+	CMPQ       (SP), $0x08
+	JLE        step1x8Ahead
+	PREFETCHT1 512(AX)
 
 step1x8Ahead:
 	MOVQ         pace+72(FP), R14
@@ -3352,7 +3484,74 @@ step1x8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x08, R12
+	ADDQ         R8, R11
+	VPBROADCASTD 8(R12), Y8
+	VPBROADCASTD 12(R12), Y9
+	VMOVDQU      (R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y1, Y1
+	VMOVDQU      64(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y2, Y2
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y2, Y2
+	VMOVDQU      96(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y3, Y3
+	VMOVDQU      128(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y5, Y5
+	VMOVDQU      192(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y6, Y6
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y6, Y6
+	VMOVDQU      224(R11), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y8
+	VPADDD       Y8, Y7, Y7
+	VPMADDWD     Y9, Y11, Y8
+	VPADDD       Y8, Y7, Y7
+	ADDQ         $0x10, R12
 	ADDQ         R8, R11
 	SUBQ         $0x01, R13
 	JNE          step1x8
@@ -3432,6 +3631,9 @@ step1x2:
 	CMPQ       (SP), $0x01
 	JLE        step1x2Ahead
 	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x2Ahead
+	PREFETCHT1 128(AX)
 
 step1x2Ahead:
 	MOVQ         pace+72(FP), R14
@@ -3454,7 +3656,26 @@ step1x2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	ADDQ         $0x08, R12
+	ADDQ         R8, R11
+	VPBROADCASTD 8(R12), Y2
+	VPBROADCASTD 12(R12), Y3
+	VMOVDQU      (R11), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y4
+	VPADDD       Y4, Y0, Y0
+	VPMADDWD     Y3, Y5, Y4
+	VPADDD       Y4, Y0, Y0
+	VMOVDQU      32(R11), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y2
+	VPADDD       Y2, Y1, Y1
+	VPMADDWD     Y3, Y5, Y2
+	VPADDD       Y2, Y1, Y1
+	ADDQ         $0x10, R12
 	ADDQ         R8, R11
 	SUBQ         $0x01, R13
 	JNE          step1x2

@@ -60,7 +60,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	f32.size = 4
 	switch tier {
 	case cpu.AVX2:
-		q8.scoreRows, q8.valueRows = 4, 4
+		q8.scoreRows, q8.valueRows, q8.step = 4, 4, 8
 		q8.weight = 2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
 		s.KV[KVQ8].Average = averageAVX2

@@ -9,15 +9,19 @@ import (
 )
 
 // values writes the sums of values by weights and their merge into the states.
-// A step takes one slot, or of q8_0 a quad of slots.
+// A step takes one slot, or of q8_0 a quad of slots (AVX2: two quads, which share
+// what a step costs besides).
 //
 // Exact integers on AVX-512: weights are 15 bits, so their bytes are two
 // unsigned operands whose sums meet in the end. On AVX2 they are words, in
 // pairs of slots two apart, as values sign-extend by shifts.
 func (t tier) values(f form) {
-	what := "slots"
-	if f.ints {
+	what, quads := "slots", 1
+	switch {
+	case f.ints && t.wide():
 		what = "quads of slots"
+	case f.ints:
+		what, quads = "eights of slots", 2
 	}
 	t.function("values", f.name,
 		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)",
@@ -66,7 +70,7 @@ func (t tier) values(f form) {
 			t.zero(append(acc, low...)...)
 			ahead.pace(width * t.lanes / 16)
 			Label(name("step"))
-			ahead.prefetch(name("step"), width*t.lanes/16+1, width*t.lanes/16)
+			ahead.prefetch(name("step"), quads*width*t.lanes/16+1, width*t.lanes/16)
 			weight := func(r, disp int) reg.VecVirtual {
 				x := t.vec()
 				if f.ints {
@@ -92,34 +96,10 @@ func (t tier) values(f form) {
 				}
 				ADDQ(Imm(4), pp)
 			case f.ints:
-				widen := func(i int) (even, odd reg.VecVirtual) {
-					even, odd = t.vec(), t.vec()
-					VMOVDQU(at(vp, i*32), even)
-					VPSRAW(Imm(8), even, odd)
-					VPSLLW(Imm(8), even, even)
-					VPSRAW(Imm(8), even, even)
-					return even, odd
-				}
-				if n == 1 {
-					w := [2]reg.VecVirtual{weight(0, 0), weight(0, 4)}
-					for i := range width {
-						even, odd := widen(i)
-						addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
-						addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
-					}
-					ADDQ(Imm(8), pp)
-					break
-				}
-				even, odd := make([]reg.VecVirtual, width), make([]reg.VecVirtual, width)
-				for i := range width {
-					even[i], odd[i] = widen(i)
-				}
-				for r := range n {
-					for half, values := range [][]reg.VecVirtual{even, odd} {
-						addProducts(weight(r, 4*half), values, acc[r*width:(r+1)*width])
-					}
-				}
-				ADDQ(Imm(8), pp)
+				t.addQuad(acc, n, vp, weight, 0)
+				ADDQ(stride, vp)
+				t.addQuad(acc, n, vp, weight, 8)
+				ADDQ(Imm(16), pp)
 			default:
 				value := func(i int) reg.VecVirtual {
 					m, x := at(vp, i*t.lanes*f.size), t.vec()
@@ -203,4 +183,36 @@ func (t tier) values(f form) {
 		ADDQ(I32(int32(n*mrgBytes)), step)
 	})
 	done()
+}
+
+// addQuad adds, for n rows, the products of a quad's values at v and its weights:
+// words, of slots two apart. weight broadcasts those of a row from so many bytes on.
+func (t tier) addQuad(acc []reg.VecVirtual, n int, v reg.GPVirtual, weight func(row, disp int) reg.VecVirtual, disp int) {
+	width := len(acc) / n
+	widen := func(i int) (even, odd reg.VecVirtual) {
+		even, odd = t.vec(), t.vec()
+		VMOVDQU(at(v, i*32), even)
+		VPSRAW(Imm(8), even, odd)
+		VPSLLW(Imm(8), even, even)
+		VPSRAW(Imm(8), even, even)
+		return even, odd
+	}
+	if n == 1 {
+		w := [2]reg.VecVirtual{weight(0, disp), weight(0, disp+4)}
+		for i := range width {
+			even, odd := widen(i)
+			addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
+			addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
+		}
+		return
+	}
+	even, odd := make([]reg.VecVirtual, width), make([]reg.VecVirtual, width)
+	for i := range width {
+		even[i], odd[i] = widen(i)
+	}
+	for r := range n {
+		for half, values := range [][]reg.VecVirtual{even, odd} {
+			addProducts(weight(r, disp+4*half), values, acc[r*width:(r+1)*width])
+		}
+	}
 }
