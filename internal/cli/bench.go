@@ -106,7 +106,7 @@ that passes of several tokens come.`,
 	f.DurationVar(&o.Bench.SampleTime, "sample-time", o.Bench.SampleTime, "`time` that a sample takes at least; shorter runs are repeated, and their mean is the sample")
 	f.Uint64Var(&o.Bench.Sample.Seed, "seed", 0, "the same seed gives the same text")
 	o.Model.bindContext(f)
-	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes, 0 = 64, or 128 for a large model")
+	o.Model.bindBatch(f, "")
 	o.Model.bindOffload(f)
 	f.VarP(counts(&o.Threads), "threads", "t", "worker `threads`, one or several numbers")
 	f.StringSliceVar(&o.KVTypes, "kv-type", o.KVTypes, "stored `forms` of keys and values: "+strings.Join(engine.KVTypes(), ", "))

@@ -57,7 +57,7 @@ a terminal each line of standard input is a message.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	o.Model.bindRun(f)
-	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes, 0 = 64, or 128 for a large model")
+	o.Model.bindBatch(f, "")
 	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	f.StringVar(&o.System, "system", "", "system `message` of the chat")
 	f.IntVarP(&o.Gen.Predict, "predict", "n", o.Gen.Predict, fmt.Sprintf("`tokens` of an answer, -1 until it ends (default without a chat template: %d)", storyPredict))

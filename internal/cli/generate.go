@@ -57,7 +57,7 @@ The text goes to standard output, everything else to standard error.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	o.Model.bindRun(f)
-	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes, 0 = 64, or 128 for a large model")
+	o.Model.bindBatch(f, "")
 	o.Model.bindOffload(f)
 	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	f.StringVarP(&o.File, "file", "f", "", "prompt `file`, - for standard input; PROMPT is appended")

@@ -28,6 +28,11 @@ func (o *modelOptions) bindPath(f *pflag.FlagSet) {
 	f.StringVarP(&o.Path, "model", "m", "", "GGUF `file`, safetensors file or folder, or pulled name (default: the embedded model)")
 }
 
+// bindBatch binds the flag for the prompt tokens of a pass; of says whose they are.
+func (o *modelOptions) bindBatch(f *pflag.FlagSet, of string) {
+	f.IntVarP(&o.Batch, "batch-size", "b", o.Batch, "prompt `tokens` that a pass takes"+of+", 0 = 64, or 128 for a large model")
+}
+
 // bindContext binds the flags that shape the context.
 func (o *modelOptions) bindContext(f *pflag.FlagSet) {
 	f.IntVarP(&o.Context, "ctx-size", "c", o.Context, "context in `tokens` (0 = the model's own)")

@@ -64,7 +64,7 @@ lets running requests finish.`,
 	f.StringVar(&o.Host, "host", "127.0.0.1", "`address` to listen on")
 	f.IntVarP(&o.Port, "port", "p", 8080, "`port` to listen on, 0 = any free one")
 	o.Model.bindRun(f)
-	f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes of a request, 0 = 64, or 128 for a large model")
+	o.Model.bindBatch(f, " of a request")
 	f.StringVarP(&o.Draft, "draft", "d", "", "draft model: `file` or pulled name, or none (default: the one that belongs to the model)")
 	s := &o.Server
 	f.StringVar(&s.Name, "name", "", "`name` of the model in the API (default: its file's)")

@@ -52,7 +52,7 @@ again: generate --cache FILE begins with it, and so may chat.`,
 	sub("save FILE", "Read a text and save what came of it", func(c *cobra.Command, o *snapshotOptions) {
 		f := c.Flags()
 		o.Model.bindRun(f)
-		f.IntVarP(&o.Model.Batch, "batch-size", "b", o.Model.Batch, "prompt `tokens` that a pass takes, 0 = 64, or 128 for a large model")
+		o.Model.bindBatch(f, "")
 		f.StringVarP(&o.File, "file", "f", "", "text `file`, - for standard input")
 		f.BoolVar(&o.Chat, "chat", false, "lay the text out by the model's chat template, as a message")
 	}, save)
