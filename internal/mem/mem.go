@@ -18,23 +18,20 @@ func Alloc(n int) []byte { return AllocAt(n, 64) }
 // AllocAt is Alloc for blocks that begin at a multiple of to, a power of two up
 // to the size of a huge page.
 func AllocAt(n, to int) []byte {
-	if n < hugePage {
-		all, at := aligned(n, to)
-		return all[at : at+n : at+n]
+	huge := n >= hugePage
+	if huge {
+		to = hugePage
 	}
-	all, at := aligned(n, hugePage)
+	all := make([]byte, n+to-1)
+	at := -int(uintptr(unsafe.Pointer(unsafe.SliceData(all)))) & (to - 1)
 	b := all[at : at+n : at+n]
-	advise(b)
-	// If Go has used the memory before, it has just cleared what lies around b, too.
-	discard(all[:at])
-	discard(all[at+n:])
+	if huge {
+		advise(b)
+		// If Go has used the memory before, it has just cleared what lies around b, too.
+		discard(all[:at])
+		discard(all[at+n:])
+	}
 	return b
-}
-
-// aligned returns memory that holds n bytes from at on, a multiple of to.
-func aligned(n, to int) (b []byte, at int) {
-	b = make([]byte, n+to-1)
-	return b, -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (to - 1)
 }
 
 // Arena hands out pieces of blocks. The zero value is ready for use. Before it
