@@ -96,10 +96,13 @@ func (t tier) values(f form) {
 				}
 				ADDQ(Imm(4), pp)
 			case f.ints:
-				t.addQuad(acc, n, vp, weight, 0)
-				ADDQ(stride, vp)
-				t.addQuad(acc, n, vp, weight, 8)
-				ADDQ(Imm(16), pp)
+				for q := range quads {
+					if q > 0 {
+						ADDQ(stride, vp)
+					}
+					t.addQuad(acc, n, vp, weight, 8*q)
+				}
+				ADDQ(Imm(uint64(8*quads)), pp)
 			default:
 				value := func(i int) reg.VecVirtual {
 					m, x := at(vp, i*t.lanes*f.size), t.vec()
