@@ -215,6 +215,9 @@ func (r *runner) rounds(prompt []int32, cases []aCase) error {
 				open = append(open, &sampling{aCase: c, row: row, stage: fmt.Sprintf("%s %s %d/%d", row.Test, c.spec.Mode, rep+1, r.o.Reps)})
 			}
 		}
+		if len(open) == 0 { // all from an earlier run
+			continue
+		}
 		for len(open) > 0 {
 			if err := r.turn(prompt, open); err != nil {
 				return err

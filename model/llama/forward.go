@@ -169,7 +169,7 @@ func (s *Session) Run(parts []Part) bool {
 	}
 	s.scores = &parts[0].Logits.scores
 	if len(parts) > 1 {
-		s.logits.fit(s.m, len(s.wanted), 4*len(s.wanted))
+		s.logits.fit(s.m, len(s.wanted), 4*len(s.wanted)) // if more come, room for as many again
 		s.scores = &s.logits.scores
 	}
 	s.crew.run(s.work(), s.run)
