@@ -12,6 +12,7 @@ const (
 	grades      = 7
 	trustDecay  = 0.98 // weight of an observation of a grade after the next one
 	trustWeight = 4    // observations that an assumption counts for
+	trustMisses = 1    // rejections, over all grades, that the prior counts for
 )
 
 // gradeLeads are the leads, in logits, that separate grades, and gradeMisses how
@@ -30,10 +31,21 @@ func grade(lead float64) int {
 	return g
 }
 
-// chance is that of a token with such a lead.
+// assumed is how often tokens of a grade are rejected by the prior.
+func (t *trust) assumed(g int) float64 {
+	return min(1-t.prior/2, (1-t.prior)*gradeMisses[g])
+}
+
+// chance is that of a token with such a lead. How much better or worse the level
+// is than assumed shows in all grades together before it does in each.
 func (t *trust) chance(lead float64) float64 {
+	missed, expected := float64(trustMisses), float64(trustMisses)
+	for g := range t.tried {
+		missed += t.tried[g] - t.past[g]
+		expected += t.tried[g] * t.assumed(g)
+	}
 	g := grade(lead)
-	prior := max(t.prior/2, 1-(1-t.prior)*gradeMisses[g])
+	prior := max(t.prior/2, 1-t.assumed(g)*missed/expected)
 	return (t.past[g] + trustWeight*prior) / (t.tried[g] + trustWeight)
 }
 
