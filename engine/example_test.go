@@ -22,7 +22,7 @@ func Example() {
 	o := engine.GenDefaults()
 	o.Sample.Temp = 0 // greedy
 	o.Predict = 16
-	prompt := e.File().Encode("Once upon a time, there was a little girl named Lily. She")
+	prompt := e.File().Encode("One day, a little boy named Tim went to the park. He")
 	result, err := s.Generate(ctx, prompt, o, func(t engine.Token) error {
 		fmt.Printf("%s", t.Text)
 		return nil
@@ -32,6 +32,6 @@ func Example() {
 	}
 	fmt.Printf("\n%d tokens, stopped by %s\n", result.Predicted, result.Stop)
 	// Output:
-	// loved to play outside in the sun with her friends. One day she saw a
+	// saw a big red balloon. He wanted to play with it, but it
 	// 16 tokens, stopped by length
 }

@@ -31,38 +31,42 @@ func TestGolden(t *testing.T) {
 	readGolden(t, shared.Path(t, "golden/fable.json"), &fable)
 	var smollm2 golden
 	readGolden(t, shared.Path(t, "golden/smollm2.json"), &smollm2)
-	judgeTiers(t, "fable-target", shared.Path(t, "models/fable-target.gguf"), &fable.Target)
-	judgeTiers(t, "fable-draft", shared.Path(t, "models/fable-draft.gguf"), &fable.Draft)
-	judgeTiers(t, "smollm2", shared.Path(t, smol), &smollm2)
+	judgeTiers(t, "fable-target", shared.Path(t, "models/fable-target.gguf"), &fable.Target, greedyGap)
+	judgeTiers(t, "fable-draft", shared.Path(t, "models/fable-draft.gguf"), &fable.Draft, greedyGap)
+	judgeTiers(t, "smollm2", shared.Path(t, smol), &smollm2, greedyGap)
 }
 
-// The embedded pair says what demo/train/golden.py says.
+// The embedded pair says what demo/train/golden.py says. Where the target goes on
+// with a story that it knows by heart, its logits reach 40, and 8-bit keys and
+// values move them by up to 0.8; with those in float32 it is held to the bounds
+// of all.
 func TestGoldenEmbedded(t *testing.T) {
 	var pair pairGolden
 	readGolden(t, filepath.Join("..", "demo", "testdata", "golden.json"), &pair)
-	judgeTiers(t, "target", Embedded, &pair.Target)
-	judgeTiers(t, "draft", EmbeddedDraft, &pair.Draft)
+	const byHeart = 1.0
+	judgeTiers(t, "target", Embedded, &pair.Target, byHeart)
+	judgeOne(t, "target", Embedded, &pair.Target, cpu.Best(), "f32", greedyGap)
+	judgeTiers(t, "draft", EmbeddedDraft, &pair.Draft, greedyGap)
 }
 
-// judgeTiers compares a model with its golden on the best tier and on the reference.
-func judgeTiers(t *testing.T, name, path string, want *golden) {
-	for _, tier := range []string{cpu.Best().String(), cpu.Reference.String()} {
-		t.Run(name+"/"+tier, func(t *testing.T) {
-			reference := tier == cpu.Reference.String()
-			if testing.Short() && reference {
-				t.Skip("the reference tier is slow")
-			}
-			kv := "q8_0"
-			if reference {
-				kv = "f32"
-			}
-			e := open(t, path, func(o *Options) { o.Tier, o.KVType = tier, kv })
-			judge(t, e, want, reference)
-		})
-	}
+// judgeTiers compares a model with its golden on the best tier, where greedy tokens
+// may differ up to a gap, and on the reference.
+func judgeTiers(t *testing.T, name, path string, want *golden, gap float64) {
+	judgeOne(t, name, path, want, cpu.Best(), "q8_0", gap)
+	judgeOne(t, name, path, want, cpu.Reference, "f32", greedyGap)
 }
 
-func judge(t *testing.T, e *Engine, want *golden, reference bool) {
+func judgeOne(t *testing.T, name, path string, want *golden, tier cpu.Tier, kv string, gap float64) {
+	t.Run(fmt.Sprintf("%s/%v/%s", name, tier, kv), func(t *testing.T) {
+		if testing.Short() && tier == cpu.Reference {
+			t.Skip("the reference tier is slow")
+		}
+		e := open(t, path, func(o *Options) { o.Tier, o.KVType = tier.String(), kv })
+		judge(t, e, want, tier == cpu.Reference, gap)
+	})
+}
+
+func judge(t *testing.T, e *Engine, want *golden, reference bool, gap float64) {
 	bound, steps := logitBound, math.MaxInt
 	if reference {
 		bound, steps = referenceLogitBound, 2
@@ -92,7 +96,7 @@ func judge(t *testing.T, e *Engine, want *golden, reference bool) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if got != c.GreedyIDs[i] && c.GreedyGap[i] > greedyGap {
+			if got != c.GreedyIDs[i] && c.GreedyGap[i] > gap {
 				t.Errorf("%s: token %d is %d, expected %d by a gap of %v", c.Name, i, got, c.GreedyIDs[i], c.GreedyGap[i])
 			}
 		}

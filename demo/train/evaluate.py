@@ -62,7 +62,7 @@ def asked_back(target, sp, ids, rng):
     for told in (True, False):
         x = [sp.bos_id()]
         for i, (_, statement, *_) in enumerate(facts):
-            x += ids[i * piece:(i + 1) * piece] + (inside(statement) if told else [])
+            x += ids[i * piece:(i + 1) * piece] + (inside(statement + "\n\n") if told else [])
         x += ids[ASKED * piece:ASKED * piece + DISTANCE - len(x)]
         places, answers = [], []
         for _, _, question, answer, end in facts:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 SHARES = {"books": 0.82, "stories": 0.06, "cast": 0.12}
-COPIES, FACTS = 0.12, 0.12  # of all rows
+COPIES, FACTS = 0.12, 0.1  # of all rows
 
 
 class Mix:
@@ -36,7 +36,7 @@ class Mix:
         special = uniform()
         for _ in range(max(1, length // 1024)):
             x = torch.where(special < COPIES, self.copied(x, at, below), x)
-        for _ in range(max(2, length // 512)):
+        for _ in range(max(1, length // 1024)):
             x = torch.where(special > 1 - FACTS, self.told(x, at, below), x)
         return x, self.spread(at[:-1], uniform() < spread, below, rows, length)
 
@@ -50,12 +50,16 @@ class Mix:
         return x.gather(1, torch.where(inside, at - (target - source), at.expand_as(x)))
 
     def told(self, x, at, below):
-        """A fact in each row, and its question with the answer somewhere later."""
+        """A fact in each row, and its question with the answer somewhere later, each between paragraphs."""
+        newline = self.facts["told"][0, 0]
+        ends = (x == newline) & (x.roll(-1, 1) == newline) & (x.roll(1, 1) != newline)
+        end_from = lambda i: torch.where(ends & (at >= i), at, x.shape[1]).amin(1, keepdim=True)
         k = below(len(self.facts["told"]))[:, 0]
-        start = below(x.shape[1] - 128)
-        later = start + 48 + below(x.shape[1] - 48 - 64 - start)
-        for name, begin in (("told", start), ("asked", later)):
+        early = end_from(below(x.shape[1] - 128))
+        late = end_from(early + 1 + below((x.shape[1] - early).clamp(min=1)))
+        for name, begin in (("asked", late), ("told", early)):
             ids, n = self.facts[name][k], self.facts[name + "_len"][k][:, None]
+            x = x.gather(1, torch.where(at >= begin + n, at - n, at.expand_as(x)))
             offset = at - begin
             inside = (offset >= 0) & (offset < n)
             x = torch.where(inside, ids.gather(1, offset.clamp(0, ids.shape[1] - 1)), x)

@@ -57,13 +57,13 @@ class Block(nn.Module):
         self.w2 = nn.Linear(shape.ffn, d, bias=False)
         self.n1, self.n2 = nn.Parameter(torch.ones(d)), nn.Parameter(torch.ones(d))
 
-    def forward(self, x, angles, cache_angles):
+    def forward(self, x, angles, cache_angles, sinks, window):
         B, T, d = x.shape
         h = F.rms_norm(x, (d,), self.n1, EPSILON)
         q, k, v = (w(h).view(B, T, self.shape.heads, -1).transpose(1, 2) for w in (self.wq, self.wk, self.wv))
         k = rotate(k, angles)
-        if self.shape.window:
-            o = stream_attention(rotate(q, angles), rotate(q, cache_angles), k, v, self.shape.sinks, self.shape.window)
+        if window:
+            o = stream_attention(rotate(q, angles), rotate(q, cache_angles), k, v, sinks, window)
         else:
             o = F.scaled_dot_product_attention(rotate(q, angles), k, v, is_causal=True)
         x = x + self.wo(o.transpose(1, 2).reshape(B, T, d))
@@ -87,14 +87,16 @@ class Llama(nn.Module):
             elif p.ndim == 2 and "emb" not in name:
                 nn.init.normal_(p, std=0.5 * p.shape[1] ** -0.5)
 
-    def forward(self, tokens, positions):
-        """tokens and positions are (batch, tokens); the result is (batch, tokens, dim), see logits."""
+    def forward(self, tokens, positions, view=None):
+        """tokens and positions are (batch, tokens); the result is (batch, tokens, dim), see logits.
+        With a view (sinks, window) a network that sees everything sees these only, at their own places."""
         turn = lambda p: p.float()[:, None, :, None] * self.frequencies
         angles = turn(positions)
-        cached = turn(positions.clamp(max=self.shape.sinks + self.shape.window - 1)) if self.shape.window else angles
+        sinks, window = view or (self.shape.sinks, self.shape.window)
+        cached = turn(positions.clamp(max=sinks + window - 1)) if self.shape.window else angles
         x = self.emb(tokens)
         for block in self.blocks:
-            x = block(x, angles, cached)
+            x = block(x, angles, cached, sinks, window)
         return F.rms_norm(x, (self.shape.dim,), self.norm, EPSILON)
 
     def logits(self, hidden):

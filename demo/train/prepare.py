@@ -18,8 +18,11 @@ TITLES = re.compile(r"moonstone|ivanhoe|moby-dick|middlemarch|vanity-fair|bleak-
 PEOPLE = re.compile(r"Betteredge|Bois-Guilbert|Queequeg|Casaubon|Rawdon Crawley|Jarndyce|Strether")
 SHINGLE = 10      # words
 QUOTED = 1000     # shingles that a text may share with novels that are held out: they quote the Bible and Bunyan
+END = "<|endoftext|>"  # ends a story in TinyStories
 FACTS = 20_000
 CAST_PASSES = 8
+AS_IT_IS = 0.4    # share of a book's parts that stay as the file has them: short lines, typographic quotes
+PART = 20_000     # characters
 
 
 def clean(text):
@@ -31,6 +34,19 @@ def clean(text):
     text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
     text = re.sub(r"\n{2,}", "\n\n", text)
     return re.sub(r"[ \t]{2,}", " ", text)
+
+
+def partly_clean(text, rng):
+    """The text with parts in the one form and parts as the file has them."""
+    text = text.replace("\r\n", "\n").replace("\ufeff", "")
+    parts, begin = [], 0
+    while begin < len(text):
+        end = text.find("\n\n", begin + PART)
+        end = len(text) if end < 0 else end
+        part = text[begin:end]
+        parts.append(part if rng.random() < AS_IT_IS else clean(part))
+        begin = end
+    return "".join(parts)
 
 
 def shingles(text):
@@ -83,7 +99,7 @@ def fact(rng):
         "place": (f"{name} hid the {thing} in the", f"Where did {name} hide the {thing}?"),
         "number": (f"The number on {name}'s door is", f"What is the number on {name}'s door?"),
     }[kind]
-    return kind, f"\n\n{told} {answer}.\n\n", f"\n\n{asked} {told}", f" {answer}", ".\n\n"
+    return kind, f"\n\n{told} {answer}.", f"\n\n{asked} {told}", f" {answer}", "."
 
 
 def encode_inside(sp, text):
@@ -112,7 +128,10 @@ def main():
     for path in sorted(a.books.glob("*.txt")):
         text = path.read_text(errors="replace")
         refuse_held_out(path, text, held)
-        (stories if path.name.startswith("tinystories") else books).append(clean(text))
+        if path.name.startswith("tinystories"):
+            stories.append(clean(text.replace(END, "")))
+        else:
+            books.append(partly_clean(text, rng))
     rng.shuffle(books)
 
     def write(name, texts):

@@ -76,6 +76,8 @@ def main():
     p.add_argument("--windows", default="0:1024,0.7:8192,0.9:32768", help="tokens of a window from each share of the run on")
     p.add_argument("--step-tokens", type=int, default=8192, help="tokens of a step")
     p.add_argument("--pass-tokens", type=int, default=8192, help="tokens of a pass; several passes make a step")
+    p.add_argument("--view", type=int, nargs=2, default=(16, 512), metavar=("SINKS", "WINDOW"), help="of which the target's predictions shall be those over everything")
+    p.add_argument("--agree", type=float, default=0, help="weight of the divergence between the two")
     p.add_argument("--rate", type=float, default=0.012, help="of Muon; a fifth of it is AdamW's")
     p.add_argument("--hold", type=float, default=0.4, help="share of the run before the rate falls")
     p.add_argument("--warm-up", type=int, default=40, help="steps")
@@ -146,7 +148,7 @@ def main():
         window = max(w for f, w in windows if progress >= f)
         rows = max(1, a.pass_tokens // window)
         passes = max(1, a.step_tokens // (rows * window))
-        mean = 0.0
+        mean = apart = 0.0
         for i in range(passes):
             x, positions = mix.batch(step * 4096 + i, rows, window, spread=0 if teacher else 0.5)
             with torch.autocast(torch.device(a.device).type, torch.bfloat16, enabled=a.bf16):
@@ -159,23 +161,30 @@ def main():
                     loss = cross_entropy(hidden, network.emb.weight, x[:, 1:])
             (loss / passes).backward()
             mean = mean + loss.detach() / passes
+            if a.agree:
+                with torch.autocast(torch.device(a.device).type, torch.bfloat16, enabled=a.bf16):
+                    seen = network(x[:, :-1], positions, tuple(a.view))
+                    loss = divergence(seen, network.emb.weight, hidden.detach(), network.emb.weight.detach())
+                (a.agree * loss / passes).backward()
+                apart = apart + loss.detach() / passes
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for o in opts:
             o.step()
         network.zero_grad(set_to_none=True)
         step += 1
         tokens += passes * rows * window
-        smooth = mean if smooth is None else 0.95 * smooth + 0.05 * mean
+        both = torch.stack((mean, apart)) if a.agree else mean[None]
+        smooth = both if smooth is None else 0.95 * smooth + 0.05 * both
         now = time.time()
         if now - printed > a.every:
-            print(f"step {step} progress {progress:.3f} tokens {tokens / 1e6:.2f}M window {window} loss {float(smooth):.4f} "
+            print(f"step {step} progress {progress:.3f} tokens {tokens / 1e6:.2f}M window {window} loss {smooth.tolist()} "
                   f"rate {rate:.3f} {(tokens - since) / (now - printed):.0f} tokens/s", flush=True)
             printed, since = now, tokens
         if now - written > 120:
             save(progress)
             written = now
     save(progress)
-    print(f"ended: step {step} tokens {tokens} loss {float(smooth) if smooth is not None else float('nan'):.4f} progress {progress:.3f}", flush=True)
+    print(f"ended: step {step} tokens {tokens} loss {smooth.tolist() if smooth is not None else None} progress {progress:.3f}", flush=True)
 
 
 if __name__ == "__main__":

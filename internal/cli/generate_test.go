@@ -88,9 +88,9 @@ func TestGenerateFlags(t *testing.T) {
 }
 
 // story is a prompt after which the embedded model is sure of what comes.
-const story = "Once upon a time, there was a little girl named Lily. She"
+const story = "One day, a little boy named Tim went to the park. He"
 
-const continued = " loved to play outside in the sun with her friends. One day she saw a"
+const continued = " saw a big red balloon. He wanted to play with it, but it"
 
 func TestGenerate(t *testing.T) {
 	start, end := story[:20], story[20:]
@@ -104,13 +104,13 @@ func TestGenerate(t *testing.T) {
 		{name: "standard input and an argument", args: with("-f", "-", end), in: start, out: continued},
 		{name: "plain", args: with("--spec", "plain", story), out: continued},
 		{name: "another tier", args: with(story), env: map[string]string{"TRIFORCE_TIER": "portable"}, out: continued, err: []string{"tier portable"}},
-		{name: "a stop string", args: with("--stop", " sun", "--stop", "never", story), out: " loved to play outside in the", err: []string{"ended by stop"}},
+		{name: "a stop string", args: with("--stop", " wanted", "--stop", "never", story), out: " saw a big red balloon. He", err: []string{"ended by stop"}},
 		{name: "nothing to generate", args: with("-n", "0", story), out: ""},
 		{name: "an empty prompt", args: with("-n", "1", ""), any: true, err: []string{"prompt of 1 tokens"}},
 		{name: "invalid UTF-8", args: with("-n", "1", "-f", "-"), in: "a\xff\xfeb", any: true, err: []string{"prompt of 5 tokens"}},
 		{name: "idle flags", args: with("--seed", "3", story), out: continued, err: []string{"warning: no effect with --temp 0: --seed"}},
 		{name: "colours", args: with("--color", "--spec", "plain", story), out: continued},
-		{name: "a full context", args: with("-c", "20", story), out: " loved to play", err: []string{"ended by context"}},
+		{name: "a full context", args: with("-c", "20", story), out: " saw a big", err: []string{"ended by context"}},
 
 		{name: "a prompt beyond the context", args: with("-c", "17", story), code: exitMemory, err: []string{"18 tokens", "17", "--ctx-size"}},
 		{name: "a context beyond the memory", args: with("-c", "268435456", story), code: exitMemory, err: []string{"would not fit", "available"}},
@@ -188,7 +188,7 @@ func TestGenerateCancelled(t *testing.T) {
 		return w.out.Write(p)
 	})
 	code := Run(ctx, []string{"generate", "-t", "1", "--temp", "0", "-n", "500", story}, w.System)
-	if code != exitCancelled || !strings.HasPrefix(w.out.String(), " loved to play outside in") || !strings.Contains(w.err.String(), "ended by cancelled") {
+	if code != exitCancelled || !strings.HasPrefix(w.out.String(), " saw a big red balloon.") || !strings.Contains(w.err.String(), "ended by cancelled") {
 		t.Errorf("exit code %d, %q, %q", code, w.out.String(), w.err.String())
 	}
 }
