@@ -293,7 +293,7 @@ func heeded(s engine.Spec) engine.Spec {
 		d.Sinks, d.Window, d.Tree = s.Sinks, s.Window, s.Tree
 	}
 	if view {
-		d.Budget, d.Chunk, d.Sinks, d.Window, d.Retrieval, d.StandIn = s.Budget, s.Chunk, s.Sinks, s.Window, s.Retrieval, s.StandIn
+		d.Budget, d.Chunk, d.Sinks, d.Window, d.Retrieval = s.Budget, s.Chunk, s.Sinks, s.Window, s.Retrieval
 	}
 	return d
 }
@@ -314,7 +314,7 @@ func (c *aCase) setting() Setting {
 	case engine.SpecStream:
 		s.Budget, s.Sinks = p.Budget, p.Sinks
 	default:
-		s.Budget, s.Chunk, s.Sinks, s.Window, s.Ranking, s.StandIn, s.Inner, s.Tree = p.Budget, p.Chunk, p.Sinks, p.Window, p.Retrieval, p.StandIn, p.Inner, p.Tree
+		s.Budget, s.Chunk, s.Sinks, s.Window, s.Ranking, s.Inner, s.Tree = p.Budget, p.Chunk, p.Sinks, p.Window, p.Retrieval, p.Inner, p.Tree
 	}
 	return s
 }

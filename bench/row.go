@@ -41,7 +41,6 @@ type Setting struct {
 	Sinks   int     `json:"sinks,omitempty"`
 	Window  int     `json:"window,omitempty"`
 	Ranking string  `json:"retrieval,omitempty"`
-	StandIn int     `json:"stand_in,omitempty"`
 	Tree    bool    `json:"tree,omitempty"`
 }
 

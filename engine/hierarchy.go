@@ -258,7 +258,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 	}
 	newView := func(below ...speculate.Drafter) speculate.Drafter {
 		h.mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
-		view := spec.view(s.e.file.standIn())
+		view := spec.view()
 		cache := kvcache.NewView(s.e.set, s.cache, s.b.team, view)
 		h.view = newViewVerifier(viewVerifier{verifier: verifier{run: s.run, cache: cache, vocab: vocab, limit: maxContext},
 			view: cache, full: s.cache, mass: h.mass, slotBytes: s.e.slotBytes()})

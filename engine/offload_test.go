@@ -119,7 +119,7 @@ func TestFaultyDisk(t *testing.T) {
 	const predict = 40
 	g := GenDefaults()
 	g.Predict, g.IgnoreEOS, g.Sample.Temp = predict, true, 0
-	g.Spec.Mode, g.Spec.Budget, g.Spec.StandIn = SpecRetrieval, 256, 64
+	g.Spec.Mode, g.Spec.Budget = SpecRetrieval, 256
 	prompt := []int32{1}
 	for i := range 1350 {
 		prompt = append(prompt, int32(3+(i*i*31+i*7)%900))

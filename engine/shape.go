@@ -92,7 +92,7 @@ func (s *Shape) KVBytes(o Options, context int) int64 {
 // View is how many slots the retrieved view of n tokens has, and the seconds that
 // it takes to bring it up to date after a round.
 func (s *Shape) View(o Options, spec *Spec, n int) (slots int, refresh float64) {
-	v := spec.view(standIn(s.Name()))
+	v := spec.view()
 	return v.Slots(n), float64(v.Exchanges(n)) * float64(s.KVBytes(o, kernel.Tile)) / kernel.Tile / refreshRate
 }
 

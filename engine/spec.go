@@ -26,11 +26,6 @@ type Spec struct {
 	Budget, Chunk, Sinks, Window int
 	// Retrieval ranks chunks by "mass" or "mean".
 	Retrieval string
-	// StandIn is how many tokens of what the view leaves out are stood for by
-	// one slot; 0 is none, and -1 what suits the model. Stand-ins help a model
-	// whose attention is spread over the text and hinder one that looks up
-	// single places.
-	StandIn int
 	// Tree makes the draft offer alternatives for the first tokens.
 	Tree bool
 }
@@ -56,7 +51,7 @@ func SpecModes() []string { return slices.Clone(specModes) }
 func SpecDefaults() Spec {
 	return Spec{
 		Mode: SpecAuto, Accept: speculate.Coupled.String(),
-		Chunk: kernel.Chunk, Sinks: 16, Window: 64, Retrieval: "mass", StandIn: -1,
+		Chunk: kernel.Chunk, Sinks: 16, Window: 64, Retrieval: "mass",
 	}
 }
 
@@ -92,11 +87,6 @@ func (o *Spec) Validate() error {
 	if o.Chunk < kernel.Chunk || o.Chunk%kernel.Chunk != 0 || o.Chunk > maxContext {
 		return usage("--chunk %d: expected a multiple of %d", o.Chunk, kernel.Chunk)
 	}
-	// A run's chunks have their means in one tile.
-	const most = kernel.Chunk * kernel.Tile
-	if n := o.StandIn; n != -1 && n != 0 && (n < kernel.Chunk || n > most || n&(n-1) != 0) {
-		return usage("--stand-in %d: expected a power of two from %d to %d, 0 for none or -1 for what suits the model", n, kernel.Chunk, most)
-	}
 	shape := kvcache.ViewOptions{Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window}
 	if o.Budget > 0 && o.Budget < shape.Minimum() {
 		return usage("--budget %d: sinks, window and one chunk need at least %d", o.Budget, shape.Minimum())
@@ -106,7 +96,7 @@ func (o *Spec) Validate() error {
 
 // BudgetAt is what the retrieved view of n tokens shows of them.
 func (o *Spec) BudgetAt(n int) int {
-	v := o.view(0)
+	v := o.view()
 	return v.BudgetAt(n)
 }
 
@@ -117,19 +107,15 @@ func (o *Spec) rule() speculate.Rule {
 	return speculate.Coupled
 }
 
-// view is the shape of the retrieved view, with stand-ins for standIn tokens if
-// that is left open; for SpecStream it holds nothing but sinks and the newest
-// tokens.
-func (o *Spec) view(standIn int) kvcache.ViewOptions {
-	if o.StandIn >= 0 {
-		standIn = o.StandIn
-	}
-	v := kvcache.ViewOptions{Budget: o.Budget, Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window, StandIn: standIn}
+// view is the shape of the retrieved view; for SpecStream it holds nothing but
+// sinks and the newest tokens.
+func (o *Spec) view() kvcache.ViewOptions {
+	v := kvcache.ViewOptions{Budget: o.Budget, Chunk: o.Chunk, Sinks: o.Sinks, Window: o.Window}
 	if o.Retrieval == "mean" {
 		v.Rule = kvcache.ByMean
 	}
 	if o.Mode == SpecStream {
-		v.Chunk, v.StandIn, v.Window = kernel.Chunk, 0, 0
+		v.Chunk, v.Window = kernel.Chunk, 0
 	}
 	return v
 }

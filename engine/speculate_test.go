@@ -48,7 +48,6 @@ func randomSpec(r *rand.Rand) Spec {
 	o.Sinks, o.Window = r.IntN(40), 1+r.IntN(200)
 	o.Budget = o.Sinks + o.Window + o.Chunk + 48 + r.IntN(700)
 	o.Retrieval = []string{"mass", "mean"}[r.IntN(2)]
-	o.StandIn = []int{-1, 0, kernel.Chunk << r.IntN(3)}[r.IntN(3)]
 	o.Tree = r.IntN(3) == 0
 	return o
 }
@@ -253,7 +252,7 @@ func TestFullBudget(t *testing.T) {
 	s := e.NewSession()
 	defer s.Close()
 	g := GenDefaults()
-	g.Spec.Mode, g.Spec.Budget, g.Spec.Outer, g.Spec.StandIn = SpecRetrieval, 4096, 7, 64
+	g.Spec.Mode, g.Spec.Budget, g.Spec.Outer = SpecRetrieval, 4096, 7
 	g.Predict, g.IgnoreEOS = 100, true
 	if _, err := s.Generate(context.Background(), text[:len(text)/3], g, func(Token) error { return nil }); err != nil {
 		t.Fatal(err)

@@ -64,7 +64,6 @@ type Pass struct {
 	// Mass, if not nil, receives the attention that chunks were given.
 	Mass *Mass
 
-	bias func(layer, head, t int) []float32
 	took func(layer, head, lo, hi int) // told of tiles that were fetched
 }
 
@@ -253,13 +252,4 @@ func checkParents(rows int, parents []int32) {
 			panic(fmt.Sprintf("kvcache: row %d has parent %d", r, up))
 		}
 	}
-}
-
-// Bias returns what is added to the scores of a tile's slots, or nil: log2 of
-// the number of tokens that a slot stands for.
-func (p *Pass) Bias(layer, head, t int) []float32 {
-	if p.bias == nil {
-		return nil
-	}
-	return p.bias(layer, head, t)
 }

@@ -11,15 +11,11 @@ type choice struct {
 	*ranking           // of the worker that makes the choice
 	at       []int32   // the chunk of the full cache at each place, or -1
 	chosen   []bool    // by chunk of the full cache: whether it is in at
-	bias     []float32 // of the stand-ins
 	key      []float32 // of one slot
 	value    []float32
 	keys     []float32 // (chunks, dim): mean keys, for ByMean
 
 	threshold float32 // of the last choice
-
-	stood int     // runs that have a stand-in
-	dirty []int32 // chunks that came or went since
 
 	// Of a full cache on disk:
 	likely  []int32 // chunks that the next choice may want, by place in stage
@@ -44,7 +40,6 @@ type ranking struct {
 
 // choose brings the chosen chunks of a layer's head up to date.
 func (v *View) choose(layer, head int, c *choice) {
-	place := v.stands * (kernel.Tile / kernel.Chunk) // of the first chosen chunk
 	for len(c.at) < v.chosen {
 		c.at = append(c.at, -1)
 	}
@@ -55,14 +50,13 @@ func (v *View) choose(layer, head int, c *choice) {
 		c.wanted = make([]bool, 2*v.start)
 	}
 	v.want(layer, head, c)
-	c.free, c.dirty = c.free[:0], c.dirty[:0]
+	c.free = c.free[:0]
 	for i, chunk := range c.at {
 		switch {
 		case chunk < 0:
 			c.free = append(c.free, int32(i))
 		case !c.wanted[chunk]:
 			c.chosen[chunk] = false
-			c.dirty = append(c.dirty, chunk)
 			c.free = append(c.free, int32(i))
 		}
 	}
@@ -75,8 +69,7 @@ func (v *View) choose(layer, head int, c *choice) {
 		c.free = c.free[:len(c.free)-1]
 		c.at[i] = chunk
 		c.chosen[chunk] = true
-		c.dirty = append(c.dirty, chunk)
-		v.get(layer, head, c, place+int(i), int(chunk))
+		v.get(layer, head, c, int(i), int(chunk))
 	}
 	c.likely, c.hoped = c.hoped, c.likely[:0]
 	c.brought = append(c.brought[:0], make([]bool, len(c.likely))...)

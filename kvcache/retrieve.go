@@ -2,7 +2,7 @@ package kvcache
 
 import (
 	"fmt"
-	"math"
+	"slices"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -25,15 +25,10 @@ const (
 // up to date after each pass over the full cache; only chunks that changed are
 // copied.
 //
-// The view's slots hold stand-ins, in whole tiles, then the chosen chunks, in
-// no particular order, and after them the window; keys are rotated by their
-// place in the sequence, and softmax does not mind the order. While the whole
-// sequence fits the budget, slot i holds token i, as in the full cache: then
-// the view gives the same bits.
-//
-// A stand-in is one slot for those of a run of tokens that are not chosen: the
-// means of the run's keys and values, with the logarithm of their number added
-// to its score. Attention that is spread thinly over the text needs them.
+// The view's slots hold the chosen chunks, in no particular order, and after
+// them the window; keys are rotated by their place in the sequence, and softmax
+// does not mind the order. While the whole sequence fits the budget, slot i
+// holds token i, as in the full cache: then the view gives the same bits.
 type View struct {
 	*Store
 	full *Full
@@ -42,12 +37,10 @@ type View struct {
 	pass Pass
 	mass *Mass // of the newest pass over full that recorded it, or nil
 
-	means   *Store    // slot c holds the means of chunk c of the full cache
-	meant   int       // chunks that have them; those of the window too, which are in memory
+	meant   int       // chunks that have mean keys; those of the window too, which are in memory
 	choices []choice  // (layers·heads)
 	rank    []ranking // by worker
-	stands  int       // tiles of stand-ins
-	chosen  int       // chunks between stand-ins and window
+	chosen  int       // chunks before the window
 	start   int       // the chunk of the full cache with which the window begins
 	budget  int       // that chosen and window came from, or 0
 	synced  int       // tokens that are as in the full cache
@@ -69,9 +62,6 @@ type ViewOptions struct {
 	// Window of 0 is all that Budget leaves.
 	Sinks, Window int
 	Rule          Rule
-	// StandIn is how many tokens a stand-in stands for, a power of two of
-	// at least kernel.Chunk, or 0 for none. Stand-ins do not count to the budget.
-	StandIn int
 }
 
 // The budget that suits a text: at least leastBudget, and one in budgetShare of
@@ -106,14 +96,10 @@ func (o ViewOptions) Minimum() int { return chunks(o.Sinks)*kernel.Chunk + o.Win
 
 // Slots is about how many slots the view of n tokens has.
 func (o ViewOptions) Slots(n int) int {
-	budget := o.BudgetAt(n)
-	if n+spare <= budget {
-		return n
+	if budget := o.BudgetAt(n); n+spare > budget {
+		return budget
 	}
-	if o.StandIn > 0 {
-		return budget + n/o.StandIn
-	}
-	return budget
+	return n
 }
 
 // Exchanges is about how many slots of the view of n tokens a Refresh copies that
@@ -129,8 +115,7 @@ func (o ViewOptions) Exchanges(n int) int {
 // that recorded any.
 func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View {
 	store := NewStore(full.shape, set)
-	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}, means: NewStore(full.shape, set)}
-	v.means.expect(kernel.Tile)
+	v := &View{Store: store, full: full, opt: opt, team: team, pass: Pass{Store: store}}
 	v.choices = make([]choice, store.shape.Layers*store.shape.Heads)
 	for i := range v.choices {
 		c := &v.choices[i]
@@ -138,7 +123,6 @@ func NewView(set *kernel.Set, full *Full, team *par.Team, opt ViewOptions) *View
 		c.key, c.value = make([]float32, d), make([]float32, d)
 	}
 	v.rank = make([]ranking, team.Size())
-	v.pass.bias = v.bias
 	v.refresh = v.refreshShare
 	if full.disk != nil {
 		v.stage = NewStore(full.shape, set)
@@ -155,25 +139,17 @@ func (v *View) Len() int { return v.length }
 
 // slot is where token i of the window is.
 func (v *View) slot(i int) int {
-	return v.stands*kernel.Tile + (v.chosen-v.start)*kernel.Chunk + i
+	return (v.chosen-v.start)*kernel.Chunk + i
 }
 
-// Bytes is the memory of what the view shows, of the means of chunks and of what
-// a full cache on disk brings along.
+// Bytes is the memory of what the view shows and of what a full cache on disk
+// brings along.
 func (v *View) Bytes() int64 {
-	n := v.Store.Bytes() + v.means.Bytes()
+	n := v.Store.Bytes()
 	if v.stage != nil {
 		n += v.stage.Bytes()
 	}
 	return n
-}
-
-// bias is what is added to the scores of a tile.
-func (v *View) bias(layer, head, t int) []float32 {
-	if t >= v.stands {
-		return nil
-	}
-	return v.choices[layer*v.shape.Heads+head].bias[t*kernel.Tile : (t+1)*kernel.Tile]
 }
 
 // Begin makes room for rows after the newest token.
@@ -204,12 +180,12 @@ func (v *View) Rewind(n int) {
 	}
 }
 
-// clear empties the view but for the means of chunks.
+// clear empties the view but for mean keys.
 func (v *View) clear() {
-	v.stands, v.chosen, v.start, v.budget, v.length, v.synced = 0, 0, 0, 0, 0, 0
+	v.chosen, v.start, v.budget, v.length, v.synced = 0, 0, 0, 0, 0
 	for i := range v.choices {
 		c := &v.choices[i]
-		c.at, c.bias, c.stood = c.at[:0], c.bias[:0], 0
+		c.at = c.at[:0]
 		c.likely, c.missing = c.likely[:0], c.missing[:0]
 		clear(c.chosen)
 	}
@@ -233,7 +209,7 @@ func (v *View) Lacks() int {
 	if v.length == 0 {
 		lacks = min(n, v.opt.BudgetAt(n))
 	}
-	if v.averages() && n+spare > v.opt.BudgetAt(n) {
+	if v.opt.Rule == ByMean && n+spare > v.opt.BudgetAt(n) {
 		lacks += max(0, n-v.meant*kernel.Chunk)
 	}
 	return lacks
@@ -256,29 +232,15 @@ func (v *View) Refresh() error {
 	window := v.opt.windowAt(budget)
 	v.anew = v.chosen == 0
 	if n+spare > budget && (v.chosen == 0 || n-v.start*kernel.Chunk > window+spare) {
-		start, stands := max(0, n-window)/kernel.Chunk, 0
-		if per := v.opt.StandIn; per > 0 {
-			stands = (start*kernel.Chunk/per + kernel.Tile - 1) / kernel.Tile
-		}
-		if stands != v.stands {
-			v.clear() // the chosen chunks begin elsewhere
-			v.anew = true
-		}
-		v.start, v.stands, v.budget = start, stands, budget
+		v.start, v.budget = max(0, n-window)/kernel.Chunk, budget
 		v.chosen = min((budget-window)/v.opt.Chunk*(v.opt.Chunk/kernel.Chunk), v.start)
 		v.synced = v.start * kernel.Chunk
 	}
 	v.synced = min(v.synced, n)
 	if v.length == 0 || v.anew && v.chosen > 0 {
 		v.settle(v.slot(n) + kernel.Tile)
-		if v.averages() {
-			v.means.settle(n/kernel.Chunk + kernel.Tile)
-		}
 	}
 	v.reserve(v.slot(n))
-	if v.averages() {
-		v.means.reserve(n / kernel.Chunk)
-	}
 	if v.stage != nil {
 		v.stage.reserve(hopes(v.chosen) * kernel.Chunk)
 	}
@@ -305,13 +267,10 @@ func (v *View) refreshShare(w *par.Worker) {
 		if v.chosen > 0 {
 			c := &v.choices[i]
 			c.ranking = &v.rank[w.ID]
-			if v.averages() {
+			if v.opt.Rule == ByMean {
 				v.average(layer, head, c, v.meant, v.full.Len()/kernel.Chunk)
 			}
 			v.choose(layer, head, c)
-			if v.opt.StandIn > 0 {
-				v.standIn(layer, head, c)
-			}
 		}
 		for c := v.synced / kernel.Chunk; c < chunks(v.full.Len()); c++ {
 			v.get(layer, head, &v.choices[i], v.slot(0)/kernel.Chunk+c, c)
@@ -319,54 +278,20 @@ func (v *View) refreshShare(w *par.Worker) {
 	}
 }
 
-// averages reports whether the means of chunks are needed.
-func (v *View) averages() bool { return v.opt.StandIn > 0 || v.opt.Rule == ByMean }
-
-// average makes the means of whole chunks, from the from-th to before the to-th,
-// which follow those that have means.
+// average makes the mean keys of whole chunks, from the from-th to before the
+// to-th, which follow those that have them.
 func (v *View) average(layer, head int, c *choice, from, to int) {
 	d := v.shape.Dim
-	c.keys = c.keys[:min(len(c.keys), from*d)]
+	c.keys = slices.Grow(c.keys[:min(len(c.keys), from*d)], (to-from)*d)
 	for at := from; at < to; at++ {
-		lo := at * kernel.Chunk
-		v.kv.Average(v.means.Tile(layer, head, at/kernel.Tile), at%kernel.Tile,
-			v.full.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+kernel.Chunk, d)
-		if v.opt.Rule == ByMean {
-			v.means.Get(layer, head, at, c.key, c.value)
-			c.keys = append(c.keys, c.key...)
+		mean := c.keys[at*d : (at+1)*d]
+		clear(mean)
+		for slot := at * kernel.Chunk; slot < (at+1)*kernel.Chunk; slot++ {
+			v.full.Get(layer, head, slot, c.key, c.value)
+			for i, k := range c.key {
+				mean[i] += k / kernel.Chunk
+			}
 		}
+		c.keys = c.keys[:(at+1)*d]
 	}
-}
-
-// standIn makes the stand-ins of new runs, and counts for how many tokens those
-// of runs of which a chunk was chosen or given up stand now.
-func (v *View) standIn(layer, head int, c *choice) {
-	per := v.opt.StandIn / kernel.Chunk
-	runs := v.start / per
-	for len(c.bias) < v.stands*kernel.Tile {
-		c.bias = append(c.bias, float32(math.Inf(-1)))
-	}
-	for run := c.stood; run < runs; run++ {
-		lo := run * per
-		v.kv.Average(v.Tile(layer, head, run/kernel.Tile), run%kernel.Tile,
-			v.means.Tile(layer, head, lo/kernel.Tile), lo%kernel.Tile, lo%kernel.Tile+per, v.shape.Dim)
-		v.weigh(c, run, per)
-	}
-	c.stood = runs
-	for _, chunk := range c.dirty {
-		if run := int(chunk) / per; run < runs {
-			v.weigh(c, run, per)
-		}
-	}
-}
-
-// weigh sets the bias of a run of per chunks.
-func (v *View) weigh(c *choice, run, per int) {
-	n := 0
-	for _, chosen := range c.chosen[run*per : (run+1)*per] {
-		if !chosen {
-			n++
-		}
-	}
-	c.bias[run] = float32(math.Log2(float64(n * kernel.Chunk))) // -Inf for none
 }

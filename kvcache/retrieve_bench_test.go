@@ -48,9 +48,9 @@ func BenchmarkRefresh(b *testing.B) {
 	for full.Len() < tokens {
 		feed(256)
 	}
-	for _, standIn := range []int{0, 128} {
-		opt := ViewOptions{Budget: 512, Chunk: 16, Sinks: 16, Window: 64, StandIn: standIn}
-		b.Run(fmt.Sprintf("first/standin=%d", standIn), func(b *testing.B) {
+	for _, rule := range []Rule{ByMass, ByMean} {
+		opt := ViewOptions{Budget: 512, Chunk: 16, Sinks: 16, Window: 64, Rule: rule}
+		b.Run(fmt.Sprintf("first/rule=%d", rule), func(b *testing.B) {
 			view := NewView(set, full, team, opt)
 			for b.Loop() {
 				view.Rewind(0)
@@ -59,7 +59,7 @@ func BenchmarkRefresh(b *testing.B) {
 				}
 			}
 		})
-		b.Run(fmt.Sprintf("later/standin=%d", standIn), func(b *testing.B) {
+		b.Run(fmt.Sprintf("later/rule=%d", rule), func(b *testing.B) {
 			view := NewView(set, full, team, opt)
 			if err := view.Refresh(); err != nil {
 				b.Fatal(err)

@@ -91,8 +91,8 @@ func (x *viewer) best(l, h int) []int {
 	return all
 }
 
-// check judges the view after Refresh: it shows the stand-ins, the best chunks
-// and the window, all as in the full cache.
+// check judges the view after Refresh: it shows the best chunks and the window,
+// all as in the full cache.
 func (x *viewer) check() {
 	x.t.Helper()
 	v, n := x.view, len(x.seq)
@@ -105,18 +105,17 @@ func (x *viewer) check() {
 	window := n - v.start*kernel.Chunk
 	switch {
 	case n+spare <= budget:
-		if v.chosen != 0 || v.stands != 0 || v.start != 0 {
-			x.t.Fatalf("%d chunks and %d tiles of stand-ins before the window, though %d tokens fit", v.chosen, v.stands, n)
+		if v.chosen != 0 || v.start != 0 {
+			x.t.Fatalf("%d chunks before the window, though %d tokens fit", v.chosen, n)
 		}
 	case v.chosen != min(room, v.start) || window > v.opt.windowAt(budget)+spare:
 		x.t.Fatalf("%d chunks of %d and a window of %d tokens; the budget is %+v", v.chosen, v.start, window, v.opt)
 	}
-	first := v.stands * kernel.Tile
 	for l := range v.shape.Layers {
 		for h := range v.shape.Heads {
 			var have []int
 			for i := range v.chosen {
-				slot := first + i*kernel.Chunk
+				slot := i * kernel.Chunk
 				at := slices.Index(x.seq, get(v.Store, l, h, slot))
 				if at < 0 || at%kernel.Chunk != 0 {
 					x.t.Fatalf("layer %d, head %d: slot %d shows no chunk's first token but %d", l, h, slot, at)
@@ -136,46 +135,6 @@ func (x *viewer) check() {
 				if got := get(v.Store, l, h, v.slot(i)); got != x.seq[i] {
 					x.t.Fatalf("layer %d, head %d: token %d is %d, expected %d", l, h, i, got, x.seq[i])
 				}
-			}
-			x.checkStandIns(l, h, have)
-		}
-	}
-}
-
-// checkStandIns judges the stand-ins: one for each whole run before the window,
-// that stands for those of its tokens that are not chosen.
-func (x *viewer) checkStandIns(l, h int, chosen []int) {
-	x.t.Helper()
-	v := x.view
-	for t := range (v.slot(v.length) + kernel.Tile) / kernel.Tile {
-		if bias := v.pass.Bias(l, h, t); (bias != nil) != (t < v.stands) {
-			x.t.Fatalf("tile %d of %d tiles of stand-ins has biases %v", t, v.stands, bias)
-		}
-	}
-	for slot := range v.stands * kernel.Tile {
-		got := v.pass.Bias(l, h, slot/kernel.Tile)[slot%kernel.Tile]
-		lo, hi := slot*v.opt.StandIn, (slot+1)*v.opt.StandIn
-		count, sum := 0, 0.0
-		if hi <= v.start*kernel.Chunk {
-			for i := lo; i < hi; i++ {
-				if !slices.Contains(chosen, i/kernel.Chunk) {
-					count++
-				}
-				sum += float64(8*x.seq[i] + 2*l + h)
-			}
-		}
-		if want := float32(math.Log2(float64(count))); got != want {
-			x.t.Fatalf("layer %d, head %d: the stand-in of tokens %d to %d has bias %v, expected %v; the window begins at %d", l, h, lo, hi, got, want, v.start*kernel.Chunk)
-		}
-		if count == 0 {
-			continue
-		}
-		key, value := make([]float32, v.shape.Dim), make([]float32, v.shape.Dim)
-		v.Get(l, h, slot, key, value)
-		mean := sum / float64(hi-lo)
-		for i := range key {
-			if math.Abs(float64(key[i])-mean) > 1e-4*mean || math.Abs(float64(value[i])+mean) > 1e-4*mean {
-				x.t.Fatalf("layer %d, head %d: the stand-in of tokens %d to %d is %v, expected %v", l, h, lo, hi, key, mean)
 			}
 		}
 	}
@@ -244,8 +203,6 @@ func TestView(t *testing.T) {
 		"chunks of 48":     {Budget: 400, Chunk: 48, Sinks: 17, Window: 100},
 		"the least budget": {Budget: 16 + 70 + 32, Chunk: 32, Sinks: 16, Window: 70},
 		"no sinks":         {Budget: 300, Chunk: 16, Window: 16},
-		"stand-ins":        {Budget: 300, Chunk: 16, Sinks: 4, Window: 32, StandIn: 16},
-		"long stand-ins":   {Budget: 300, Chunk: 32, Sinks: 4, Window: 32, StandIn: 64},
 		"the newest":       {Budget: 300, Chunk: 16, Sinks: 20},
 		"no budget given":  {Chunk: 32, Sinks: 4, Window: 500},
 	} {
@@ -314,24 +271,6 @@ func TestViewGrows(t *testing.T) {
 			t.Errorf("%+v: budgets %v, expected %v", opt, budgets, want)
 		}
 	}
-}
-
-// A view outgrows its first tile of stand-ins.
-func TestViewManyStandIns(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 0))
-	x := newViewer(t, Shape{Layers: 1, Heads: 1, Dim: 3, Type: kernel.KVF32}, ViewOptions{Budget: 256, Chunk: 16, Sinks: 4, Window: 32, StandIn: 16}, 0)
-	x.feed(rng, 15*kernel.Tile, nil)
-	for len(x.seq) < 18*kernel.Tile {
-		x.view.Refresh()
-		x.check()
-		x.feed(rng, 90, nil)
-	}
-	x.view.Rewind(0)
-	x.full.Rewind(40)
-	x.seq = x.seq[:40]
-	x.feed(rng, 600, nil)
-	x.view.Refresh()
-	x.check()
 }
 
 // Refresh copies only chunks that it did not show before.

@@ -11,8 +11,8 @@ import (
 // But which of them matter is known only after the pass. So each choice also
 // says which chunks it would take next, and the pass that follows leaves copies
 // of them; the next choice is among those, what the view shows already, and
-// what is in memory. Only a view that shows nothing yet, or whose stand-ins
-// moved, reads the cache for itself, once from beginning to end.
+// what is in memory. Only a view that shows nothing yet reads the cache for
+// itself, once from beginning to end.
 
 const chunksPerTile = kernel.Tile / kernel.Chunk
 
@@ -81,10 +81,10 @@ func (v *View) get(layer, head int, c *choice, dst, chunk int) {
 	c.missing = append(c.missing, lack{dst, chunk})
 }
 
-// averageFromDisk makes the means of chunks that are on disk.
+// averageFromDisk makes the mean keys of chunks that are on disk.
 func (v *View) averageFromDisk() error {
 	n := v.full.Len() / kernel.Chunk
-	if v.chosen == 0 || !v.averages() || v.meant >= n || v.full.Resident(v.meant/chunksPerTile) {
+	if v.chosen == 0 || v.opt.Rule != ByMean || v.meant >= n || v.full.Resident(v.meant/chunksPerTile) {
 		return nil
 	}
 	err := v.full.scan(v.team, func(layer, head, lo, hi int) {

@@ -216,7 +216,6 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 		if lo >= a.massFrom {
 			args.Mass = a.mass(t, kvHead, lo, n)
 		}
-		args.Bias = a.pass.Bias(layer, kvHead, t)
 		args.Next = nil
 		if t+1 < a.tiles && (a.pass.Resident(t+1) || t+1 < (s+1)*segment) {
 			args.Next = a.pass.Tile(layer, kvHead, t+1)

@@ -20,7 +20,6 @@ func bindSpec(f *pflag.FlagSet, o *engine.Spec) {
 	f.IntVar(&o.Sinks, "sinks", o.Sinks, "first `tokens` of the text always seen")
 	f.IntVar(&o.Window, "window", o.Window, "newest `tokens` of the text always seen")
 	f.StringVar(&o.Retrieval, "retrieval", o.Retrieval, "how to choose chunks: mass (by the attention they get) or mean (by their mean key)")
-	f.IntVar(&o.StandIn, "stand-in", o.StandIn, "`tokens` not seen that one slot stands for, 0 = none, -1 = what suits the model")
 	f.BoolVar(&o.Tree, "tree", o.Tree, "let the draft offer alternatives for the first tokens")
 }
 
@@ -30,10 +29,10 @@ var specFlags = map[string][]string{
 	engine.SpecNGram:     {"accept", "outer-depth"},
 	engine.SpecDraft:     {"accept", "outer-depth", "draft", "sinks", "window", "tree"},
 	engine.SpecStream:    {"accept", "outer-depth", "budget", "sinks"},
-	engine.SpecRetrieval: {"accept", "outer-depth", "budget", "chunk", "sinks", "window", "retrieval", "stand-in"},
-	engine.SpecTriForce: {"accept", "outer-depth", "inner-depth", "draft", "budget", "chunk", "sinks", "window", "retrieval", "stand-in",
+	engine.SpecRetrieval: {"accept", "outer-depth", "budget", "chunk", "sinks", "window", "retrieval"},
+	engine.SpecTriForce: {"accept", "outer-depth", "inner-depth", "draft", "budget", "chunk", "sinks", "window", "retrieval",
 		"tree"},
-	engine.SpecAuto: {"accept", "outer-depth", "inner-depth", "draft", "budget", "chunk", "sinks", "window", "retrieval", "stand-in", "tree"},
+	engine.SpecAuto: {"accept", "outer-depth", "inner-depth", "draft", "budget", "chunk", "sinks", "window", "retrieval", "tree"},
 }
 
 // idleSpecFlags names the flags given that do nothing in the mode.

@@ -44,16 +44,6 @@ func valuesF16AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim 
 //go:noescape
 func valuesF32AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// sumKeysAVX2 sums quads from x on, stride bytes apart, of each of so many chunks.
-//
-//go:noescape
-func sumKeysAVX2(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
-
-// sumValuesAVX2 sums quads from x on, stride bytes apart, of each of so many chunks.
-//
-//go:noescape
-func sumValuesAVX2(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
-
 // scoresQ8AVX512 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
 //go:noescape
@@ -93,16 +83,6 @@ func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, di
 //
 //go:noescape
 func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-
-// sumKeysAVX512 sums quads from x on, stride bytes apart, of each of so many chunks.
-//
-//go:noescape
-func sumKeysAVX512(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
-
-// sumValuesAVX512 sums quads from x on, stride bytes apart, of each of so many chunks.
-//
-//go:noescape
-func sumValuesAVX512(sum *float32, x *byte, scale *float32, dim int, chunks int, quads int, stride int)
 
 // scoresQ8AMX writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //

@@ -63,14 +63,12 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		q8.scoreRows, q8.valueRows, q8.step = 4, 4, 8
 		q8.weight = 2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
-		s.KV[KVQ8].Average = averageAVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512, cpu.AMX:
 		q8.scoreRows, q8.valueRows = 6, 3
 		q8.weight = 1
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
-		s.KV[KVQ8].Average = averageAVX512
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
 		f32.scores, f32.softmax, f32.values = scoresF32AVX512, softmaxFloatsAVX512, valuesF32AVX512
 	}
@@ -133,7 +131,7 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 
 	from, pace := next.part(0, next.first, n.scores)
 	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, from, pace)
-	if a.Spans != nil || a.Bias != nil {
+	if a.Spans != nil {
 		for r := range a.Rows {
 			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 		}
@@ -176,49 +174,4 @@ func (f *attention) work(rows, groups, steps, dim int) work {
 		n.values = steps * int(over(uint32(rows), uint32(f.valueRows))) * dim / 16
 	}
 	return n
-}
-
-// quadsOf says how a run of slots consists of quads of four slots of one chunk, or
-// of whole chunks; there are none where it does not, which is rare.
-func quadsOf(lo, hi, dim int) (chunks, quads int) {
-	chunks, quads = (hi-lo)/Chunk, Chunk/4
-	if hi-lo < Chunk {
-		chunks, quads = 1, (hi-lo)/4
-	}
-	if dim > maxHead || lo%4 != 0 || 4*chunks*quads != hi-lo || lo%Chunk+4*quads > Chunk {
-		return 0, 0
-	}
-	return chunks, quads
-}
-
-// averageAVX2 is ref.Q8Average.
-func averageAVX2(dst []byte, to int, src []byte, lo, hi, dim int) {
-	D := StateLen(dim) - 16
-	chunks, quads := quadsOf(lo, hi, D)
-	if quads == 0 {
-		ref.Q8Average(dst, to, src, lo, hi, dim)
-		return
-	}
-	var buf [maxHead]float32 // on the stack, as its address goes to assembly only
-	x, scales := buf[:D], src[2*Tile*D:]
-	sumKeysAVX2(&x[0], &src[lo/Chunk*Chunk*D+lo%Chunk*4], float(scales[4*lo:]), D, chunks, quads, 16)
-	q8Put(dst, to, x, true, 1/float32(hi-lo))
-	sumValuesAVX2(&x[0], &src[(Tile+lo)*D], float(scales[4*Tile+4*lo:]), D, chunks, quads, 4*D)
-	q8Put(dst, to, x, false, 1/float32(hi-lo))
-}
-
-// averageAVX512 is ref.Q8Average.
-func averageAVX512(dst []byte, to int, src []byte, lo, hi, dim int) {
-	D := StateLen(dim) - 16
-	chunks, quads := quadsOf(lo, hi, D)
-	if quads == 0 {
-		ref.Q8Average(dst, to, src, lo, hi, dim)
-		return
-	}
-	var buf [maxHead]float32
-	x, scales := buf[:D], src[2*Tile*D:]
-	sumKeysAVX512(&x[0], &src[lo/Chunk*Chunk*D+lo%Chunk*4], float(scales[4*lo:]), D, chunks, quads, 16)
-	q8Put(dst, to, x, true, 1/float32(hi-lo))
-	sumValuesAVX512(&x[0], &src[(Tile+lo)*D], float(scales[4*Tile+4*lo:]), D, chunks, quads, 4*D)
-	q8Put(dst, to, x, false, 1/float32(hi-lo))
 }

@@ -89,12 +89,6 @@ func checkedKV(kv KVKernels) KVKernels {
 		slot("Move: src", src, from, dim)
 		kv.Move(dst, to, src, from, dim)
 	}
-	c.Average = func(dst []byte, to int, src []byte, lo, hi, dim int) {
-		slot("Average: dst", dst, to, dim)
-		slot("Average: src", src, lo, dim)
-		slot("Average: src", src, hi-1, dim)
-		kv.Average(dst, to, src, lo, hi, dim)
-	}
 	c.Query = func(dst []byte, q []float32, scale float32) {
 		room("Query: dst", len(dst), kv.QueryBytes(len(q)))
 		kv.Query(dst, q, scale)
@@ -108,9 +102,6 @@ func checkedKV(kv KVKernels) KVKernels {
 				index("Attend: span", int(s.Lo), Tile+1)
 				index("Attend: span", int(s.Hi), Tile+1)
 			}
-		}
-		if a.Bias != nil {
-			room("Attend: Bias", len(a.Bias), Tile)
 		}
 		if a.Mass != nil {
 			room("Attend: Mass", len(a.Mass), a.Rows*MassLen)

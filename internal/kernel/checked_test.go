@@ -54,14 +54,11 @@ func TestChecked(t *testing.T) {
 			}},
 			call{name("Load"), func(cut func(int) int) { kv.Load(floats(dim), floats(cut(dim)), bytes(cut(tile)), 0) }},
 			call{name("Move"), func(cut func(int) int) { kv.Move(bytes(cut(tile)), 1, bytes(cut(tile)), 2, dim) }},
-			call{name("Average"), func(cut func(int) int) {
-				kv.Average(bytes(cut(tile)), 1, bytes(cut(tile)), 16, 32, dim)
-			}},
 			call{name("Query"), func(cut func(int) int) { kv.Query(bytes(cut(kv.QueryBytes(dim))), floats(dim), 1) }},
 			call{name("Attend"), func(cut func(int) int) {
 				a := &AttendArgs{
 					Dim: dim, Rows: rows, State: floats(cut(rows * StateLen(dim))), Query: bytes(cut(rows * kv.QueryBytes(dim))),
-					Spans: make([]Span, cut(rows)), Bias: floats(cut(Tile)), Mass: floats(cut(rows * MassLen)),
+					Spans: make([]Span, cut(rows)), Mass: floats(cut(rows * MassLen)),
 				}
 				kv.Attend(a, bytes(cut(tile)), nil)
 			}})

@@ -36,15 +36,9 @@ func seen(a *AttendArgs) (lo, hi int) {
 	return lo, hi
 }
 
-// see adds the bias to scores s of row r between slots start and end, and sets
-// those to -Inf that the row does not see.
+// see sets those of the scores s of row r between slots start and end to -Inf
+// that the row does not see.
 func see(a *AttendArgs, s []float32, r, start, end int) {
-	if a.Bias != nil {
-		add(s[start:end], a.Bias[start:end])
-	}
-	if a.Spans == nil {
-		return
-	}
 	none := float32(math.Inf(-1))
 	lo, hi := int(a.Spans[r].Lo), int(a.Spans[r].Hi)
 	for j := start; j < min(lo, end); j++ {

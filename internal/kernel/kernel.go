@@ -114,7 +114,6 @@ type KVKernels struct {
 	Store     func(tile []byte, slot int, k, v []float32)
 	Load      func(k, v []float32, tile []byte, slot int)
 	Move      func(dst []byte, to int, src []byte, from, dim int)
-	Average   func(dst []byte, to int, src []byte, lo, hi, dim int)
 	// QueryBytes is the size of a query row, and Query makes one.
 	QueryBytes func(dim int) int
 	Query      func(dst []byte, q []float32, scale float32)
@@ -154,17 +153,17 @@ func portable() *Set {
 	s.MatMul[Q4], s.MatMul[Q8], s.MatMul[Q8x16] = ref.MatMulQ4, ref.MatMulQ8, ref.MatMulQ8x16
 	s.MatMulFloat[F32], s.MatMulFloat[F16], s.MatMulFloat[BF16] = ref.MatMulF32, ref.MatMulF16, ref.MatMulBF16
 	s.KV[KVQ8] = KVKernels{
-		TileBytes: ref.Q8TileBytes, Store: ref.Q8Store, Load: ref.Q8Load, Move: ref.Q8Move, Average: ref.Q8Average,
+		TileBytes: ref.Q8TileBytes, Store: ref.Q8Store, Load: ref.Q8Load, Move: ref.Q8Move,
 		QueryBytes: ref.Q8QueryBytes, Query: ref.Q8Query,
 		ScratchBytes: none, Attend: func(a *AttendArgs, tile, _ []byte) { ref.Q8Attend(a, tile) },
 	}
 	s.KV[KVF16] = KVKernels{
-		TileBytes: ref.F16TileBytes, Store: ref.F16Store, Load: ref.F16Load, Move: ref.F16Move, Average: ref.F16Average,
+		TileBytes: ref.F16TileBytes, Store: ref.F16Store, Load: ref.F16Load, Move: ref.F16Move,
 		QueryBytes: ref.FloatQueryBytes, Query: ref.FloatQuery,
 		ScratchBytes: none, Attend: func(a *AttendArgs, tile, _ []byte) { ref.F16Attend(a, tile) },
 	}
 	s.KV[KVF32] = KVKernels{
-		TileBytes: ref.F32TileBytes, Store: ref.F32Store, Load: ref.F32Load, Move: ref.F32Move, Average: ref.F32Average,
+		TileBytes: ref.F32TileBytes, Store: ref.F32Store, Load: ref.F32Load, Move: ref.F32Move,
 		QueryBytes: ref.FloatQueryBytes, Query: ref.FloatQuery,
 		ScratchBytes: none, Attend: func(a *AttendArgs, tile, _ []byte) { ref.F32Attend(a, tile) },
 	}

@@ -6,9 +6,9 @@ import "triforce/internal/cpu"
 
 //go:generate go run -C _gen ./neon -out ../neon_arm64.s -stubs ../neon_arm64.go
 
-// accelerate replaces the portable kernels by those of the tier. Load, Move and
-// Average, Store of f32, Reset and Finish stay the portable ones: they touch a
-// slot or a row now and then.
+// accelerate replaces the portable kernels by those of the tier. Load, Move,
+// Store of f32, Reset and Finish stay the portable ones: they touch a slot or a
+// row now and then.
 func accelerate(s *Set, tier cpu.Tier) bool {
 	if tier != cpu.NEON {
 		return false

@@ -1,7 +1,6 @@
 package kerneltest
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -23,7 +22,6 @@ func Attention(t *testing.T, set *kernel.Set) {
 	for _, kv := range KVTypes {
 		t.Run("kv="+kv.String(), func(t *testing.T) {
 			t.Run("Store", func(t *testing.T) { store(t, set, kv) })
-			t.Run("Average", func(t *testing.T) { average(t, set, kv) })
 			t.Run("Attend", func(t *testing.T) { attend(t, set, kv) })
 			t.Run("RowIndependence", func(t *testing.T) { rowIndependence(t, set, kv) })
 			t.Run("Merge", func(t *testing.T) { merge(t, set, kv) })
@@ -62,28 +60,6 @@ func store(t *testing.T, set *kernel.Set, kv kernel.KVType) {
 	}
 }
 
-func average(t *testing.T, set *kernel.Set, kv kernel.KVType) {
-	judge, got := &kernel.For(cpu.Portable).KV[kv], &set.KV[kv]
-	for _, dim := range dims {
-		rng := rand.New(rand.NewPCG(uint64(dim), 2))
-		src, want := make([]byte, judge.TileBytes(dim)), make([]byte, judge.TileBytes(dim))
-		poison(want)
-		for slot := range kernel.Tile {
-			judge.Store(src, slot, vector(rng, dim), vector(rng, dim))
-		}
-		end := guard.Ends()[rng.IntN(2)]
-		src, tile := guard.Copy(t, src, end), guard.Copy(t, want, end)
-		for _, run := range [][2]int{{0, 16}, {240, 256}, {16, 64}, {0, 256}, {8, 16}, {4, 12}, {252, 256}, {0, 1}, {3, 4}, {5, 14}, {12, 20}, {7, 256}, {8, 24}} {
-			to := rng.IntN(kernel.Tile)
-			judge.Average(want, to, src, run[0], run[1], dim)
-			got.Average(tile, to, src, run[0], run[1], dim)
-			if !bytes.Equal(tile, want) {
-				t.Fatalf("dim %d: slots %d to %d: other bytes than the judge's", dim, run[0], run[1])
-			}
-		}
-	}
-}
-
 func attend(t *testing.T, set *kernel.Set, kv kernel.KVType) {
 	for _, dim := range dims {
 		for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 33} {
@@ -108,7 +84,6 @@ type Tiles struct {
 type tile struct {
 	bytes []byte
 	spans []kernel.Span
-	bias  []float32
 	mass  bool
 	nil   bool // no spans are given if all are whole
 }
@@ -144,14 +119,6 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 		}
 		for slot := first; slot < last; slot++ {
 			judge.Store(c.bytes, int(slot), vector(rng, dim), vector(rng, dim))
-		}
-		if rng.IntN(3) == 0 {
-			c.bias = make([]float32, kernel.Tile)
-			for j := range c.bias {
-				if c.bias[j] = float32(rng.IntN(5)); rng.IntN(16) == 0 {
-					c.bias[j] = float32(math.Inf(-1))
-				}
-			}
 		}
 		p.tiles = append(p.tiles, c)
 	}
@@ -232,9 +199,6 @@ func (p *Tiles) run(t testing.TB, set *kernel.Set, from, rows int) (state []floa
 		whole := kernel.Span{Lo: 0, Hi: kernel.Tile}
 		if !c.nil || slices.ContainsFunc(c.spans, func(s kernel.Span) bool { return s != whole }) {
 			a.Spans = guard.Copy(t, c.spans[from:from+rows], p.end)
-		}
-		if c.bias != nil {
-			a.Bias = guard.Copy(t, c.bias, p.end)
 		}
 		if c.mass {
 			a.Mass = guard.Slice[float32](t, rows*kernel.MassLen, p.end)

@@ -89,17 +89,16 @@ const MassLen = Tile/Chunk + 1
 
 // Attention over one tile. For every row r with a non-empty span, in turn:
 //
-//	s[j] = score(q[r], k[j]) + bias[j]        j in span
+//	s[j] = score(q[r], k[j])                  j in span
 //	p[j] = 2^(s[j] - max s)
 //	l = Σ p[j] in lanes of 16 slots,  o = Σ p[j]·v[j]
 //	state[r] = merge(state[r], o, max s, l)
 //	mass[r] = Σ p[j] by chunk, max s
 //
-// bias (Tile floats; log2 of how many tokens a slot stands for) and mass may
-// be nil; a row with an empty span keeps its state and has its mass cleared,
-// with -Inf as the largest score. The score includes what Query was given as
-// scale, which folds in log2(e). Slots from the least Lo to the largest Hi hold
-// keys and values; others may be garbage.
+// mass may be nil; a row with an empty span keeps its state and has its mass
+// cleared, with -Inf as the largest score. The score includes what Query was
+// given as scale, which folds in log2(e). Slots from the least Lo to the largest
+// Hi hold keys and values; others may be garbage.
 
 // Args is what Attend works on. Queries are rows of the stored form's
 // QueryBytes, one after another.
@@ -108,7 +107,6 @@ type Args struct {
 	State     []float32 // (rows, StateLen)
 	Query     []byte    // (rows, QueryBytes)
 	Spans     []Span    // (rows), or nil: all see the whole tile
-	Bias      []float32 // (Tile) or nil
 	Mass      []float32 // (rows, MassLen) or nil
 	Next      []byte    // the tile that follows, or nil: a hint for fast memory
 }
@@ -134,9 +132,6 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 		for j := range Tile {
 			if sees(j) {
 				p[j] = score(r, j)
-				if a.Bias != nil {
-					p[j] += a.Bias[j]
-				}
 				largest = max(largest, p[j])
 			}
 		}
@@ -274,34 +269,6 @@ func Q8Load(k, v []float32, tile []byte, slot int) {
 	}
 }
 
-// Q8Average stores in slot `to` of a q8_0 tile the means of the keys and values
-// of slots lo … hi-1 of another. Keys stay spread, so nothing is transformed.
-// Every fourth slot goes into one sum, in ascending order, and the four sums
-// into one as (S0+S1) + (S2+S3), so that vectors can hold them.
-func Q8Average(dst []byte, to int, src []byte, lo, hi, dim int) {
-	D := padDim(dim)
-	var k, v [MaxDim][4]float32
-	for s := lo; s < hi; s++ {
-		ks, vs := q8Scales(D, s)
-		kd, vd := getF32(src[ks:]), getF32(src[vs:])
-		for i := range D {
-			k[i][s%4] += float32(float32(int32(src[q8Key(D, s, i)])-128) * kd)
-			v[i][s%4] += float32(float32(int8(src[q8Value(D, s, i)])) * vd)
-		}
-	}
-	inv := 1 / float32(hi-lo)
-	store := func(at int, sums [][4]float32, set func(i int, q int32)) {
-		var x [MaxDim]float32
-		for i, s := range sums {
-			x[i] = float32(float32(s[0]+s[1]) + float32(s[2]+s[3]))
-		}
-		putF32(dst[at:], float32(quantizeVector(x[:D], largest(x[:D]), set)*inv))
-	}
-	ks, vs := q8Scales(D, to)
-	store(ks, k[:D], func(i int, q int32) { dst[q8Key(D, to, i)] = byte(q + 128) })
-	store(vs, v[:D], func(i int, q int32) { dst[q8Value(D, to, i)] = byte(int8(q)) })
-}
-
 // Q8QueryBytes is the size of a query row for q8_0 tiles: D int8, the scale as
 // float32, and -128 times the sum of the integers as int32.
 func Q8QueryBytes(dim int) int { return padDim(dim) + 8 }
@@ -422,33 +389,6 @@ func F32Load(k, v []float32, tile []byte, slot int) {
 		k[i] = getF32(tile[4*floatKey(D, slot, i):])
 		v[i] = getF32(tile[4*floatValue(D, slot, i):])
 	}
-}
-
-// F16Average is Q8Average for f16 tiles.
-func F16Average(dst []byte, to int, src []byte, lo, hi, dim int) {
-	floatAverage(dst, to, src, lo, hi, dim, F16Load, F16Store)
-}
-
-// F32Average is Q8Average for f32 tiles.
-func F32Average(dst []byte, to int, src []byte, lo, hi, dim int) {
-	floatAverage(dst, to, src, lo, hi, dim, F32Load, F32Store)
-}
-
-func floatAverage(dst []byte, to int, src []byte, lo, hi, dim int,
-	load func(k, v []float32, tile []byte, slot int), store func(tile []byte, slot int, k, v []float32)) {
-	var kb, vb, ks, vs [MaxDim]float32
-	for s := lo; s < hi; s++ {
-		load(kb[:dim], vb[:dim], src, s)
-		for i := range dim {
-			ks[i] += kb[i]
-			vs[i] += vb[i]
-		}
-	}
-	for i := range dim {
-		ks[i] /= float32(hi - lo)
-		vs[i] /= float32(hi - lo)
-	}
-	store(dst, to, ks[:dim], vs[:dim])
 }
 
 // FloatQueryBytes is the size of a query row for f16 and f32 tiles: D float32.

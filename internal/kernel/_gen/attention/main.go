@@ -191,8 +191,6 @@ func main() {
 		for _, f := range forms {
 			t.values(f)
 		}
-		t.average(true)
-		t.average(false)
 	}
 	shapes := tiles.Shapes("tileShapes", 64)
 	tileScores(shapes)
