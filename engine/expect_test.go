@@ -24,7 +24,7 @@ func TestExpectDisk(t *testing.T) {
 	if bytes != 0 {
 		t.Errorf("%v bytes of a cache in memory are on disk", bytes)
 	}
-	slowOne, slowMany, rate, bytes := expected(3 << 20)
+	slowOne, slowMany, rate, bytes := expected(4 << 20)
 	if rate == 0 {
 		rate = diskRate
 	}

@@ -123,8 +123,9 @@ func slabBytes(shape Shape, set *kernel.Set) int {
 	return (n + FileBlock - 1) / FileBlock * FileBlock
 }
 
-// leastPages are in memory at least: those that a pass may write to.
-func leastPages(rows int) int { return (rows+kernel.Tile-2)/kernel.Tile + 1 }
+// leastPages are in memory at least: those that a pass may write to, and the one
+// before, at which its attention looks first.
+func leastPages(rows int) int { return (rows+kernel.Tile-2)/kernel.Tile + 2 }
 
 // LeastRAM is the least memory that a store on disk can do with, for passes of
 // up to rows rows.
@@ -171,7 +172,7 @@ func (d *disk) begin(base, rows int) error {
 		}
 		d.queued, d.written = min(d.queued, page), min(d.written, page)
 	}
-	if page < d.first {
+	if max(page-1, 0) < d.first {
 		if err := d.bring(page); err != nil {
 			return err
 		}
@@ -210,17 +211,29 @@ func (d *disk) memory() []byte {
 	return d.s.arena.Take(d.s.pageBytes())
 }
 
-// bring gets a page back into memory, to be written to. What followed it is
-// forgotten.
+// bring gets a page back into memory, to be written to, with the one before. What
+// followed it is forgotten.
 func (d *disk) bring(page int) error {
 	d.ring.reset()
-	memory := d.s.pages[d.first] // of tokens that are forgotten
-	if err := d.readPage(page, memory); err != nil {
-		return err
+	first, forgotten := max(page-1, 0), d.s.pages[min(max(page+1, d.first), len(d.s.pages)):]
+	d.spare = append(d.spare, forgotten...)
+	d.s.pages = d.s.pages[:len(d.s.pages)-len(forgotten)]
+	var memory [2][]byte
+	for i := first; i <= page && i < d.first; i++ {
+		memory[i-first] = d.memory()
+		if err := d.readPage(i, memory[i-first]); err != nil {
+			d.spare = append(d.spare, memory[:i-first+1]...)
+			return err
+		}
 	}
-	d.spare = append(d.spare, d.s.pages[d.first+1:]...)
-	d.s.pages = append(d.s.pages[:page], memory)
-	d.first, d.queued, d.written = page, page, page
+	if page < d.first {
+		d.s.pages = d.s.pages[:page+1]
+		d.queued, d.written = page, page
+	}
+	for i := first; i <= page && i < d.first; i++ {
+		d.s.pages[i] = memory[i-first]
+	}
+	d.first = first
 	return nil
 }
 

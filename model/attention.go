@@ -33,6 +33,7 @@ type Attention struct {
 	args        []kernel.AttendArgs
 	spans       [][]kernel.Span
 	lines       []line
+	floors      []floors // by worker
 
 	// The cut of the current pass.
 	pass      *kvcache.Pass
@@ -60,7 +61,7 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, wo
 		heads: heads, kvHeads: kvHeads, dim: dim, group: heads / kvHeads,
 		scale: float32(math.Log2E / math.Sqrt(float64(dim))),
 	}
-	a.queryBytes = a.kv.QueryBytes(dim)
+	a.queryBytes, a.floors = a.kv.QueryBytes(dim), make([]floors, workers)
 	a.blockRows = max(1, blockQueries/a.group)
 	perCall := a.blockRows * a.group
 	for range workers {
@@ -78,6 +79,7 @@ func NewAttention(set *kernel.Set, kvType kernel.KVType, heads, kvHeads, dim, wo
 func (a *Attention) Twin() *Attention {
 	t := *a
 	t.query, t.sink, t.states, t.masses, t.pass = nil, nil, nil, nil, nil
+	t.floors = make([]floors, len(a.floors))
 	return &t
 }
 
@@ -112,6 +114,9 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 		a.sink = grown(a.sink, a.heads*a.rows*a.queryBytes)
 	}
 	a.massFrom = a.rows
+	for i := range a.floors {
+		a.floors[i].begin(a)
+	}
 	if pass.Mass != nil {
 		a.massFrom = max(0, a.rows-pass.Mass.Rows) / a.blockRows * a.blockRows
 		a.masses = grown(a.masses, a.tiles*a.heads*(a.rows-a.massFrom)*kernel.MassLen)
@@ -177,6 +182,7 @@ func (a *Attention) attend(worker, layer, kvHead, block, run int) {
 	n := len(rows) * a.group
 	size := n * kernel.StateLen(a.dim)
 	at := a.index(kvHead, lo) * a.group * kernel.StateLen(a.dim)
+	a.findFloors(worker, layer, kvHead, lo)
 	of := func(i int) []float32 { return a.states[i*len(a.states)/a.kept+at:][:size] }
 	for s := run * a.segments / a.runs; s < (run+1)*a.segments/a.runs; s++ {
 		switch {
@@ -195,7 +201,7 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 	at := a.index(kvHead, lo) * a.group
 	n := len(rows) * a.group
 	args := &a.args[worker]
-	args.Rows, args.State = n, states
+	args.Rows, args.State, args.Floor = n, states, a.floors[worker].of(at, n)
 	a.set.Reset(states, a.dim, n)
 	wholeFrom, wholeTo := a.whole(rows)
 	for t := s * segment; t < min((s+1)*segment, a.tiles); t++ {
@@ -221,7 +227,9 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 			args.Next = a.pass.Tile(layer, kvHead, t+1)
 		}
 		if a.pass.Tree != nil && (t+1)*kernel.Tile > a.pass.Base {
-			a.attendTree(worker, layer, kvHead, lo, len(rows), t)
+			a.onTree(worker, layer, kvHead, lo, len(rows), t, func(args *kernel.AttendArgs, tile []byte, _ int) {
+				a.kv.Attend(args, tile, a.scratch[worker])
+			})
 			continue
 		}
 		a.kv.Attend(args, a.pass.Tile(layer, kvHead, t), a.scratch[worker])
@@ -268,10 +276,11 @@ type line struct {
 	rows [kernel.Tile]int32 // the row whose key and value each slot has
 }
 
-// attendTree attends to tile t, in which there are rows of a tree, as if the
-// path to each row stood in consecutive slots: a sum over other slots has other
-// bits. The worker's args are for all rows from lo on.
-func (a *Attention) attendTree(worker, layer, kvHead, lo, rows, t int) {
+// onTree runs do on tile t, in which there are rows of a tree, for the queries of
+// one row after the other, as if the path to it stood in consecutive slots: a sum
+// over other slots has other bits. The worker's args are for all rows from lo on;
+// do is told which query of those its own begin with.
+func (a *Attention) onTree(worker, layer, kvHead, lo, rows, t int, do func(args *kernel.AttendArgs, tile []byte, query int)) {
 	args, l := &a.args[worker], &a.lines[worker]
 	base := a.pass.Base - t*kernel.Tile // of the tree in the tile
 	copy(l.tile, a.pass.Tile(layer, kvHead, t))
@@ -298,12 +307,17 @@ func (a *Attention) attendTree(worker, layer, kvHead, lo, rows, t int) {
 		if all.Spans != nil {
 			args.Spans = all.Spans[at : at+a.group]
 		}
-		args.State = all.State[at*kernel.StateLen(a.dim):]
+		if all.Floor != nil {
+			args.Floor = all.Floor[at:]
+		}
+		if all.State != nil {
+			args.State = all.State[at*kernel.StateLen(a.dim):]
+		}
 		args.Query = all.Query[at*a.queryBytes:]
 		if all.Mass != nil {
 			args.Mass = all.Mass[at*kernel.MassLen:]
 		}
-		a.kv.Attend(args, l.tile, a.scratch[worker])
+		do(args, l.tile, at)
 	}
 	*args = all
 }

@@ -19,12 +19,17 @@ func scoresF16AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim in
 //go:noescape
 func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxIntsAVX2 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
+// largestAVX2 begins the merge with the largest score of each row over groups of 64 slots.
+//
+//go:noescape
+func largestAVX2(s *float32, step *float32, mass *float32, rows int, groups int)
+
+// softmaxIntsAVX2 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
 //
 //go:noescape
 func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxFloatsAVX2 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
+// softmaxFloatsAVX2 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
 //
 //go:noescape
 func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
@@ -59,12 +64,17 @@ func scoresF16AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim 
 //go:noescape
 func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxIntsAVX512 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
+// largestAVX512 begins the merge with the largest score of each row over groups of 64 slots.
+//
+//go:noescape
+func largestAVX512(s *float32, step *float32, mass *float32, rows int, groups int)
+
+// softmaxIntsAVX512 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
 //
 //go:noescape
 func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
-// softmaxFloatsAVX512 turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.
+// softmaxFloatsAVX512 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
 //
 //go:noescape
 func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)

@@ -2031,21 +2031,21 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
-	MOVQ mass+48(FP), DX
+// func largestAVX2(s *float32, step *float32, mass *float32, rows int, groups int)
+// Requires: AVX
+TEXT ·largestAVX2(SB), NOSPLIT, $0-40
+	MOVQ mass+16(FP), DX
 	MOVQ s+0(FP), BX
-	MOVQ step+40(FP), SI
-	MOVQ rows+64(FP), DI
+	MOVQ step+8(FP), SI
+	MOVQ rows+24(FP), DI
 
-largestRow:
+row:
 	VBROADCASTSS attentionConstants<>+480(SB), Y0
 	VBROADCASTSS attentionConstants<>+480(SB), Y1
 	VBROADCASTSS attentionConstants<>+480(SB), Y2
 	VBROADCASTSS attentionConstants<>+480(SB), Y3
 	XORQ         AX, AX
-	MOVQ         groups+72(FP), CX
+	MOVQ         groups+32(FP), CX
 
 largest:
 	VMAXPS     (BX)(AX*1), Y0, Y0
@@ -2085,10 +2085,16 @@ noLargest:
 	ADDQ     $0x44, DX
 
 nextLargest:
-	ADDQ         $+1024, BX
-	ADDQ         $0x20, SI
-	SUBQ         $0x01, DI
-	JNE          largestRow
+	ADDQ $+1024, BX
+	ADDQ $0x20, SI
+	SUBQ $0x01, DI
+	JNE  row
+	VZEROUPPER
+	RET
+
+// func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+32(SB), Y0
 	MOVQ         mass+48(FP), DX
 	MOVQ         state+24(FP), BX
@@ -2462,61 +2468,6 @@ unseen:
 // func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $8-96
-	MOVQ mass+48(FP), DX
-	MOVQ s+0(FP), BX
-	MOVQ step+40(FP), SI
-	MOVQ rows+64(FP), DI
-
-largestRow:
-	VBROADCASTSS attentionConstants<>+480(SB), Y0
-	VBROADCASTSS attentionConstants<>+480(SB), Y1
-	VBROADCASTSS attentionConstants<>+480(SB), Y2
-	VBROADCASTSS attentionConstants<>+480(SB), Y3
-	XORQ         AX, AX
-	MOVQ         groups+72(FP), CX
-
-largest:
-	VMAXPS     (BX)(AX*1), Y0, Y0
-	VMAXPS     32(BX)(AX*1), Y1, Y1
-	VMAXPS     64(BX)(AX*1), Y2, Y2
-	VMAXPS     96(BX)(AX*1), Y3, Y3
-	VMAXPS     128(BX)(AX*1), Y0, Y0
-	VMAXPS     160(BX)(AX*1), Y1, Y1
-	VMAXPS     192(BX)(AX*1), Y2, Y2
-	VMAXPS     224(BX)(AX*1), Y3, Y3
-	ADDQ       $+256, AX
-	SUBQ       $0x01, CX
-	JNE        largest
-	VMAXPS     Y1, Y0, Y0
-	VMAXPS     Y3, Y2, Y2
-	VMAXPS     Y2, Y0, Y0
-	VPERM2F128 $0x01, Y0, Y0, Y1
-	VMAXPS     Y1, Y0, Y0
-	VPERMILPS  $0x4e, Y0, Y1
-	VMAXPS     Y1, Y0, Y0
-	VPERMILPS  $0xb1, Y0, Y1
-	VMAXPS     Y1, Y0, Y0
-	VXORPS     X1, X1, X1
-	VADDSS     X1, X0, X0
-	VMOVSS     X0, 16(SI)
-	TESTQ      DX, DX
-	JEQ        noLargest
-	VMOVSS     X0, 64(DX)
-
-noLargest:
-	XORL     AX, AX
-	VUCOMISS attentionConstants<>+480(SB), X0
-	SETNE    AL
-	MOVL     AX, 12(SI)
-	TESTQ    DX, DX
-	JEQ      nextLargest
-	ADDQ     $0x44, DX
-
-nextLargest:
-	ADDQ         $+1024, BX
-	ADDQ         $0x20, SI
-	SUBQ         $0x01, DI
-	JNE          largestRow
 	VBROADCASTSS attentionConstants<>+32(SB), Y0
 	MOVQ         mass+48(FP), DX
 	MOVQ         state+24(FP), BX
@@ -7890,21 +7841,21 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, FMA3, MMX+
-TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
-	MOVQ mass+48(FP), DX
+// func largestAVX512(s *float32, step *float32, mass *float32, rows int, groups int)
+// Requires: AVX, AVX512F
+TEXT ·largestAVX512(SB), NOSPLIT, $0-40
+	MOVQ mass+16(FP), DX
 	MOVQ s+0(FP), BX
-	MOVQ step+40(FP), SI
-	MOVQ rows+64(FP), DI
+	MOVQ step+8(FP), SI
+	MOVQ rows+24(FP), DI
 
-largestRow:
+row:
 	VBROADCASTSS attentionConstants<>+480(SB), Z0
 	VBROADCASTSS attentionConstants<>+480(SB), Z1
 	VBROADCASTSS attentionConstants<>+480(SB), Z2
 	VBROADCASTSS attentionConstants<>+480(SB), Z3
 	XORQ         AX, AX
-	MOVQ         groups+72(FP), CX
+	MOVQ         groups+32(FP), CX
 
 largest:
 	VMAXPS     (BX)(AX*1), Z0, Z0
@@ -7942,10 +7893,16 @@ noLargest:
 	ADDQ     $0x44, DX
 
 nextLargest:
-	ADDQ         $+1024, BX
-	ADDQ         $0x20, SI
-	SUBQ         $0x01, DI
-	JNE          largestRow
+	ADDQ $+1024, BX
+	ADDQ $0x20, SI
+	SUBQ $0x01, DI
+	JNE  row
+	VZEROUPPER
+	RET
+
+// func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, FMA3, MMX+
+TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
 	VBROADCASTSS attentionConstants<>+64(SB), Z1
 	VBROADCASTSS attentionConstants<>+128(SB), Z2
@@ -8215,59 +8172,6 @@ unseen:
 // func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3, MMX+
 TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
-	MOVQ mass+48(FP), DX
-	MOVQ s+0(FP), BX
-	MOVQ step+40(FP), SI
-	MOVQ rows+64(FP), DI
-
-largestRow:
-	VBROADCASTSS attentionConstants<>+480(SB), Z0
-	VBROADCASTSS attentionConstants<>+480(SB), Z1
-	VBROADCASTSS attentionConstants<>+480(SB), Z2
-	VBROADCASTSS attentionConstants<>+480(SB), Z3
-	XORQ         AX, AX
-	MOVQ         groups+72(FP), CX
-
-largest:
-	VMAXPS     (BX)(AX*1), Z0, Z0
-	VMAXPS     64(BX)(AX*1), Z1, Z1
-	VMAXPS     128(BX)(AX*1), Z2, Z2
-	VMAXPS     192(BX)(AX*1), Z3, Z3
-	ADDQ       $+256, AX
-	SUBQ       $0x01, CX
-	JNE        largest
-	VMAXPS     Z1, Z0, Z0
-	VMAXPS     Z3, Z2, Z2
-	VMAXPS     Z2, Z0, Z0
-	VSHUFF32X4 $0x4e, Z0, Z0, Z1
-	VMAXPS     Z1, Z0, Z0
-	VSHUFF32X4 $0xb1, Z0, Z0, Z1
-	VMAXPS     Z1, Z0, Z0
-	VPERMILPS  $0x4e, Z0, Z1
-	VMAXPS     Z1, Z0, Z0
-	VPERMILPS  $0xb1, Z0, Z1
-	VMAXPS     Z1, Z0, Z0
-	VXORPS     X1, X1, X1
-	VADDSS     X1, X0, X0
-	VMOVSS     X0, 16(SI)
-	TESTQ      DX, DX
-	JEQ        noLargest
-	VMOVSS     X0, 64(DX)
-
-noLargest:
-	XORL     AX, AX
-	VUCOMISS attentionConstants<>+480(SB), X0
-	SETNE    AL
-	MOVL     AX, 12(SI)
-	TESTQ    DX, DX
-	JEQ      nextLargest
-	ADDQ     $0x44, DX
-
-nextLargest:
-	ADDQ         $+1024, BX
-	ADDQ         $0x20, SI
-	SUBQ         $0x01, DI
-	JNE          largestRow
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
 	VBROADCASTSS attentionConstants<>+64(SB), Z1
 	VBROADCASTSS attentionConstants<>+128(SB), Z2

@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"encoding/binary"
+	"math"
 	"unsafe"
 
 	"triforce/internal/cpu"
@@ -11,14 +13,16 @@ import (
 
 //go:generate go run -C _gen ./attention -out ../attention_amd64.s -stubs ../attention_amd64.go -pkg kernel
 
-// attention is attention over one stored form on one tier: three phases through
-// scratch memory, each over all rows. Scores are taken in groups of 64 slots;
-// softmax turns them into weights, of q8_0 into integers that lie behind them,
-// and begins the merge, which values ends.
+// attention is attention over one stored form on one tier: phases through scratch
+// memory, each over all rows. Scores are taken in groups of 64 slots; the merge
+// begins with the largest; softmax turns scores into weights, of q8_0 into
+// integers that lie behind them, and values ends the merge. Rows that leave the
+// tile out are gone after the first two.
 //
 // Scratch holds for every row its scores (Tile float32), then for every row a
 // step of the merge (8 words; _gen says which), then for every row of q8_0 its
-// integers (2·Tile bytes, in a layout of the tier's).
+// integers (2·Tile bytes, in a layout of the tier's), and then, for rows that
+// close up, their numbers (4 bytes), states and masses.
 type attention struct {
 	size       int // bytes of an element of keys and values
 	ints       bool
@@ -30,6 +34,7 @@ type attention struct {
 	scoreRows, valueRows int
 
 	scores  func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)
+	largest func(s *float32, step *float32, mass *float32, rows, groups int)
 	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
 
@@ -44,8 +49,10 @@ type attention struct {
 const (
 	group    = 64 // slots
 	rowBytes = 4 * Tile
-	stepSize = 4 * 8
 	intBytes = 2 * Tile
+
+	// A step of the merge, in words, and where the largest score is in it.
+	stepWords, stepLargest = 8, 4
 )
 
 // accelerateAttention installs attention.
@@ -55,7 +62,11 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		ahead = [2]int{50, 0}
 	}
 	q8 := attention{size: 1, ints: true, step: 4, queryBytes: ref.Q8QueryBytes, ahead: ahead}
-	f16 := attention{size: 2, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6, ahead: ahead}
+	q8.largest = largestAVX2
+	if tier != cpu.AVX2 {
+		q8.largest = largestAVX512
+	}
+	f16 := attention{size: 2, largest: q8.largest, weight: 4, step: 1, queryBytes: ref.FloatQueryBytes, scoreRows: 6, valueRows: 6, ahead: ahead}
 	f32 := f16
 	f32.size = 4
 	switch tier {
@@ -80,21 +91,29 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	}
 	for t, f := range map[KVType]*attention{KVQ8: &q8, KVF16: &f16, KVF32: &f32} {
 		kv := &s.KV[t]
-		kv.QueryBytes, kv.ScratchBytes, kv.Attend = f.queryBytes, f.scratchBytes, f.attend
+		kv.QueryBytes, kv.ScratchBytes, kv.Attend, kv.Peak = f.queryBytes, f.scratchBytes, f.attend, f.peak
 	}
 	s.KV[KVQ8].Query, s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Query, q8Store, f16Store
 	s.Merge = merge
 }
 
-func (f *attention) scratchBytes(_, rows int) int {
-	n := rowBytes + stepSize
+func (f *attention) scratchBytes(dim, rows int) int {
+	n := rowBytes + 4*stepWords + 4 + 4*StateLen(dim) + 4*MassLen
 	if f.ints {
 		n += intBytes
 	}
 	return rows * n
 }
 
-func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
+func (f *attention) attend(a *AttendArgs, tile, scratch []byte) { f.run(a, tile, scratch, nil) }
+
+func (f *attention) peak(a *AttendArgs, tile, scratch []byte, peak []float32) {
+	f.run(a, tile, scratch, peak)
+}
+
+// run is Attend, or, with somewhere to put it, Peak. What kernels are given stays
+// in registers: memory that was just written to in parts is slow to read.
+func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	lo, hi := seen(a)
 	if lo >= hi {
 		return
@@ -109,11 +128,11 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 	}
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
-	step := float(scratch[a.Rows*rowBytes:])
-	weights := scratch // a row is as long as one of scores
+	step := unsafe.Slice(float(scratch[a.Rows*rowBytes:]), a.Rows*stepWords)
+	weights, spare := scratch, scratch[a.Rows*(rowBytes+4*stepWords):] // a row of floats is as long as one of scores
 	var keyScale, valueScale, mass *float32
 	if f.ints {
-		weights = scratch[a.Rows*(rowBytes+stepSize):]
+		weights, spare = spare, spare[a.Rows*intBytes:]
 		keyScale = float(tile[2*half+4*start:])
 		valueScale = float(tile[2*half+4*Tile+4*start:])
 	}
@@ -127,20 +146,93 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 	if a.Next == nil {
 		next = plan{tile: tile[half:], first: 100}
 	}
-	n := f.work(a.Rows, groups, steps, dim)
 
-	from, pace := next.part(0, next.first, n.scores)
+	from, pace := next.part(0, next.first, f.work(a.Rows, groups, steps, dim).scores)
 	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, from, pace)
 	if a.Spans != nil {
 		for r := range a.Rows {
 			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 		}
 	}
+	f.largest(&scores[start], &step[0], mass, a.Rows, groups)
+	if peak != nil {
+		for r := range a.Rows {
+			peak[r] = max(peak[r], step[r*stepWords+stepLargest])
+		}
+		return
+	}
+	rows, state := a.Rows, a.State
+	if a.Floor != nil {
+		if rows = closeUp(a, scores, step, spare); rows == 0 {
+			return
+		}
+	}
+	if rows < a.Rows {
+		state, mass = lend(a, spare, rows)
+	}
+	n := f.work(rows, groups, steps, dim)
 	from, pace = next.part(next.first, next.second, n.softmax)
-	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, a.Rows, groups, from, pace)
+	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &state[dim], ld, &step[0], mass, start/group, rows, groups, from, pace)
 	lo = first * f.step
 	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n.values)
-	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, a.Rows, steps, from, pace)
+	f.values(&state[0], ld, &step[0], &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, steps, from, pace)
+	if rows < a.Rows {
+		giveBack(a, spare, rows)
+	}
+}
+
+// closeUp moves the scores and steps of rows that do not leave the tile out to
+// the front, and notes in spare which these are. It returns how many there are.
+func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
+	rows := 0
+	for r := range a.Rows {
+		if step[r*stepWords+stepLargest] < a.Floor[r] {
+			if a.Mass != nil {
+				a.Mass[r*MassLen+MassLen-1] = float32(math.Inf(-1))
+			}
+			continue
+		}
+		if r != rows {
+			copy(scores[rows*Tile:(rows+1)*Tile], scores[r*Tile:])
+			copy(step[rows*stepWords:(rows+1)*stepWords], step[r*stepWords:])
+		}
+		binary.NativeEndian.PutUint32(spare[4*rows:], uint32(r))
+		rows++
+	}
+	return rows
+}
+
+// spareOf is what closeUp and lend have in spare memory.
+func spareOf(a *AttendArgs, spare []byte, rows int) (numbers []uint32, state, mass []float32) {
+	numbers = unsafe.Slice((*uint32)(unsafe.Pointer(&spare[0])), rows)
+	floats, ld := unsafe.Slice(float(spare[4*a.Rows:]), a.Rows*(StateLen(a.Dim)+MassLen)), StateLen(a.Dim)
+	return numbers, floats[:rows*ld], floats[a.Rows*ld:][:rows*MassLen]
+}
+
+// lend copies the states and masses of rows that have closed up.
+func lend(a *AttendArgs, spare []byte, rows int) (state []float32, mass *float32) {
+	numbers, state, masses := spareOf(a, spare, rows)
+	ld := StateLen(a.Dim)
+	for i, r := range numbers {
+		copy(state[i*ld:(i+1)*ld], a.State[int(r)*ld:])
+		if a.Mass != nil {
+			copy(masses[i*MassLen:(i+1)*MassLen], a.Mass[int(r)*MassLen:])
+			mass = &masses[0]
+		}
+	}
+	return state, mass
+}
+
+// giveBack copies them back.
+func giveBack(a *AttendArgs, spare []byte, rows int) {
+	numbers, state, masses := spareOf(a, spare, rows)
+	ld := StateLen(a.Dim)
+	for i, r := range numbers {
+		copy(a.State[int(r)*ld:], state[i*ld:(i+1)*ld])
+		if a.Mass != nil {
+			copy(a.Mass[int(r)*MassLen:], masses[i*MassLen:(i+1)*MassLen])
+		}
+	}
 }
 
 // plan has the phases ask for the next tile while this one is at work, each for

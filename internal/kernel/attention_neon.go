@@ -46,7 +46,7 @@ func accelerateAttention(s *Set) {
 			valueFloats: [4]func(*float32, *float32, *byte, int, int){valuesF32Rows1NEON, valuesF32Rows2NEON, valuesF32Rows3NEON, valuesF32Rows4NEON}},
 	}
 	for t, f := range forms {
-		s.KV[t].ScratchBytes, s.KV[t].Attend = f.scratchBytes, f.attend
+		s.KV[t].ScratchBytes, s.KV[t].Attend, s.KV[t].Peak = f.scratchBytes, f.attend, f.peak
 	}
 	s.KV[KVQ8].Query, s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Query, q8Store, f16Store
 	s.Merge = merge
@@ -54,6 +54,56 @@ func accelerateAttention(s *Set) {
 
 func (f *attention) scratchBytes(dim, rows int) int {
 	return rows * (rowBytes + 4*(StateLen(dim)-16) + 4)
+}
+
+const most = 4 // rows that share what is loaded of the tile
+
+// scores puts the scores of n chunks from the first on into scratch, with -Inf where
+// a row does not see.
+func (f *attention) scores(a *AttendArgs, tile, scratch []byte, first, n int) []float32 {
+	dim := StateLen(a.Dim) - 16
+	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
+	for r := 0; r < a.Rows; r += most {
+		k := min(most, a.Rows-r)
+		s, key := &scores[r*Tile+first*Chunk], &tile[first*Chunk*dim*f.size]
+		q, ldq := &a.Query[r*f.queryBytes(a.Dim)], f.queryBytes(a.Dim)
+		if f.ints {
+			f.scoreInts[k-1](s, q, ldq, key, float(tile[2*Tile*dim*f.size+4*first*Chunk:]), dim, n)
+		} else {
+			f.scoreFloats[k-1](s, q, ldq, key, dim, n)
+		}
+		for i := range k {
+			if a.Spans != nil {
+				see(a, scores[(r+i)*Tile:][:Tile], r+i, first*Chunk, (first+n)*Chunk)
+			}
+		}
+	}
+	return scores
+}
+
+// peak is Peak.
+func (f *attention) peak(a *AttendArgs, tile, scratch []byte, peak []float32) {
+	lo, hi := seen(a)
+	if lo >= hi {
+		return
+	}
+	first, n := lo/Chunk, over(hi, Chunk)-lo/Chunk // chunks
+	scores := f.scores(a, tile, scratch, first, n)
+	for r := range a.Rows {
+		peak[r] = max(peak[r], largest(scores[r*Tile+first*Chunk:][:n*Chunk]))
+	}
+}
+
+// largest is the largest score, of zeros the positive one.
+func largest(s []float32) float32 {
+	var top [4]float32
+	copy(top[:], s)
+	for ; len(s) >= 4; s = s[4:] {
+		for i := range top {
+			top[i] = max(top[i], s[i])
+		}
+	}
+	return max(top[0], top[1], top[2], top[3]) + 0
 }
 
 func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
@@ -65,34 +115,31 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 	ld := StateLen(a.Dim)
 	dim := ld - 16
 	half := Tile * dim * f.size // bytes of keys, and of values
-	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
-	keyScales, valueScales := tile[2*half:], tile[2*half:]
+	scores := f.scores(a, tile, scratch, first, n)
+	valueScales := tile[2*half:]
 	if f.ints {
 		valueScales = valueScales[4*Tile:]
-	}
-
-	const most = 4 // rows that share what is loaded of the tile
-	for r := 0; r < a.Rows; r += most {
-		k := min(most, a.Rows-r) - 1
-		s, key := &scores[r*Tile+first*Chunk], &tile[first*Chunk*dim*f.size]
-		q, ldq := &a.Query[r*f.queryBytes(a.Dim)], f.queryBytes(a.Dim)
-		if f.ints {
-			f.scoreInts[k](s, q, ldq, key, float(keyScales[4*first*Chunk:]), dim, n)
-		} else {
-			f.scoreFloats[k](s, q, ldq, key, dim, n)
-		}
 	}
 	output := unsafe.Slice(float(scratch[a.Rows*rowBytes:]), a.Rows*(dim+1))
 	scale := output[a.Rows*dim:]
 	for r := 0; r < a.Rows; r += most {
-		k := min(most, a.Rows-r)
+		k, counts := min(most, a.Rows-r), 0
 		var tops [most][4]float32 // the largest score, the sum of powers, the largest weight
 		for i := range k {
 			tops[i][0] = float32(math.Inf(-1))
-			if span := a.Span(r + i); span.Lo < span.Hi {
-				see(a, scores[(r+i)*Tile:][:Tile], r+i, first*Chunk, (first+n)*Chunk)
+			switch span := a.Span(r + i); {
+			case span.Lo >= span.Hi:
+			case a.Floor != nil && largest(scores[(r+i)*Tile+first*Chunk:][:n*Chunk]) < a.Floor[r+i]:
+				if a.Mass != nil {
+					a.Mass[(r+i)*MassLen+Tile/Chunk] = tops[i][0]
+				}
+			default:
 				scale[r+i] = f.softmax(a, scores[(r+i)*Tile:][:Tile], r+i, first, n, valueScales, &tops[i])
+				counts++
 			}
+		}
+		if counts == 0 {
+			continue
 		}
 		if f.ints {
 			f.valueInts[k-1](&output[r*dim], &scale[r], &scratch[r*rowBytes+32*first], &tile[half+first*Chunk*dim], dim, n)

@@ -93,8 +93,7 @@ func checkedKV(kv KVKernels) KVKernels {
 		room("Query: dst", len(dst), kv.QueryBytes(len(q)))
 		kv.Query(dst, q, scale)
 	}
-	c.Attend = func(a *AttendArgs, tile, scratch []byte) {
-		room("Attend: State", len(a.State), a.Rows*StateLen(a.Dim))
+	scored := func(a *AttendArgs, tile, scratch []byte) {
 		room("Attend: Query", len(a.Query), a.Rows*kv.QueryBytes(a.Dim))
 		if a.Spans != nil {
 			room("Attend: Spans", len(a.Spans), a.Rows)
@@ -103,12 +102,27 @@ func checkedKV(kv KVKernels) KVKernels {
 				index("Attend: span", int(s.Hi), Tile+1)
 			}
 		}
+		room("Attend: tile", len(tile), kv.TileBytes(a.Dim))
+		room("Attend: scratch", len(scratch), kv.ScratchBytes(a.Dim, a.Rows))
+	}
+	c.Attend = func(a *AttendArgs, tile, scratch []byte) {
+		scored(a, tile, scratch)
+		room("Attend: State", len(a.State), a.Rows*StateLen(a.Dim))
+		if a.Floor != nil {
+			room("Attend: Floor", len(a.Floor), a.Rows)
+		}
 		if a.Mass != nil {
 			room("Attend: Mass", len(a.Mass), a.Rows*MassLen)
 		}
-		room("Attend: tile", len(tile), kv.TileBytes(a.Dim))
-		room("Attend: scratch", len(scratch), kv.ScratchBytes(a.Dim, a.Rows))
 		kv.Attend(a, tile, scratch)
+	}
+	c.Peak = func(a *AttendArgs, tile, scratch []byte, peak []float32) {
+		scored(a, tile, scratch)
+		room("Peak: peak", len(peak), a.Rows)
+		if a.Mass != nil {
+			invariant.Failf("kernel: Peak: Mass is not nil")
+		}
+		kv.Peak(a, tile, scratch, peak)
 	}
 	return c
 }

@@ -58,9 +58,13 @@ func TestChecked(t *testing.T) {
 			call{name("Attend"), func(cut func(int) int) {
 				a := &AttendArgs{
 					Dim: dim, Rows: rows, State: floats(cut(rows * StateLen(dim))), Query: bytes(cut(rows * kv.QueryBytes(dim))),
-					Spans: make([]Span, cut(rows)), Mass: floats(cut(rows * MassLen)),
+					Spans: make([]Span, cut(rows)), Floor: floats(cut(rows)), Mass: floats(cut(rows * MassLen)),
 				}
 				kv.Attend(a, bytes(cut(tile)), nil)
+			}},
+			call{name("Peak"), func(cut func(int) int) {
+				a := &AttendArgs{Dim: dim, Rows: rows, Query: bytes(cut(rows * kv.QueryBytes(dim))), Spans: make([]Span, cut(rows))}
+				kv.Peak(a, bytes(cut(tile)), nil, floats(cut(rows)))
 			}})
 	}
 	for _, c := range calls {

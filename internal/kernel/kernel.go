@@ -120,6 +120,12 @@ type KVKernels struct {
 	// ScratchBytes is how much scratch Attend wants for that many rows.
 	ScratchBytes func(dim, rows int) int
 	Attend       func(a *AttendArgs, tile, scratch []byte)
+	// Peak raises peak of every row to its largest score over the tile; of a only
+	// Dim, Rows, Query, Spans and Next count.
+	Peak func(a *AttendArgs, tile, scratch []byte, peak []float32)
+	// Negligible is how far below the largest score, in powers of two, weights are
+	// lost to rounding.
+	Negligible float32
 }
 
 // StateLen is the number of floats of one row's attention state.
@@ -156,16 +162,22 @@ func portable() *Set {
 		TileBytes: ref.Q8TileBytes, Store: ref.Q8Store, Load: ref.Q8Load, Move: ref.Q8Move,
 		QueryBytes: ref.Q8QueryBytes, Query: ref.Q8Query,
 		ScratchBytes: none, Attend: func(a *AttendArgs, tile, _ []byte) { ref.Q8Attend(a, tile) },
+		Peak:       func(a *AttendArgs, tile, _ []byte, peak []float32) { ref.Q8Peak(a, tile, peak) },
+		Negligible: ref.NegligibleInt,
 	}
 	s.KV[KVF16] = KVKernels{
 		TileBytes: ref.F16TileBytes, Store: ref.F16Store, Load: ref.F16Load, Move: ref.F16Move,
 		QueryBytes: ref.FloatQueryBytes, Query: ref.FloatQuery,
 		ScratchBytes: none, Attend: func(a *AttendArgs, tile, _ []byte) { ref.F16Attend(a, tile) },
+		Peak:       func(a *AttendArgs, tile, _ []byte, peak []float32) { ref.F16Peak(a, tile, peak) },
+		Negligible: ref.NegligibleFloat,
 	}
 	s.KV[KVF32] = KVKernels{
 		TileBytes: ref.F32TileBytes, Store: ref.F32Store, Load: ref.F32Load, Move: ref.F32Move,
 		QueryBytes: ref.FloatQueryBytes, Query: ref.FloatQuery,
 		ScratchBytes: none, Attend: func(a *AttendArgs, tile, _ []byte) { ref.F32Attend(a, tile) },
+		Peak:       func(a *AttendArgs, tile, _ []byte, peak []float32) { ref.F32Peak(a, tile, peak) },
+		Negligible: ref.NegligibleFloat,
 	}
 	return s
 }

@@ -23,6 +23,7 @@ func Attention(t *testing.T, set *kernel.Set) {
 		t.Run("kv="+kv.String(), func(t *testing.T) {
 			t.Run("Store", func(t *testing.T) { store(t, set, kv) })
 			t.Run("Attend", func(t *testing.T) { attend(t, set, kv) })
+			t.Run("Peak", func(t *testing.T) { peak(t, set, kv) })
 			t.Run("RowIndependence", func(t *testing.T) { rowIndependence(t, set, kv) })
 			t.Run("Merge", func(t *testing.T) { merge(t, set, kv) })
 			t.Run("Allocations", func(t *testing.T) { attendAllocations(t, set, kv) })
@@ -84,6 +85,7 @@ type Tiles struct {
 type tile struct {
 	bytes []byte
 	spans []kernel.Span
+	floor []float32 // or nil
 	mass  bool
 	nil   bool // no spans are given if all are whole
 }
@@ -120,9 +122,64 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 		for slot := first; slot < last; slot++ {
 			judge.Store(c.bytes, int(slot), vector(rng, dim), vector(rng, dim))
 		}
+		if rng.IntN(2) == 0 {
+			c.floor = p.floors(rng, &c)
+		}
 		p.tiles = append(p.tiles, c)
 	}
 	return p
+}
+
+// floors returns a floor for every row: far away, or just at what the row's
+// largest score over the tile is, or just above.
+func (p *Tiles) floors(rng *rand.Rand, c *tile) []float32 {
+	kv := &kernel.For(cpu.Portable).KV[p.kv]
+	size := kv.QueryBytes(p.dim)
+	query, peak := make([]byte, p.rows*size), make([]float32, p.rows)
+	for r := range peak {
+		peak[r] = float32(math.Inf(-1))
+		kv.Query(query[r*size:(r+1)*size], p.queries[r*p.dim:(r+1)*p.dim], p.scale)
+	}
+	kv.Peak(&kernel.AttendArgs{Dim: p.dim, Rows: p.rows, Query: query, Spans: c.spans}, c.bytes, nil, peak)
+	for r, x := range peak {
+		up := math.Nextafter32(x, float32(math.Inf(1)))
+		peak[r] = []float32{float32(math.Inf(-1)), x - 16, x, up, x + 16, float32(math.Inf(1))}[rng.IntN(6)]
+	}
+	return peak
+}
+
+// peak compares the largest scores with the judge's, and with what Attend says of
+// them.
+func peak(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	for _, dim := range dims {
+		const rows = 11
+		p := NewTiles(rand.New(rand.NewPCG(uint64(dim), 4)), kv, dim, rows, 3)
+		for i, c := range p.tiles {
+			run := func(set *kernel.Set) []float32 {
+				k := &set.KV[kv]
+				a := &kernel.AttendArgs{Dim: dim, Rows: rows, Query: p.query(t, set, 0, rows), Spans: guard.Copy(t, c.spans, p.end)}
+				peaks := guard.Slice[float32](t, rows, p.end)
+				for r := range peaks {
+					peaks[r] = float32(r%3 - 2) // raised, not set
+				}
+				k.Peak(a, guard.Copy(t, c.bytes, p.end), guard.Slice[byte](t, k.ScratchBytes(dim, rows), p.end), peaks)
+				return peaks
+			}
+			sameRows(t, fmt.Sprintf("dim %d, tile %d", dim, i), run(set), run(kernel.For(cpu.Portable)), 1)
+		}
+	}
+}
+
+// query returns the queries of so many rows from one on.
+func (p *Tiles) query(t testing.TB, set *kernel.Set, from, rows int) []byte {
+	kv := &set.KV[p.kv]
+	size := kv.QueryBytes(p.dim)
+	query := guard.Slice[byte](t, rows*size, p.end)
+	for r := range rows {
+		q := guard.Copy(t, p.queries[(from+r)*p.dim:(from+r+1)*p.dim], p.end)
+		kv.Query(query[r*size:(r+1)*size], q, p.scale)
+	}
+	return query
 }
 
 // span returns a random span, now and then an empty, a short or a full one.
@@ -187,18 +244,16 @@ func (p *Tiles) run(t testing.TB, set *kernel.Set, from, rows int) (state []floa
 	n := kernel.StateLen(p.dim)
 	state = guard.Slice[float32](t, rows*n, p.end)
 	set.Reset(state, p.dim, rows)
-	size := kv.QueryBytes(p.dim)
-	query := guard.Slice[byte](t, rows*size, p.end)
-	for r := range rows {
-		q := guard.Copy(t, p.queries[(from+r)*p.dim:(from+r+1)*p.dim], p.end)
-		kv.Query(query[r*size:(r+1)*size], q, p.scale)
-	}
+	query := p.query(t, set, from, rows)
 	scratch := guard.Slice[byte](t, kv.ScratchBytes(p.dim, rows), p.end)
 	for i, c := range p.tiles {
 		a := &kernel.AttendArgs{Dim: p.dim, Rows: rows, State: state, Query: query}
 		whole := kernel.Span{Lo: 0, Hi: kernel.Tile}
 		if !c.nil || slices.ContainsFunc(c.spans, func(s kernel.Span) bool { return s != whole }) {
 			a.Spans = guard.Copy(t, c.spans[from:from+rows], p.end)
+		}
+		if c.floor != nil {
+			a.Floor = guard.Copy(t, c.floor[from:from+rows], p.end)
 		}
 		if c.mass {
 			a.Mass = guard.Slice[float32](t, rows*kernel.MassLen, p.end)

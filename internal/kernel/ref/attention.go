@@ -96,7 +96,8 @@ const MassLen = Tile/Chunk + 1
 //	mass[r] = Σ p[j] by chunk, max s
 //
 // mass may be nil; a row with an empty span keeps its state and has its mass
-// cleared, with -Inf as the largest score. The score includes what Query was
+// cleared, with -Inf as the largest score. So does a row whose largest score is
+// below its floor: it leaves the tile out. The score includes what Query was
 // given as scale, which folds in log2(e). Slots from the least Lo to the largest
 // Hi hold keys and values; others may be garbage.
 
@@ -107,9 +108,14 @@ type Args struct {
 	State     []float32 // (rows, StateLen)
 	Query     []byte    // (rows, QueryBytes)
 	Spans     []Span    // (rows), or nil: all see the whole tile
+	Floor     []float32 // (rows) or nil
 	Mass      []float32 // (rows, MassLen) or nil
 	Next      []byte    // the tile that follows, or nil: a hint for fast memory
 }
+
+// Weights of softmax that are smaller than the largest by such powers of two are
+// lost to rounding: of integers of 15 bits, of sums in float32.
+const NegligibleInt, NegligibleFloat = 16, 24
 
 // Span is what row r sees.
 func (a *Args) Span(r int) Span {
@@ -117,6 +123,25 @@ func (a *Args) Span(r int) Span {
 		return Span{Hi: Tile}
 	}
 	return a.Spans[r]
+}
+
+// largest puts the scores of row r into p and returns the largest, of zeros the
+// positive one.
+func (a *Args) largest(score func(r, j int) float32, r int, p *[Tile]float32) float32 {
+	largest := float32(math.Inf(-1))
+	for j := max(a.Span(r).Lo, 0); j < a.Span(r).Hi; j++ {
+		p[j] = score(r, int(j))
+		largest = max(largest, p[j])
+	}
+	return largest + 0
+}
+
+// peaks raises peak of every row to its largest score.
+func (a *Args) peaks(score func(r, j int) float32, peak []float32) {
+	var p [Tile]float32
+	for r := range a.Rows {
+		peak[r] = max(peak[r], a.largest(score, r, &p))
+	}
 }
 
 // scored runs the part that stored forms share: score gives s[j], and values
@@ -127,15 +152,11 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 	var p [Tile]float32
 	for r := range a.Rows {
 		span := a.Span(r)
-		sees := func(j int) bool { return j >= int(span.Lo) && j < int(span.Hi) }
-		largest := float32(math.Inf(-1))
-		for j := range Tile {
-			if sees(j) {
-				p[j] = score(r, j)
-				largest = max(largest, p[j])
-			}
+		largest := a.largest(score, r, &p)
+		if a.Floor != nil && largest < a.Floor[r] {
+			largest, span = float32(math.Inf(-1)), Span{}
 		}
-		largest += 0 // of zeros the positive one
+		sees := func(j int) bool { return j >= int(span.Lo) && j < int(span.Hi) }
 		var sum [lanes]float32
 		for c := range Tile / Chunk {
 			var chunk [lanes]float32
@@ -295,14 +316,10 @@ func Q8Query(dst []byte, q []float32, scale float32) {
 	binary.LittleEndian.PutUint32(dst[D+4:], uint32(-128*sum))
 }
 
-// Q8Attend is Attend over a q8_0 tile. Scores are integer dot products:
-// (float(q·k)·kscale)·qscale. The weights times their value's scale are
-// rounded to 15 bits of the tile's largest, w[j] = round(p[j]·vscale[j]·inv),
-// inv = 32767/max(p·vscale), so that the sums over values are integers too:
-// o[i] = float(Σ w[j]·v[j][i])·(max(p·vscale)/32767).
-func Q8Attend(a *Args, tile []byte) {
+// q8Scores returns the scores of a q8_0 tile.
+func (a *Args) q8Scores(tile []byte) func(r, j int) float32 {
 	D := padDim(a.Dim)
-	score := func(r, j int) float32 {
+	return func(r, j int) float32 {
 		q := a.Query[r*Q8QueryBytes(a.Dim):]
 		dot := int32(binary.LittleEndian.Uint32(q[D+4:]))
 		for i := range D {
@@ -311,7 +328,19 @@ func Q8Attend(a *Args, tile []byte) {
 		ks, _ := q8Scales(D, j)
 		return float32(float32(dot)*getF32(tile[ks:])) * getF32(q[D:])
 	}
-	a.scored(score, func(o, p []float32, span Span) {
+}
+
+// Q8Peak is Peak over a q8_0 tile.
+func Q8Peak(a *Args, tile []byte, peak []float32) { a.peaks(a.q8Scores(tile), peak) }
+
+// Q8Attend is Attend over a q8_0 tile. Scores are integer dot products:
+// (float(q·k)·kscale)·qscale. The weights times their value's scale are
+// rounded to 15 bits of the tile's largest, w[j] = round(p[j]·vscale[j]·inv),
+// inv = 32767/max(p·vscale), so that the sums over values are integers too:
+// o[i] = float(Σ w[j]·v[j][i])·(max(p·vscale)/32767).
+func Q8Attend(a *Args, tile []byte) {
+	D := padDim(a.Dim)
+	a.scored(a.q8Scores(tile), func(o, p []float32, span Span) {
 		_, vs := q8Scales(D, 0)
 		var w [Tile]float32
 		largest := float32(0)
@@ -449,18 +478,24 @@ func CopyChunk(scales bool, dst []byte, to int, src []byte, from, dim int) {
 
 // F16Attend is Attend over an f16 tile: scores and outputs are chains of fused
 // multiply-adds over ascending elements and slots.
-func F16Attend(a *Args, tile []byte) {
-	floatAttend(a, func(i int) float32 { return f16(tile[2*i:]) })
-}
+func F16Attend(a *Args, tile []byte) { a.floatAttend(f16At(tile)) }
 
 // F32Attend is Attend over an f32 tile.
-func F32Attend(a *Args, tile []byte) {
-	floatAttend(a, func(i int) float32 { return getF32(tile[4*i:]) })
-}
+func F32Attend(a *Args, tile []byte) { a.floatAttend(f32At(tile)) }
 
-func floatAttend(a *Args, at func(int) float32) {
+// F16Peak is Peak over an f16 tile.
+func F16Peak(a *Args, tile []byte, peak []float32) { a.peaks(a.floatScores(f16At(tile)), peak) }
+
+// F32Peak is Peak over an f32 tile.
+func F32Peak(a *Args, tile []byte, peak []float32) { a.peaks(a.floatScores(f32At(tile)), peak) }
+
+func f16At(tile []byte) func(int) float32 { return func(i int) float32 { return f16(tile[2*i:]) } }
+func f32At(tile []byte) func(int) float32 { return func(i int) float32 { return getF32(tile[4*i:]) } }
+
+// floatScores returns the scores of a tile of floats.
+func (a *Args) floatScores(at func(int) float32) func(r, j int) float32 {
 	D := padDim(a.Dim)
-	score := func(r, j int) float32 {
+	return func(r, j int) float32 {
 		q := a.Query[r*FloatQueryBytes(a.Dim):]
 		s := float32(0)
 		for i := range D {
@@ -468,7 +503,11 @@ func floatAttend(a *Args, at func(int) float32) {
 		}
 		return s
 	}
-	a.scored(score, func(o, p []float32, span Span) {
+}
+
+func (a *Args) floatAttend(at func(int) float32) {
+	D := padDim(a.Dim)
+	a.scored(a.floatScores(at), func(o, p []float32, span Span) {
 		for i := range o {
 			s := float32(0)
 			for j := span.Lo; j < span.Hi; j++ {

@@ -31,6 +31,8 @@ type Options struct {
 	// RopeDims is how many elements of a head rotate [HeadDim].
 	RopeDims int
 	Rope     Rope
+	// Sharp is how much attention prefers some tokens to others [1.5].
+	Sharp float64
 	// Window is the reach of sliding-window attention [none].
 	Window  int
 	Context int // [8192]
@@ -89,6 +91,9 @@ func (o Options) Fill() Options {
 	fill(&o.HeadDim, 8)
 	fill(&o.RopeDims, o.HeadDim)
 	fill(&o.Context, 8192)
+	if o.Sharp == 0 {
+		o.Sharp = 1.5
+	}
 	return o
 }
 
@@ -177,7 +182,7 @@ func Tensors(o Options) []tensor.Tensor {
 		norm(name("attn_norm"))
 		// Some tokens should matter more than others to attention, and no
 		// layer should drown what came before it.
-		matrix(name("attn_q"), q, o.Dim, 1.5)
+		matrix(name("attn_q"), q, o.Dim, o.Sharp)
 		matrix(name("attn_k"), kv, o.Dim, 1.5)
 		matrix(name("attn_v"), kv, o.Dim, 1)
 		matrix(name("attn_output"), o.Dim, q, 0.5)

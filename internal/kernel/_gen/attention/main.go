@@ -186,6 +186,7 @@ func main() {
 		for _, f := range forms {
 			t.scores(f)
 		}
+		t.largest()
 		t.softmax(true)
 		t.softmax(false)
 		for _, f := range forms {

@@ -6,64 +6,64 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// softmax writes the weights of rows of scores, which the caller has set to
-// -Inf where a row does not see. Of q8_0 they carry the values' scales and are
-// rounded to 15 bits.
-//
-// It goes over all rows three times: for the largest scores, for the powers and
-// their sums, for the integers. Each ends, for a row, with a chain of dependent
-// instructions, beside which the next row begins.
-func (t tier) softmax(ints bool) {
-	name := "Floats"
-	if ints {
-		name = "Ints"
-	}
-	t.function("softmax", name,
-		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)",
-		"turns scores of groups of 64 slots into weights, starts the merge, and prefetches from ahead.")
-	i, left := GP64(), GP64()
-	perGroup := group / t.lanes
-	here := func(base reg.Register, v int) Mem {
-		return Mem{Base: base, Index: i, Scale: 1, Disp: v * t.bytes()}
-	}
-	loop := func(label string, body func()) {
-		XORQ(i, i)
-		MOVQ(address("groups"), left)
-		Label(label)
-		body()
-		ADDQ(I32(4*group), i)
-		SUBQ(Imm(1), left)
-		JNE(LabelRef(label))
-	}
-	// every runs body for each row, whose scores and step of the merge it is
-	// given, and then next.
-	every := func(label string, body func(s, step reg.GPVirtual), next func()) {
-		s, step, rows := param("s"), param("step"), param("rows")
-		Label(label)
-		body(s, step)
-		next()
-		ADDQ(I32(rowBytes), s)
-		ADDQ(Imm(mrgBytes), step)
-		SUBQ(Imm(1), rows)
-		JNE(LabelRef(label))
-	}
-	nextMass := func(mass reg.GPVirtual, label string) {
-		TESTQ(mass, mass)
-		JEQ(LabelRef(label))
-		ADDQ(Imm(massRow), mass)
-		Label(label)
-	}
+// rowsOf is the loop over rows of scores, and within it over groups of slots.
+type rowsOf struct {
+	tier
+	i, left reg.GPVirtual
+}
 
-	mass := param("mass")
-	every("largestRow", func(s, step reg.GPVirtual) {
+func (t tier) rows() rowsOf { return rowsOf{t, GP64(), GP64()} }
+
+// here is the v-th vector of a group.
+func (l rowsOf) here(base reg.Register, v int) Mem {
+	return Mem{Base: base, Index: l.i, Scale: 1, Disp: v * l.bytes()}
+}
+
+func (l rowsOf) groups(label string, body func()) {
+	XORQ(l.i, l.i)
+	MOVQ(address("groups"), l.left)
+	Label(label)
+	body()
+	ADDQ(I32(4*group), l.i)
+	SUBQ(Imm(1), l.left)
+	JNE(LabelRef(label))
+}
+
+// each runs body for each row, whose scores and step of the merge it is given,
+// and then next.
+func (l rowsOf) each(label string, body func(s, step reg.GPVirtual), next func()) {
+	s, step, rows := param("s"), param("step"), param("rows")
+	Label(label)
+	body(s, step)
+	next()
+	ADDQ(I32(rowBytes), s)
+	ADDQ(Imm(mrgBytes), step)
+	SUBQ(Imm(1), rows)
+	JNE(LabelRef(label))
+}
+
+func nextMass(mass reg.GPVirtual, label string) {
+	TESTQ(mass, mass)
+	JEQ(LabelRef(label))
+	ADDQ(Imm(massRow), mass)
+	Label(label)
+}
+
+// largest writes the search for the largest scores, which the caller has set to
+// -Inf where a row does not see.
+func (t tier) largest() {
+	t.function("largest", "", "func(s *float32, step *float32, mass *float32, rows, groups int)",
+		"begins the merge with the largest score of each row over groups of 64 slots.")
+	l, mass := t.rows(), param("mass")
+	l.each("row", func(s, step reg.GPVirtual) {
 		largest := t.vecs(4)
 		for _, m := range largest {
 			VBROADCASTSS(constant("-Inf"), m)
 		}
-		loop("largest", func() {
-			for v := range perGroup {
+		l.groups("largest", func() {
+			for v := range group / t.lanes {
 				m := largest[v%4]
-				VMAXPS(here(s, v), m, m)
+				VMAXPS(l.here(s, v), m, m)
 			}
 		})
 		VMAXPS(largest[1], largest[0], largest[0])
@@ -86,9 +86,27 @@ func (t tier) softmax(ints bool) {
 		SETNE(seen.As8())
 		MOVL(seen, at(step, mrgSeen))
 	}, func() { nextMass(mass, "nextLargest") })
+	done()
+}
 
+// softmax writes the weights of rows of scores of which the largest are known.
+// Of q8_0 they carry the values' scales and are rounded to 15 bits.
+//
+// It goes over all rows for the powers and their sums, and once more for the
+// integers. Each ends, for a row, with a chain of dependent instructions, beside
+// which the next row begins.
+func (t tier) softmax(ints bool) {
+	name := "Floats"
+	if ints {
+		name = "Ints"
+	}
+	t.function("softmax", name,
+		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)",
+		"turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.")
+	l := t.rows()
+	here, perGroup := l.here, group/t.lanes
 	e := t.exponential(t.vec)
-	mass = param("mass")
+	mass := param("mass")
 	state, ld := param("state"), param("ld")
 	SHLQ(Imm(2), ld)
 	scale := reg.GPVirtual(nil)
@@ -97,7 +115,7 @@ func (t tier) softmax(ints bool) {
 	}
 	ahead := newAhead()
 	ahead.pace(1)
-	every("powersRow", func(s, step reg.GPVirtual) {
+	l.each("powersRow", func(s, step reg.GPVirtual) {
 		CMPL(at(step, mrgSeen), Imm(0))
 		JEQ(LabelRef("next"))
 		zero, minus := t.vec(), t.vec()
@@ -111,7 +129,7 @@ func (t tier) softmax(ints bool) {
 		at4 := param("first") // where the masses of a group go
 		SHLQ(Imm(4), at4)
 		ADDQ(mass, at4)
-		loop("powers", func() {
+		l.groups("powers", func() {
 			ahead.prefetch("powers", 16, 1)
 			// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
 			const together = 4
@@ -122,8 +140,8 @@ func (t tier) softmax(ints bool) {
 					VADDPS(here(s, v0+j), minus, x)
 					w := e.power(x)
 					powers[j] = w.value
-					l := sums[j%len(sums)]
-					VADDPS(w.value, l, l)
+					sum := sums[j%len(sums)]
+					VADDPS(w.value, sum, sum)
 					if !ints {
 						VMOVUPS(w.value, here(s, v0+j))
 						continue
@@ -195,12 +213,12 @@ func (t tier) softmax(ints bool) {
 	}
 
 	p := param("p")
-	every("roundRow", func(s, step reg.GPVirtual) {
+	l.each("roundRow", func(s, step reg.GPVirtual) {
 		CMPL(at(step, mrgSeen), Imm(0))
 		JEQ(LabelRef("unseen"))
 		scaled, to := t.vec(), copyOf(p)
 		VBROADCASTSS(at(step, mrgInverse), scaled)
-		loop("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
+		l.groups("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
 		Label("unseen")
 	}, func() { ADDQ(I32(intBytes), p) })
 	done()
