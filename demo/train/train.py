@@ -65,6 +65,11 @@ def seconds_until(clock):
     return ((end - now).total_seconds()) % 86400
 
 
+def text(losses):
+    """A line's losses: of the text and, beside it, how far apart the two predictions are."""
+    return "none" if losses is None else " ".join(f"{x:.4f}" for x in losses.tolist())
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("network", choices=SHAPES)
@@ -88,6 +93,8 @@ def main():
     p.add_argument("--every", type=float, default=20, help="seconds between lines of the log")
     p.add_argument("--threads", type=int, default=0)
     a = p.parse_args()
+    if a.agree and a.network != "target":
+        p.error("--agree is for the target")
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
@@ -173,18 +180,18 @@ def main():
         network.zero_grad(set_to_none=True)
         step += 1
         tokens += passes * rows * window
-        both = torch.stack((mean, apart)) if a.agree else mean[None]
-        smooth = both if smooth is None else 0.95 * smooth + 0.05 * both
+        losses = torch.stack((mean, apart)) if a.agree else mean[None]
+        smooth = losses if smooth is None else 0.95 * smooth + 0.05 * losses
         now = time.time()
         if now - printed > a.every:
-            print(f"step {step} progress {progress:.3f} tokens {tokens / 1e6:.2f}M window {window} loss {smooth.tolist()} "
+            print(f"step {step} progress {progress:.3f} tokens {tokens / 1e6:.2f}M window {window} loss {text(smooth)} "
                   f"rate {rate:.3f} {(tokens - since) / (now - printed):.0f} tokens/s", flush=True)
             printed, since = now, tokens
         if now - written > 120:
             save(progress)
             written = now
     save(progress)
-    print(f"ended: step {step} tokens {tokens} loss {smooth.tolist() if smooth is not None else None} progress {progress:.3f}", flush=True)
+    print(f"ended: step {step} tokens {tokens} loss {text(smooth)} progress {progress:.3f}", flush=True)
 
 
 if __name__ == "__main__":
