@@ -17,7 +17,7 @@ import (
 const (
 	// leastFloor is the number of slots that a row must see to leave tiles out: for
 	// fewer, looking is not worth it.
-	leastFloor = 32 * kernel.Tile
+	leastFloor = 24 * kernel.Tile
 	// lookFirst and lookNewest are the slots that are looked at.
 	lookFirst, lookNewest = 64, 128
 )
