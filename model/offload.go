@@ -21,14 +21,15 @@ func (a *Attention) attendOffloaded(w *par.Worker, layer int) {
 			return
 		}
 		for i := range items {
-			if s == 0 { // the first tile is at hand now
-				a.findFloors(w.ID, layer, i/a.blocks, i%a.blocks*a.blockRows)
-			}
 			turn := i
 			if a.kept > 1 {
 				turn += s // states of their own: anybody may fold them
 			}
-			if turn%workers == w.ID {
+			mine := turn%workers == w.ID
+			if s == 0 && (mine || a.kept > 1) { // the first tile is at hand now
+				a.findFloors(w.ID, layer, i/a.blocks, i%a.blocks*a.blockRows)
+			}
+			if mine {
 				a.attendSegment(w.ID, layer, i/a.blocks, i%a.blocks, s)
 			}
 		}

@@ -3,7 +3,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"math"
 	"unsafe"
 
@@ -184,6 +183,7 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 // closeUp moves the scores and steps of rows that do not leave the tile out to
 // the front, and notes in spare which these are. It returns how many there are.
 func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
+	numbers, _, _ := spareOf(a, spare, a.Rows)
 	rows := 0
 	for r := range a.Rows {
 		if step[r*stepWords+stepLargest] < a.Floor[r] {
@@ -196,7 +196,7 @@ func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
 			copy(scores[rows*Tile:(rows+1)*Tile], scores[r*Tile:])
 			copy(step[rows*stepWords:(rows+1)*stepWords], step[r*stepWords:])
 		}
-		binary.NativeEndian.PutUint32(spare[4*rows:], uint32(r))
+		numbers[rows] = uint32(r)
 		rows++
 	}
 	return rows

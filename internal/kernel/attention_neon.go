@@ -72,10 +72,10 @@ func (f *attention) scores(a *AttendArgs, tile, scratch []byte, first, n int) []
 		} else {
 			f.scoreFloats[k-1](s, q, ldq, key, dim, n)
 		}
-		for i := range k {
-			if a.Spans != nil {
-				see(a, scores[(r+i)*Tile:][:Tile], r+i, first*Chunk, (first+n)*Chunk)
-			}
+	}
+	if a.Spans != nil {
+		for r := range a.Rows {
+			see(a, scores[r*Tile:(r+1)*Tile], r, first*Chunk, (first+n)*Chunk)
 		}
 	}
 	return scores

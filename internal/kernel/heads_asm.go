@@ -104,21 +104,21 @@ func q8Store(tile []byte, slot int, k, v []float32) {
 	var buf [maxHead]float32
 	x := padded(k, &buf)
 	spread(x)
-	q8Put(tile, slot, x, true, 1)
+	q8Put(tile, slot, x, true)
 	clear(x)
 	copy(x, v)
-	q8Put(tile, slot, x, false, 1)
+	q8Put(tile, slot, x, false)
 }
 
-// q8Put quantizes x·factor as the key or the value of a slot.
-func q8Put(tile []byte, slot int, x []float32, key bool, factor float32) {
+// q8Put quantizes x as the key or the value of a slot.
+func q8Put(tile []byte, slot int, x []float32, key bool) {
 	var ints [maxHead]byte
 	D := len(x)
 	q := ints[:]
 	if D > maxHead {
 		q = make([]byte, D)
 	}
-	d := math.Float32bits(quantizeHeadAsm(&q[0], &x[0], D) * factor)
+	d := math.Float32bits(quantizeHeadAsm(&q[0], &x[0], D))
 	scales := tile[2*Tile*D:]
 	if key {
 		binary.LittleEndian.PutUint32(scales[4*slot:], d)
