@@ -80,20 +80,24 @@ type Product struct {
 // stay in the first-level cache while the rows of a batch pass over it.
 const panelBytes = 24 << 10
 
+// manyRows is from how many rows on two panels are work enough to take at a time:
+// where a phase ends, workers wait for the last to be done with what it took.
+const manyRows = 8
+
 // Multiply computes products of the same input rows, shared by the workers of
 // the team. Every worker calls it; a Sync must follow.
 func Multiply(w *par.Worker, set *kernel.Set, in *Acts, rows int, products ...Product) {
 	total := 0
 	for _, p := range products {
-		total += groups(p.W)
+		total += groups(set, p.W, rows)
 	}
 	for i := range w.Each(total) {
 		for _, p := range products {
-			if n := groups(p.W); i >= n {
+			if n := groups(set, p.W, rows); i >= n {
 				i -= n
 				continue
 			}
-			m, per := p.W, groupPanels(p.W)
+			m, per := p.W, groupPanels(set, p.W, rows)
 			lo := i * per
 			hi := min(lo+per, m.Panels())
 			dst, panel := p.Dst.F[lo*kernel.Panel:], m.Panel(lo, hi)
@@ -107,11 +111,19 @@ func Multiply(w *par.Worker, set *kernel.Set, in *Acts, rows int, products ...Pr
 	}
 }
 
-func groupPanels(m *kernel.Matrix) int {
-	return max(1, min(panelBytes/m.Format.PanelBytes(m.Cols), (m.Panels()+3)/4))
+func groupPanels(set *kernel.Set, m *kernel.Matrix, rows int) int {
+	per := max(1, min(panelBytes/m.Format.PanelBytes(m.Cols), (m.Panels()+3)/4))
+	switch {
+	case set.Abreast == 0:
+	case per < set.Abreast || rows >= manyRows:
+		per = set.Abreast / 2
+	default:
+		per -= per % set.Abreast
+	}
+	return per
 }
 
-func groups(m *kernel.Matrix) int {
-	per := groupPanels(m)
+func groups(set *kernel.Set, m *kernel.Matrix, rows int) int {
+	per := groupPanels(set, m, rows)
 	return (m.Panels() + per - 1) / per
 }

@@ -44,6 +44,9 @@ type Set struct {
 	// MatMul and MatMulFloat multiply by a packed matrix; Format says which.
 	MatMul      [numFormats]MatMul
 	MatMulFloat [numFormats]MatMulFloat
+	// Abreast is how many panels MatMul multiplies by at a time if it is given a
+	// multiple of as many, or 0.
+	Abreast int
 
 	// Peak does nothing but PeakTurn·n multiply-accumulates with the
 	// instructions that integer products are made of, so that its time bounds

@@ -124,6 +124,11 @@ func matMulQ8x16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte,
 //go:noescape
 func matMulQ8x16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ4Rows16AVX512 multiplies 16 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
 // matMulQ4Rows16AMX multiplies 16 rows by panels packed as Q4.
 //
 //go:noescape
@@ -179,6 +184,11 @@ func matMulF32Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float32
 //go:noescape
 func matMulF32Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
+// matMulF32Rows16AVX512 multiplies 16 rows by panels packed as F32.
+//
+//go:noescape
+func matMulF32Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+
 // matMulF16Rows1AVX2 multiplies 1 rows by panels packed as F16.
 //
 //go:noescape
@@ -214,6 +224,11 @@ func matMulF16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float32
 //go:noescape
 func matMulF16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
+// matMulF16Rows16AVX512 multiplies 16 rows by panels packed as F16.
+//
+//go:noescape
+func matMulF16Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+
 // matMulBF16Rows1AVX2 multiplies 1 rows by panels packed as BF16.
 //
 //go:noescape
@@ -248,6 +263,11 @@ func matMulBF16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *float3
 //
 //go:noescape
 func matMulBF16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+
+// matMulBF16Rows16AVX512 multiplies 16 rows by panels packed as BF16.
+//
+//go:noescape
+func matMulBF16Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
 // peakAVX2 multiplies and accumulates 512 pairs of words in registers, n times.
 func peakAVX2(n int)

@@ -65,8 +65,8 @@ DATA pairOrder<>+28(SB)/4, $0x0f0d0e0c
 GLOBL pairOrder<>(SB), RODATA|NOPTR, $32
 
 // func matMulQ4Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ4Rows1AVX2(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ4Rows1AVX2(SB), NOSPLIT, $136-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -76,17 +76,29 @@ TEXT ·matMulQ4Rows1AVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowNibbles<>+0(SB), Y0
 
-panel:
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	MOVQ  blocks+48(FP), CX
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000140, CX, CX
+	VPXOR   Y1, Y1, Y1
+	VMOVAPS Y1, Y2
+	VMOVAPS Y1, Y1
+	MOVQ    blocks+48(FP), CX
+	MOVQ    $0x0000000d, DI
+	CMPQ    CX, DI
+	CMOVQLT CX, DI
+	MOVQ    DI, 128(SP)
+	IMUL3Q  $0x00000140, DI, DI
+	ADDQ    DX, DI
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
+by1Block:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	PREFETCHT0   192(DI)
+	PREFETCHT0   256(DI)
+	ADDQ         $0x00000140, DI
 	VMOVDQU      (DX), Y5
 	VMOVDQU      32(DX), Y6
 	VPAND        Y0, Y5, Y3
@@ -227,33 +239,35 @@ block:
 	VCVTPH2PS    304(DX), Y8
 	VBROADCASTSS 64(SI), Y9
 	VCVTDQ2PS    Y3, Y3
-	VFMADD231PS  Y5, Y3, Y1
-	VFMADD231PS  Y9, Y7, Y1
+	VFMADD231PS  Y5, Y3, Y2
+	VFMADD231PS  Y9, Y7, Y2
 	VCVTDQ2PS    Y4, Y4
-	VFMADD231PS  Y6, Y4, Y2
-	VFMADD231PS  Y9, Y8, Y2
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y9, Y8, Y1
 	ADDQ         $0x00000140, DX
 	ADDQ         $0x00000060, SI
 	DECQ         CX
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, CX
 	VBROADCASTSS (SI), Y3
-	VMULPS       Y3, Y1, Y1
-	VMOVUPS      Y1, (CX)
 	VMULPS       Y3, Y2, Y2
-	VMOVUPS      Y2, 32(CX)
+	VMOVUPS      Y2, (CX)
+	VMULPS       Y3, Y1, Y1
+	VMOVUPS      Y1, 32(CX)
 	MOVQ         blocks+48(FP), CX
 	IMUL3Q       $0x00000060, CX, CX
 	SUBQ         CX, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ4Rows2AVX2(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ4Rows2AVX2(SB), NOSPLIT, $200-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -263,19 +277,31 @@ TEXT ·matMulQ4Rows2AVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowNibbles<>+0(SB), Y0
 
-panel:
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	MOVQ  blocks+48(FP), R8
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000140, R8, R8
+	VPXOR   Y1, Y1, Y1
+	VMOVAPS Y1, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y1, Y4
+	VMOVAPS Y1, Y1
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x0000000d, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 192(SP)
+	IMUL3Q  $0x00000140, R9, R9
+	ADDQ    DX, R9
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
+by1Block:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	PREFETCHT0   256(R9)
+	ADDQ         $0x00000140, R9
 	VMOVDQU      (DX), Y9
 	VMOVDQU      32(DX), Y10
 	VPAND        Y0, Y9, Y7
@@ -494,46 +520,48 @@ block:
 	VCVTPH2PS    304(DX), Y12
 	VBROADCASTSS 64(SI), Y13
 	VCVTDQ2PS    Y5, Y5
-	VFMADD231PS  Y9, Y5, Y1
-	VFMADD231PS  Y13, Y11, Y1
+	VFMADD231PS  Y9, Y5, Y2
+	VFMADD231PS  Y13, Y11, Y2
 	VCVTDQ2PS    Y6, Y6
-	VFMADD231PS  Y10, Y6, Y2
-	VFMADD231PS  Y13, Y12, Y2
+	VFMADD231PS  Y10, Y6, Y3
+	VFMADD231PS  Y13, Y12, Y3
 	VBROADCASTSS 64(SI)(DI*1), Y13
 	VCVTDQ2PS    Y7, Y7
-	VFMADD231PS  Y9, Y7, Y3
-	VFMADD231PS  Y13, Y11, Y3
+	VFMADD231PS  Y9, Y7, Y4
+	VFMADD231PS  Y13, Y11, Y4
 	VCVTDQ2PS    Y8, Y8
-	VFMADD231PS  Y10, Y8, Y4
-	VFMADD231PS  Y13, Y12, Y4
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y13, Y12, Y1
 	ADDQ         $0x00000140, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R8
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R8
 	VBROADCASTSS (SI), Y5
-	VMULPS       Y5, Y1, Y1
-	VMOVUPS      Y1, (R8)
 	VMULPS       Y5, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
+	VMOVUPS      Y2, (R8)
+	VMULPS       Y5, Y3, Y3
+	VMOVUPS      Y3, 32(R8)
 	ADDQ         CX, R8
 	VBROADCASTSS (SI)(DI*1), Y5
-	VMULPS       Y5, Y3, Y3
-	VMOVUPS      Y3, (R8)
 	VMULPS       Y5, Y4, Y4
-	VMOVUPS      Y4, 32(R8)
+	VMOVUPS      Y4, (R8)
+	VMULPS       Y5, Y1, Y1
+	VMOVUPS      Y1, 32(R8)
 	MOVQ         blocks+48(FP), R8
 	IMUL3Q       $0x00000060, R8, R8
 	SUBQ         R8, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows3AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ4Rows3AVX2(SB), NOSPLIT, $256-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ4Rows3AVX2(SB), NOSPLIT, $264-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -543,11 +571,15 @@ TEXT ·matMulQ4Rows3AVX2(SB), NOSPLIT, $256-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowNibbles<>+0(SB), Y0
 
-panel:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000140, R8, R8
+	VPXOR   Y1, Y1, Y1
 	LEAQ    (SP), R8
 	ADDQ    $0x3f, R8
 	ANDQ    $-64, R8
-	VPXOR   Y1, Y1, Y1
 	VMOVAPS Y1, (R8)
 	VMOVAPS Y1, 32(R8)
 	VMOVAPS Y1, 64(R8)
@@ -555,13 +587,20 @@ panel:
 	VMOVAPS Y1, 128(R8)
 	VMOVAPS Y1, 160(R8)
 	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x0000000d, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 256(SP)
+	IMUL3Q  $0x00000140, R10, R10
+	ADDQ    DX, R10
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
+by1Block:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   128(R10)
+	PREFETCHT0   192(R10)
+	PREFETCHT0   256(R10)
+	ADDQ         $0x00000140, R10
 	VMOVDQU      (DX), Y7
 	VMOVDQU      32(DX), Y8
 	VPAND        Y0, Y7, Y5
@@ -886,7 +925,7 @@ block:
 	ADDQ         $0x00000140, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R9
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R9
 	VBROADCASTSS (SI), Y1
 	VMOVAPS      (R8), Y2
@@ -914,15 +953,17 @@ block:
 	MOVQ         blocks+48(FP), R9
 	IMUL3Q       $0x00000060, R9, R9
 	SUBQ         R9, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ4Rows4AVX2(SB), NOSPLIT, $320-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ4Rows4AVX2(SB), NOSPLIT, $328-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -933,11 +974,15 @@ TEXT ·matMulQ4Rows4AVX2(SB), NOSPLIT, $320-56
 	LEAQ         (DI)(DI*2), R8
 	VPBROADCASTD lowNibbles<>+0(SB), Y0
 
-panel:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000140, R9, R9
+	VPXOR   Y1, Y1, Y1
 	LEAQ    (SP), R9
 	ADDQ    $0x3f, R9
 	ANDQ    $-64, R9
-	VPXOR   Y1, Y1, Y1
 	VMOVAPS Y1, (R9)
 	VMOVAPS Y1, 32(R9)
 	VMOVAPS Y1, 64(R9)
@@ -947,13 +992,20 @@ panel:
 	VMOVAPS Y1, 192(R9)
 	VMOVAPS Y1, 224(R9)
 	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x0000000d, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 320(SP)
+	IMUL3Q  $0x00000140, R11, R11
+	ADDQ    DX, R11
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
+by1Block:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	PREFETCHT0   128(R11)
+	PREFETCHT0   192(R11)
+	PREFETCHT0   256(R11)
+	ADDQ         $0x00000140, R11
 	VMOVDQU      (DX), Y9
 	VMOVDQU      32(DX), Y10
 	VPAND        Y0, Y9, Y7
@@ -1365,7 +1417,7 @@ block:
 	ADDQ         $0x00000140, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R10
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R10
 	VBROADCASTSS (SI), Y1
 	VMOVAPS      (R9), Y2
@@ -1401,15 +1453,17 @@ block:
 	MOVQ         blocks+48(FP), R10
 	IMUL3Q       $0x00000060, R10, R10
 	SUBQ         R10, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ4Rows1AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ4Rows1AVX512(SB), NOSPLIT, $344-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -1419,19 +1473,488 @@ TEXT ·matMulQ4Rows1AVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowNibbles<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	MOVQ   blocks+48(FP), CX
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000140, CX, CX
+	LEAQ    (CX)(CX*2), DI
+	VPXORD  Z1, Z1, Z1
+	VMOVAPS Z1, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z1, Z4
+	VMOVAPS Z1, Z5
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000004, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 320(SP)
+	IMUL3Q  $0x00000140, R9, R9
+	ADDQ    DX, R9
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
+by4Block:
+	CMPQ R8, 320(SP)
+	JNE  by4SamePanels
+	ADDQ CX, R9
+	ADDQ CX, R9
+	ADDQ CX, R9
+
+by4SamePanels:
+	PREFETCHT0       (R9)
+	PREFETCHT0       64(R9)
+	PREFETCHT0       128(R9)
+	PREFETCHT0       192(R9)
+	PREFETCHT0       256(R9)
+	PREFETCHT0       (R9)(CX*1)
+	PREFETCHT0       64(R9)(CX*1)
+	PREFETCHT0       128(R9)(CX*1)
+	PREFETCHT0       192(R9)(CX*1)
+	PREFETCHT0       256(R9)(CX*1)
+	PREFETCHT0       (R9)(CX*2)
+	PREFETCHT0       64(R9)(CX*2)
+	PREFETCHT0       128(R9)(CX*2)
+	PREFETCHT0       192(R9)(CX*2)
+	PREFETCHT0       256(R9)(CX*2)
+	PREFETCHT0       (R9)(DI*1)
+	PREFETCHT0       64(R9)(DI*1)
+	PREFETCHT0       128(R9)(DI*1)
+	PREFETCHT0       192(R9)(DI*1)
+	PREFETCHT0       256(R9)(DI*1)
+	ADDQ             $0x00000140, R9
+	VMOVDQU32        (DX), Z10
+	VMOVDQU32        (DX)(CX*1), Z11
+	VMOVDQU32        (DX)(CX*2), Z12
+	VMOVDQU32        (DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VMOVAPS          Z1, Z6
+	VMOVAPS          Z1, Z7
+	VMOVAPS          Z1, Z8
+	VMOVAPS          Z1, Z9
+	VPBROADCASTD     (SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x08, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x08, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x08, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     4(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x04, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x04, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x04, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x04, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     32(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPSRLW           $0x0c, Z11, Z11
+	VPSRLW           $0x0c, Z12, Z12
+	VPSRLW           $0x0c, Z13, Z13
+	VPBROADCASTD     36(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        64(DX), Z10
+	VMOVDQU32        64(DX)(CX*1), Z11
+	VMOVDQU32        64(DX)(CX*2), Z12
+	VMOVDQU32        64(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     8(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x08, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x08, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x08, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     12(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x04, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x04, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x04, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x04, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     40(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPSRLW           $0x0c, Z11, Z11
+	VPSRLW           $0x0c, Z12, Z12
+	VPSRLW           $0x0c, Z13, Z13
+	VPBROADCASTD     44(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        128(DX), Z10
+	VMOVDQU32        128(DX)(CX*1), Z11
+	VMOVDQU32        128(DX)(CX*2), Z12
+	VMOVDQU32        128(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     16(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x08, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x08, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x08, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     20(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x04, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x04, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x04, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x04, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     48(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPSRLW           $0x0c, Z11, Z11
+	VPSRLW           $0x0c, Z12, Z12
+	VPSRLW           $0x0c, Z13, Z13
+	VPBROADCASTD     52(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        192(DX), Z10
+	VMOVDQU32        192(DX)(CX*1), Z11
+	VMOVDQU32        192(DX)(CX*2), Z12
+	VMOVDQU32        192(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     24(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x08, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x08, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x08, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     28(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x04, Z10, Z14
+	VPANDD           Z0, Z14, Z14
+	VPSRLW           $0x04, Z11, Z15
+	VPANDD           Z0, Z15, Z15
+	VPSRLW           $0x04, Z12, Z16
+	VPANDD           Z0, Z16, Z16
+	VPSRLW           $0x04, Z13, Z17
+	VPANDD           Z0, Z17, Z17
+	VPBROADCASTD     56(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPSRLW           $0x0c, Z11, Z11
+	VPSRLW           $0x0c, Z12, Z12
+	VPSRLW           $0x0c, Z13, Z13
+	VPBROADCASTD     60(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VCVTPH2PS        256(DX), Z10
+	VCVTPH2PS        288(DX), Z14
+	VCVTPH2PS        256(DX)(CX*1), Z11
+	VCVTPH2PS        288(DX)(CX*1), Z15
+	VCVTPH2PS        256(DX)(CX*2), Z12
+	VCVTPH2PS        288(DX)(CX*2), Z16
+	VCVTPH2PS        256(DX)(DI*1), Z13
+	VCVTPH2PS        288(DX)(DI*1), Z17
+	VCVTDQ2PS        Z6, Z6
+	VFMADD231PS      Z10, Z6, Z2
+	VFMADD231PS.BCST 64(SI), Z14, Z2
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z11, Z7, Z3
+	VFMADD231PS.BCST 64(SI), Z15, Z3
+	VCVTDQ2PS        Z8, Z8
+	VFMADD231PS      Z12, Z8, Z4
+	VFMADD231PS.BCST 64(SI), Z16, Z4
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z13, Z9, Z5
+	VFMADD231PS.BCST 64(SI), Z17, Z5
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R8
+	JNZ              by4Block
+	MOVQ             AX, DI
+	VBROADCASTSS     (SI), Z6
+	VMULPS           Z6, Z2, Z2
+	VMOVUPS          Z2, (DI)
+	VMULPS           Z6, Z3, Z3
+	VMOVUPS          Z3, 64(DI)
+	VMULPS           Z6, Z4, Z4
+	VMOVUPS          Z4, 128(DI)
+	VMULPS           Z6, Z5, Z5
+	VMOVUPS          Z5, 192(DI)
+	MOVQ             blocks+48(FP), DI
+	IMUL3Q           $0x00000060, DI, DI
+	SUBQ             DI, SI
+	ADDQ             CX, DX
+	ADDQ             CX, DX
+	ADDQ             CX, DX
+	ADDQ             $0x00000100, AX
+	SUBQ             $0x00000004, BX
+	JMP              by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000140, CX, CX
+	VPXORD  Z19, Z19, Z19
+	VMOVAPS Z19, Z1
+	VMOVAPS Z19, Z2
+	MOVQ    blocks+48(FP), DI
+	MOVQ    $0x00000007, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	MOVQ    R8, 328(SP)
+	IMUL3Q  $0x00000140, R8, R8
+	ADDQ    DX, R8
+
+by2Block:
+	CMPQ DI, 328(SP)
+	JNE  by2SamePanels
+	ADDQ CX, R8
+
+by2SamePanels:
+	PREFETCHT0       (R8)
+	PREFETCHT0       64(R8)
+	PREFETCHT0       128(R8)
+	PREFETCHT0       192(R8)
+	PREFETCHT0       256(R8)
+	PREFETCHT0       (R8)(CX*1)
+	PREFETCHT0       64(R8)(CX*1)
+	PREFETCHT0       128(R8)(CX*1)
+	PREFETCHT0       192(R8)(CX*1)
+	PREFETCHT0       256(R8)(CX*1)
+	ADDQ             $0x00000140, R8
+	VMOVDQU32        (DX), Z5
+	VMOVDQU32        (DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VMOVAPS          Z19, Z3
+	VMOVAPS          Z19, Z4
+	VPBROADCASTD     (SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x08, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     4(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x04, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x04, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     32(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x0c, Z5, Z5
+	VPSRLW           $0x0c, Z6, Z6
+	VPBROADCASTD     36(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        64(DX), Z5
+	VMOVDQU32        64(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     8(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x08, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     12(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x04, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x04, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     40(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x0c, Z5, Z5
+	VPSRLW           $0x0c, Z6, Z6
+	VPBROADCASTD     44(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        128(DX), Z5
+	VMOVDQU32        128(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     16(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x08, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     20(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x04, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x04, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     48(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x0c, Z5, Z5
+	VPSRLW           $0x0c, Z6, Z6
+	VPBROADCASTD     52(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        192(DX), Z5
+	VMOVDQU32        192(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     24(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x08, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     28(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x04, Z5, Z7
+	VPANDD           Z0, Z7, Z7
+	VPSRLW           $0x04, Z6, Z8
+	VPANDD           Z0, Z8, Z8
+	VPBROADCASTD     56(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x0c, Z5, Z5
+	VPSRLW           $0x0c, Z6, Z6
+	VPBROADCASTD     60(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VCVTPH2PS        256(DX), Z5
+	VCVTPH2PS        288(DX), Z7
+	VCVTPH2PS        256(DX)(CX*1), Z6
+	VCVTPH2PS        288(DX)(CX*1), Z8
+	VCVTDQ2PS        Z3, Z3
+	VFMADD231PS      Z5, Z3, Z1
+	VFMADD231PS.BCST 64(SI), Z7, Z1
+	VCVTDQ2PS        Z4, Z4
+	VFMADD231PS      Z6, Z4, Z2
+	VFMADD231PS.BCST 64(SI), Z8, Z2
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             DI
+	JNZ              by2Block
+	MOVQ             AX, DI
+	VBROADCASTSS     (SI), Z3
+	VMULPS           Z3, Z1, Z1
+	VMOVUPS          Z1, (DI)
+	VMULPS           Z3, Z2, Z2
+	VMOVUPS          Z2, 64(DI)
+	MOVQ             blocks+48(FP), DI
+	IMUL3Q           $0x00000060, DI, DI
+	SUBQ             DI, SI
+	ADDQ             CX, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000140, CX, CX
+	VPXORD  Z20, Z20, Z20
+	VMOVAPS Z20, Z1
+	MOVQ    blocks+48(FP), CX
+	MOVQ    $0x0000000d, DI
+	CMPQ    CX, DI
+	CMOVQLT CX, DI
+	MOVQ    DI, 336(SP)
+	IMUL3Q  $0x00000140, DI, DI
+	ADDQ    DX, DI
+
+by1Block:
+	PREFETCHT0       (DI)
+	PREFETCHT0       64(DI)
+	PREFETCHT0       128(DI)
+	PREFETCHT0       192(DI)
+	PREFETCHT0       256(DI)
+	ADDQ             $0x00000140, DI
 	VMOVDQU32        (DX), Z3
 	VPANDD           Z0, Z3, Z4
-	VPXORD           Z2, Z2, Z2
+	VMOVAPS          Z20, Z2
 	VPDPWSSD.BCST    (SI), Z4, Z2
 	VPSRLW           $0x08, Z3, Z4
 	VPANDD           Z0, Z4, Z4
@@ -1482,23 +2005,25 @@ block:
 	ADDQ             $0x00000140, DX
 	ADDQ             $0x00000060, SI
 	DECQ             CX
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, CX
-	VBROADCASTSS     (SI), Z3
-	VMULPS           Z3, Z1, Z1
+	VBROADCASTSS     (SI), Z2
+	VMULPS           Z2, Z1, Z1
 	VMOVUPS          Z1, (CX)
 	MOVQ             blocks+48(FP), CX
 	IMUL3Q           $0x00000060, CX, CX
 	SUBQ             CX, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ4Rows2AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ4Rows2AVX512(SB), $600-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -1508,22 +2033,665 @@ TEXT ·matMulQ4Rows2AVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowNibbles<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	MOVQ   blocks+48(FP), R8
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000140, R8, R8
+	LEAQ    (R8)(R8*2), R9
+	VPXORD  Z1, Z1, Z1
+	VMOVAPS Z1, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z1, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z1, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z1, Z8
+	VMOVAPS Z1, Z9
+	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000004, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 576(SP)
+	IMUL3Q  $0x00000140, R11, R11
+	ADDQ    DX, R11
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
+by4Block:
+	CMPQ R10, 576(SP)
+	JNE  by4SamePanels
+	ADDQ R8, R11
+	ADDQ R8, R11
+	ADDQ R8, R11
+
+by4SamePanels:
+	PREFETCHT0       (R11)
+	PREFETCHT0       64(R11)
+	PREFETCHT0       128(R11)
+	PREFETCHT0       192(R11)
+	PREFETCHT0       256(R11)
+	PREFETCHT0       (R11)(R8*1)
+	PREFETCHT0       64(R11)(R8*1)
+	PREFETCHT0       128(R11)(R8*1)
+	PREFETCHT0       192(R11)(R8*1)
+	PREFETCHT0       256(R11)(R8*1)
+	PREFETCHT0       (R11)(R8*2)
+	PREFETCHT0       64(R11)(R8*2)
+	PREFETCHT0       128(R11)(R8*2)
+	PREFETCHT0       192(R11)(R8*2)
+	PREFETCHT0       256(R11)(R8*2)
+	PREFETCHT0       (R11)(R9*1)
+	PREFETCHT0       64(R11)(R9*1)
+	PREFETCHT0       128(R11)(R9*1)
+	PREFETCHT0       192(R11)(R9*1)
+	PREFETCHT0       256(R11)(R9*1)
+	ADDQ             $0x00000140, R11
+	VMOVDQU32        (DX), Z18
+	VMOVDQU32        (DX)(R8*1), Z19
+	VMOVDQU32        (DX)(R8*2), Z20
+	VMOVDQU32        (DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VMOVAPS          Z1, Z10
+	VMOVAPS          Z1, Z11
+	VMOVAPS          Z1, Z12
+	VMOVAPS          Z1, Z13
+	VPBROADCASTD     (SI), Z14
+	VPDPWSSD         Z14, Z22, Z10
+	VPDPWSSD         Z14, Z23, Z11
+	VPDPWSSD         Z14, Z24, Z12
+	VPDPWSSD         Z14, Z25, Z13
+	VMOVAPS          Z1, Z14
+	VMOVAPS          Z1, Z15
+	VMOVAPS          Z1, Z16
+	VMOVAPS          Z1, Z17
+	VPBROADCASTD     (SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     4(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     4(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     32(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     32(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     36(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     36(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        64(DX), Z18
+	VMOVDQU32        64(DX)(R8*1), Z19
+	VMOVDQU32        64(DX)(R8*2), Z20
+	VMOVDQU32        64(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     8(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     8(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     12(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     12(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     40(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     40(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     44(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     44(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        128(DX), Z18
+	VMOVDQU32        128(DX)(R8*1), Z19
+	VMOVDQU32        128(DX)(R8*2), Z20
+	VMOVDQU32        128(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     16(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     16(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     20(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     20(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     48(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     48(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     52(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     52(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        192(DX), Z18
+	VMOVDQU32        192(DX)(R8*1), Z19
+	VMOVDQU32        192(DX)(R8*2), Z20
+	VMOVDQU32        192(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     24(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     24(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     28(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     28(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     56(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     56(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     60(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     60(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z22
+	VCVTPH2PS        256(DX)(R8*1), Z19
+	VCVTPH2PS        288(DX)(R8*1), Z23
+	VCVTPH2PS        256(DX)(R8*2), Z20
+	VCVTPH2PS        288(DX)(R8*2), Z24
+	VCVTPH2PS        256(DX)(R9*1), Z21
+	VCVTPH2PS        288(DX)(R9*1), Z25
+	VCVTDQ2PS        Z10, Z10
+	VFMADD231PS      Z18, Z10, Z2
+	VFMADD231PS.BCST 64(SI), Z22, Z2
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z19, Z11, Z3
+	VFMADD231PS.BCST 64(SI), Z23, Z3
+	VCVTDQ2PS        Z12, Z12
+	VFMADD231PS      Z20, Z12, Z4
+	VFMADD231PS.BCST 64(SI), Z24, Z4
+	VCVTDQ2PS        Z13, Z13
+	VFMADD231PS      Z21, Z13, Z5
+	VFMADD231PS.BCST 64(SI), Z25, Z5
+	VCVTDQ2PS        Z14, Z14
+	VFMADD231PS      Z18, Z14, Z6
+	VFMADD231PS.BCST 64(SI)(DI*1), Z22, Z6
+	VCVTDQ2PS        Z15, Z15
+	VFMADD231PS      Z19, Z15, Z7
+	VFMADD231PS.BCST 64(SI)(DI*1), Z23, Z7
+	VCVTDQ2PS        Z16, Z16
+	VFMADD231PS      Z20, Z16, Z8
+	VFMADD231PS.BCST 64(SI)(DI*1), Z24, Z8
+	VCVTDQ2PS        Z17, Z17
+	VFMADD231PS      Z21, Z17, Z9
+	VFMADD231PS.BCST 64(SI)(DI*1), Z25, Z9
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R10
+	JNZ              by4Block
+	MOVQ             AX, R9
+	VBROADCASTSS     (SI), Z10
+	VMULPS           Z10, Z2, Z2
+	VMOVUPS          Z2, (R9)
+	VMULPS           Z10, Z3, Z3
+	VMOVUPS          Z3, 64(R9)
+	VMULPS           Z10, Z4, Z4
+	VMOVUPS          Z4, 128(R9)
+	VMULPS           Z10, Z5, Z5
+	VMOVUPS          Z5, 192(R9)
+	ADDQ             CX, R9
+	VBROADCASTSS     (SI)(DI*1), Z10
+	VMULPS           Z10, Z6, Z6
+	VMOVUPS          Z6, (R9)
+	VMULPS           Z10, Z7, Z7
+	VMOVUPS          Z7, 64(R9)
+	VMULPS           Z10, Z8, Z8
+	VMOVUPS          Z8, 128(R9)
+	VMULPS           Z10, Z9, Z9
+	VMOVUPS          Z9, 192(R9)
+	MOVQ             blocks+48(FP), R9
+	IMUL3Q           $0x00000060, R9, R9
+	SUBQ             R9, SI
+	ADDQ             R8, DX
+	ADDQ             R8, DX
+	ADDQ             R8, DX
+	ADDQ             $0x00000100, AX
+	SUBQ             $0x00000004, BX
+	JMP              by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000140, R8, R8
+	VPXORD  Z27, Z27, Z27
+	VMOVAPS Z27, Z1
+	VMOVAPS Z27, Z2
+	VMOVAPS Z27, Z3
+	VMOVAPS Z27, Z4
+	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000007, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 584(SP)
+	IMUL3Q  $0x00000140, R10, R10
+	ADDQ    DX, R10
+
+by2Block:
+	CMPQ R9, 584(SP)
+	JNE  by2SamePanels
+	ADDQ R8, R10
+
+by2SamePanels:
+	PREFETCHT0       (R10)
+	PREFETCHT0       64(R10)
+	PREFETCHT0       128(R10)
+	PREFETCHT0       192(R10)
+	PREFETCHT0       256(R10)
+	PREFETCHT0       (R10)(R8*1)
+	PREFETCHT0       64(R10)(R8*1)
+	PREFETCHT0       128(R10)(R8*1)
+	PREFETCHT0       192(R10)(R8*1)
+	PREFETCHT0       256(R10)(R8*1)
+	ADDQ             $0x00000140, R10
+	VMOVDQU32        (DX), Z9
+	VMOVDQU32        (DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VMOVAPS          Z27, Z5
+	VMOVAPS          Z27, Z6
+	VPBROADCASTD     (SI), Z7
+	VPDPWSSD         Z7, Z11, Z5
+	VPDPWSSD         Z7, Z12, Z6
+	VMOVAPS          Z27, Z7
+	VMOVAPS          Z27, Z8
+	VPBROADCASTD     (SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x08, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     4(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     4(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x04, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x04, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     32(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     32(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x0c, Z9, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPBROADCASTD     36(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     36(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        64(DX), Z9
+	VMOVDQU32        64(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     8(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     8(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x08, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     12(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     12(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x04, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x04, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     40(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     40(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x0c, Z9, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPBROADCASTD     44(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     44(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        128(DX), Z9
+	VMOVDQU32        128(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     16(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     16(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x08, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     20(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     20(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x04, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x04, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     48(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     48(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x0c, Z9, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPBROADCASTD     52(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     52(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        192(DX), Z9
+	VMOVDQU32        192(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     24(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     24(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x08, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     28(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     28(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x04, Z9, Z11
+	VPANDD           Z0, Z11, Z11
+	VPSRLW           $0x04, Z10, Z12
+	VPANDD           Z0, Z12, Z12
+	VPBROADCASTD     56(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     56(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x0c, Z9, Z9
+	VPSRLW           $0x0c, Z10, Z10
+	VPBROADCASTD     60(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     60(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VCVTPH2PS        256(DX), Z9
+	VCVTPH2PS        288(DX), Z11
+	VCVTPH2PS        256(DX)(R8*1), Z10
+	VCVTPH2PS        288(DX)(R8*1), Z12
+	VCVTDQ2PS        Z5, Z5
+	VFMADD231PS      Z9, Z5, Z1
+	VFMADD231PS.BCST 64(SI), Z11, Z1
+	VCVTDQ2PS        Z6, Z6
+	VFMADD231PS      Z10, Z6, Z2
+	VFMADD231PS.BCST 64(SI), Z12, Z2
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z9, Z7, Z3
+	VFMADD231PS.BCST 64(SI)(DI*1), Z11, Z3
+	VCVTDQ2PS        Z8, Z8
+	VFMADD231PS      Z10, Z8, Z4
+	VFMADD231PS.BCST 64(SI)(DI*1), Z12, Z4
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R9
+	JNZ              by2Block
+	MOVQ             AX, R9
+	VBROADCASTSS     (SI), Z5
+	VMULPS           Z5, Z1, Z1
+	VMOVUPS          Z1, (R9)
+	VMULPS           Z5, Z2, Z2
+	VMOVUPS          Z2, 64(R9)
+	ADDQ             CX, R9
+	VBROADCASTSS     (SI)(DI*1), Z5
+	VMULPS           Z5, Z3, Z3
+	VMOVUPS          Z3, (R9)
+	VMULPS           Z5, Z4, Z4
+	VMOVUPS          Z4, 64(R9)
+	MOVQ             blocks+48(FP), R9
+	IMUL3Q           $0x00000060, R9, R9
+	SUBQ             R9, SI
+	ADDQ             R8, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000140, R8, R8
+	VPXORD  Z28, Z28, Z28
+	VMOVAPS Z28, Z1
+	VMOVAPS Z28, Z2
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x0000000d, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 592(SP)
+	IMUL3Q  $0x00000140, R9, R9
+	ADDQ    DX, R9
+
+by1Block:
+	PREFETCHT0       (R9)
+	PREFETCHT0       64(R9)
+	PREFETCHT0       128(R9)
+	PREFETCHT0       192(R9)
+	PREFETCHT0       256(R9)
+	ADDQ             $0x00000140, R9
 	VMOVDQU32        (DX), Z5
 	VPANDD           Z0, Z5, Z6
-	VPXORD           Z3, Z3, Z3
+	VMOVAPS          Z28, Z3
 	VPDPWSSD.BCST    (SI), Z6, Z3
-	VPXORD           Z4, Z4, Z4
+	VMOVAPS          Z28, Z4
 	VPDPWSSD.BCST    (SI)(DI*1), Z6, Z4
 	VPSRLW           $0x08, Z5, Z6
 	VPANDD           Z0, Z6, Z6
@@ -1592,27 +2760,29 @@ block:
 	ADDQ             $0x00000140, DX
 	ADDQ             $0x00000060, SI
 	DECQ             R8
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, R8
-	VBROADCASTSS     (SI), Z5
-	VMULPS           Z5, Z1, Z1
+	VBROADCASTSS     (SI), Z3
+	VMULPS           Z3, Z1, Z1
 	VMOVUPS          Z1, (R8)
 	ADDQ             CX, R8
-	VBROADCASTSS     (SI)(DI*1), Z5
-	VMULPS           Z5, Z2, Z2
+	VBROADCASTSS     (SI)(DI*1), Z3
+	VMULPS           Z3, Z2, Z2
 	VMOVUPS          Z2, (R8)
 	MOVQ             blocks+48(FP), R8
 	IMUL3Q           $0x00000060, R8, R8
 	SUBQ             R8, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ4Rows4AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ4Rows4AVX512(SB), $1112-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -1623,28 +2793,1054 @@ TEXT ·matMulQ4Rows4AVX512(SB), NOSPLIT, $0-56
 	LEAQ         (DI)(DI*2), R8
 	VPBROADCASTD lowNibbles<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	MOVQ   blocks+48(FP), R9
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000140, R9, R9
+	LEAQ    (R9)(R9*2), R10
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R11
+	ADDQ    $0x3f, R11
+	ANDQ    $-64, R11
+	VMOVAPS Z1, (R11)
+	VMOVAPS Z1, 64(R11)
+	VMOVAPS Z1, 128(R11)
+	VMOVAPS Z1, 192(R11)
+	VMOVAPS Z1, 256(R11)
+	VMOVAPS Z1, 320(R11)
+	VMOVAPS Z1, 384(R11)
+	VMOVAPS Z1, 448(R11)
+	VMOVAPS Z1, 512(R11)
+	VMOVAPS Z1, 576(R11)
+	VMOVAPS Z1, 640(R11)
+	VMOVAPS Z1, 704(R11)
+	VMOVAPS Z1, 768(R11)
+	VMOVAPS Z1, 832(R11)
+	VMOVAPS Z1, 896(R11)
+	VMOVAPS Z1, 960(R11)
+	MOVQ    blocks+48(FP), R12
+	MOVQ    $0x00000004, R13
+	CMPQ    R12, R13
+	CMOVQLT R12, R13
+	MOVQ    R13, 1088(SP)
+	IMUL3Q  $0x00000140, R13, R13
+	ADDQ    DX, R13
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
+by4Block:
+	CMPQ R12, 1088(SP)
+	JNE  by4SamePanels
+	ADDQ R9, R13
+	ADDQ R9, R13
+	ADDQ R9, R13
+
+by4SamePanels:
+	PREFETCHT0       (R13)
+	PREFETCHT0       64(R13)
+	PREFETCHT0       128(R13)
+	PREFETCHT0       192(R13)
+	PREFETCHT0       256(R13)
+	PREFETCHT0       (R13)(R9*1)
+	PREFETCHT0       64(R13)(R9*1)
+	PREFETCHT0       128(R13)(R9*1)
+	PREFETCHT0       192(R13)(R9*1)
+	PREFETCHT0       256(R13)(R9*1)
+	PREFETCHT0       (R13)(R9*2)
+	PREFETCHT0       64(R13)(R9*2)
+	PREFETCHT0       128(R13)(R9*2)
+	PREFETCHT0       192(R13)(R9*2)
+	PREFETCHT0       256(R13)(R9*2)
+	PREFETCHT0       (R13)(R10*1)
+	PREFETCHT0       64(R13)(R10*1)
+	PREFETCHT0       128(R13)(R10*1)
+	PREFETCHT0       192(R13)(R10*1)
+	PREFETCHT0       256(R13)(R10*1)
+	ADDQ             $0x00000140, R13
+	VMOVDQU32        (DX), Z18
+	VMOVDQU32        (DX)(R9*1), Z19
+	VMOVDQU32        (DX)(R9*2), Z20
+	VMOVDQU32        (DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VMOVAPS          Z1, Z2
+	VMOVAPS          Z1, Z3
+	VMOVAPS          Z1, Z4
+	VMOVAPS          Z1, Z5
+	VPBROADCASTD     (SI), Z6
+	VPDPWSSD         Z6, Z22, Z2
+	VPDPWSSD         Z6, Z23, Z3
+	VPDPWSSD         Z6, Z24, Z4
+	VPDPWSSD         Z6, Z25, Z5
+	VMOVAPS          Z1, Z6
+	VMOVAPS          Z1, Z7
+	VMOVAPS          Z1, Z8
+	VMOVAPS          Z1, Z9
+	VPBROADCASTD     (SI)(DI*1), Z10
+	VPDPWSSD         Z10, Z22, Z6
+	VPDPWSSD         Z10, Z23, Z7
+	VPDPWSSD         Z10, Z24, Z8
+	VPDPWSSD         Z10, Z25, Z9
+	VMOVAPS          Z1, Z10
+	VMOVAPS          Z1, Z11
+	VMOVAPS          Z1, Z12
+	VMOVAPS          Z1, Z13
+	VPBROADCASTD     (SI)(DI*2), Z14
+	VPDPWSSD         Z14, Z22, Z10
+	VPDPWSSD         Z14, Z23, Z11
+	VPDPWSSD         Z14, Z24, Z12
+	VPDPWSSD         Z14, Z25, Z13
+	VMOVAPS          Z1, Z14
+	VMOVAPS          Z1, Z15
+	VMOVAPS          Z1, Z16
+	VMOVAPS          Z1, Z17
+	VPBROADCASTD     (SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     4(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     4(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     4(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     4(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     32(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     32(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     32(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     32(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     36(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     36(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     36(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     36(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        64(DX), Z18
+	VMOVDQU32        64(DX)(R9*1), Z19
+	VMOVDQU32        64(DX)(R9*2), Z20
+	VMOVDQU32        64(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     8(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     8(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     8(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     8(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     12(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     12(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     12(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     12(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     40(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     40(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     40(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     40(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     44(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     44(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     44(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     44(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        128(DX), Z18
+	VMOVDQU32        128(DX)(R9*1), Z19
+	VMOVDQU32        128(DX)(R9*2), Z20
+	VMOVDQU32        128(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     16(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     16(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     16(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     16(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     20(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     20(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     20(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     20(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     48(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     48(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     48(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     48(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     52(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     52(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     52(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     52(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        192(DX), Z18
+	VMOVDQU32        192(DX)(R9*1), Z19
+	VMOVDQU32        192(DX)(R9*2), Z20
+	VMOVDQU32        192(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     24(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     24(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     24(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     24(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x08, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x08, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x08, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     28(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     28(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     28(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     28(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x04, Z18, Z22
+	VPANDD           Z0, Z22, Z22
+	VPSRLW           $0x04, Z19, Z23
+	VPANDD           Z0, Z23, Z23
+	VPSRLW           $0x04, Z20, Z24
+	VPANDD           Z0, Z24, Z24
+	VPSRLW           $0x04, Z21, Z25
+	VPANDD           Z0, Z25, Z25
+	VPBROADCASTD     56(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     56(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     56(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     56(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPSRLW           $0x0c, Z20, Z20
+	VPSRLW           $0x0c, Z21, Z21
+	VPBROADCASTD     60(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     60(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     60(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     60(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z22
+	VCVTPH2PS        256(DX)(R9*1), Z19
+	VCVTPH2PS        288(DX)(R9*1), Z23
+	VCVTPH2PS        256(DX)(R9*2), Z20
+	VCVTPH2PS        288(DX)(R9*2), Z24
+	VCVTPH2PS        256(DX)(R10*1), Z21
+	VCVTPH2PS        288(DX)(R10*1), Z25
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R11), Z18, Z2
+	VFMADD231PS.BCST 64(SI), Z22, Z2
+	VMOVAPS          Z2, (R11)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R11), Z19, Z3
+	VFMADD231PS.BCST 64(SI), Z23, Z3
+	VMOVAPS          Z3, 64(R11)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R11), Z20, Z4
+	VFMADD231PS.BCST 64(SI), Z24, Z4
+	VMOVAPS          Z4, 128(R11)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R11), Z21, Z5
+	VFMADD231PS.BCST 64(SI), Z25, Z5
+	VMOVAPS          Z5, 192(R11)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R11), Z18, Z6
+	VFMADD231PS.BCST 64(SI)(DI*1), Z22, Z6
+	VMOVAPS          Z6, 256(R11)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R11), Z19, Z7
+	VFMADD231PS.BCST 64(SI)(DI*1), Z23, Z7
+	VMOVAPS          Z7, 320(R11)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R11), Z20, Z8
+	VFMADD231PS.BCST 64(SI)(DI*1), Z24, Z8
+	VMOVAPS          Z8, 384(R11)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R11), Z21, Z9
+	VFMADD231PS.BCST 64(SI)(DI*1), Z25, Z9
+	VMOVAPS          Z9, 448(R11)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R11), Z18, Z10
+	VFMADD231PS.BCST 64(SI)(DI*2), Z22, Z10
+	VMOVAPS          Z10, 512(R11)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R11), Z19, Z11
+	VFMADD231PS.BCST 64(SI)(DI*2), Z23, Z11
+	VMOVAPS          Z11, 576(R11)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R11), Z20, Z12
+	VFMADD231PS.BCST 64(SI)(DI*2), Z24, Z12
+	VMOVAPS          Z12, 640(R11)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R11), Z21, Z13
+	VFMADD231PS.BCST 64(SI)(DI*2), Z25, Z13
+	VMOVAPS          Z13, 704(R11)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R11), Z18, Z14
+	VFMADD231PS.BCST 64(SI)(R8*1), Z22, Z14
+	VMOVAPS          Z14, 768(R11)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R11), Z19, Z15
+	VFMADD231PS.BCST 64(SI)(R8*1), Z23, Z15
+	VMOVAPS          Z15, 832(R11)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R11), Z20, Z16
+	VFMADD231PS.BCST 64(SI)(R8*1), Z24, Z16
+	VMOVAPS          Z16, 896(R11)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R11), Z21, Z17
+	VFMADD231PS.BCST 64(SI)(R8*1), Z25, Z17
+	VMOVAPS          Z17, 960(R11)
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R12
+	JNZ              by4Block
+	MOVQ             AX, R10
+	VBROADCASTSS     (SI), Z2
+	VMOVAPS          (R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          64(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          128(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          192(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*1), Z2
+	VMOVAPS          256(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          320(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          384(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          448(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*2), Z2
+	VMOVAPS          512(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          576(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          640(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          704(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(R8*1), Z2
+	VMOVAPS          768(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          832(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          896(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          960(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	MOVQ             blocks+48(FP), R10
+	IMUL3Q           $0x00000060, R10, R10
+	SUBQ             R10, SI
+	ADDQ             R9, DX
+	ADDQ             R9, DX
+	ADDQ             R9, DX
+	ADDQ             $0x00000100, AX
+	SUBQ             $0x00000004, BX
+	JMP              by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000140, R9, R9
+	VPXORD  Z27, Z27, Z27
+	VMOVAPS Z27, Z1
+	VMOVAPS Z27, Z2
+	VMOVAPS Z27, Z3
+	VMOVAPS Z27, Z4
+	VMOVAPS Z27, Z5
+	VMOVAPS Z27, Z6
+	VMOVAPS Z27, Z7
+	VMOVAPS Z27, Z8
+	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000007, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 1096(SP)
+	IMUL3Q  $0x00000140, R11, R11
+	ADDQ    DX, R11
+
+by2Block:
+	CMPQ R10, 1096(SP)
+	JNE  by2SamePanels
+	ADDQ R9, R11
+
+by2SamePanels:
+	PREFETCHT0       (R11)
+	PREFETCHT0       64(R11)
+	PREFETCHT0       128(R11)
+	PREFETCHT0       192(R11)
+	PREFETCHT0       256(R11)
+	PREFETCHT0       (R11)(R9*1)
+	PREFETCHT0       64(R11)(R9*1)
+	PREFETCHT0       128(R11)(R9*1)
+	PREFETCHT0       192(R11)(R9*1)
+	PREFETCHT0       256(R11)(R9*1)
+	ADDQ             $0x00000140, R11
+	VMOVDQU32        (DX), Z17
+	VMOVDQU32        (DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VMOVAPS          Z27, Z9
+	VMOVAPS          Z27, Z10
+	VPBROADCASTD     (SI), Z11
+	VPDPWSSD         Z11, Z19, Z9
+	VPDPWSSD         Z11, Z20, Z10
+	VMOVAPS          Z27, Z11
+	VMOVAPS          Z27, Z12
+	VPBROADCASTD     (SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z19, Z11
+	VPDPWSSD         Z13, Z20, Z12
+	VMOVAPS          Z27, Z13
+	VMOVAPS          Z27, Z14
+	VPBROADCASTD     (SI)(DI*2), Z15
+	VPDPWSSD         Z15, Z19, Z13
+	VPDPWSSD         Z15, Z20, Z14
+	VMOVAPS          Z27, Z15
+	VMOVAPS          Z27, Z16
+	VPBROADCASTD     (SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     4(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     4(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     4(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     4(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x04, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     32(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     32(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     32(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     32(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x0c, Z17, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPBROADCASTD     36(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     36(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     36(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     36(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        64(DX), Z17
+	VMOVDQU32        64(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     8(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     8(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     8(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     8(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     12(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     12(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     12(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     12(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x04, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     40(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     40(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     40(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     40(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x0c, Z17, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPBROADCASTD     44(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     44(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     44(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     44(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        128(DX), Z17
+	VMOVDQU32        128(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     16(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     16(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     16(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     16(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     20(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     20(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     20(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     20(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x04, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     48(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     48(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     48(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     48(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x0c, Z17, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPBROADCASTD     52(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     52(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     52(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     52(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        192(DX), Z17
+	VMOVDQU32        192(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     24(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     24(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     24(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     24(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     28(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     28(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     28(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     28(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x04, Z17, Z19
+	VPANDD           Z0, Z19, Z19
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPBROADCASTD     56(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     56(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     56(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     56(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x0c, Z17, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPBROADCASTD     60(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     60(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     60(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     60(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VCVTPH2PS        256(DX), Z17
+	VCVTPH2PS        288(DX), Z19
+	VCVTPH2PS        256(DX)(R9*1), Z18
+	VCVTPH2PS        288(DX)(R9*1), Z20
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z17, Z9, Z1
+	VFMADD231PS.BCST 64(SI), Z19, Z1
+	VCVTDQ2PS        Z10, Z10
+	VFMADD231PS      Z18, Z10, Z2
+	VFMADD231PS.BCST 64(SI), Z20, Z2
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z17, Z11, Z3
+	VFMADD231PS.BCST 64(SI)(DI*1), Z19, Z3
+	VCVTDQ2PS        Z12, Z12
+	VFMADD231PS      Z18, Z12, Z4
+	VFMADD231PS.BCST 64(SI)(DI*1), Z20, Z4
+	VCVTDQ2PS        Z13, Z13
+	VFMADD231PS      Z17, Z13, Z5
+	VFMADD231PS.BCST 64(SI)(DI*2), Z19, Z5
+	VCVTDQ2PS        Z14, Z14
+	VFMADD231PS      Z18, Z14, Z6
+	VFMADD231PS.BCST 64(SI)(DI*2), Z20, Z6
+	VCVTDQ2PS        Z15, Z15
+	VFMADD231PS      Z17, Z15, Z7
+	VFMADD231PS.BCST 64(SI)(R8*1), Z19, Z7
+	VCVTDQ2PS        Z16, Z16
+	VFMADD231PS      Z18, Z16, Z8
+	VFMADD231PS.BCST 64(SI)(R8*1), Z20, Z8
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R10
+	JNZ              by2Block
+	MOVQ             AX, R10
+	VBROADCASTSS     (SI), Z9
+	VMULPS           Z9, Z1, Z1
+	VMOVUPS          Z1, (R10)
+	VMULPS           Z9, Z2, Z2
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*1), Z9
+	VMULPS           Z9, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMULPS           Z9, Z4, Z4
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*2), Z9
+	VMULPS           Z9, Z5, Z5
+	VMOVUPS          Z5, (R10)
+	VMULPS           Z9, Z6, Z6
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(R8*1), Z9
+	VMULPS           Z9, Z7, Z7
+	VMOVUPS          Z7, (R10)
+	VMULPS           Z9, Z8, Z8
+	VMOVUPS          Z8, 64(R10)
+	MOVQ             blocks+48(FP), R10
+	IMUL3Q           $0x00000060, R10, R10
+	SUBQ             R10, SI
+	ADDQ             R9, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000140, R9, R9
+	VPXORD  Z28, Z28, Z28
+	VMOVAPS Z28, Z1
+	VMOVAPS Z28, Z2
+	VMOVAPS Z28, Z3
+	VMOVAPS Z28, Z4
+	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x0000000d, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 1104(SP)
+	IMUL3Q  $0x00000140, R10, R10
+	ADDQ    DX, R10
+
+by1Block:
+	PREFETCHT0       (R10)
+	PREFETCHT0       64(R10)
+	PREFETCHT0       128(R10)
+	PREFETCHT0       192(R10)
+	PREFETCHT0       256(R10)
+	ADDQ             $0x00000140, R10
 	VMOVDQU32        (DX), Z9
 	VPANDD           Z0, Z9, Z10
-	VPXORD           Z5, Z5, Z5
+	VMOVAPS          Z28, Z5
 	VPDPWSSD.BCST    (SI), Z10, Z5
-	VPXORD           Z6, Z6, Z6
+	VMOVAPS          Z28, Z6
 	VPDPWSSD.BCST    (SI)(DI*1), Z10, Z6
-	VPXORD           Z7, Z7, Z7
+	VMOVAPS          Z28, Z7
 	VPDPWSSD.BCST    (SI)(DI*2), Z10, Z7
-	VPXORD           Z8, Z8, Z8
+	VMOVAPS          Z28, Z8
 	VPDPWSSD.BCST    (SI)(R8*1), Z10, Z8
 	VPSRLW           $0x08, Z9, Z10
 	VPANDD           Z0, Z10, Z10
@@ -1749,35 +3945,37 @@ block:
 	ADDQ             $0x00000140, DX
 	ADDQ             $0x00000060, SI
 	DECQ             R9
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, R9
-	VBROADCASTSS     (SI), Z9
-	VMULPS           Z9, Z1, Z1
+	VBROADCASTSS     (SI), Z5
+	VMULPS           Z5, Z1, Z1
 	VMOVUPS          Z1, (R9)
 	ADDQ             CX, R9
-	VBROADCASTSS     (SI)(DI*1), Z9
-	VMULPS           Z9, Z2, Z2
+	VBROADCASTSS     (SI)(DI*1), Z5
+	VMULPS           Z5, Z2, Z2
 	VMOVUPS          Z2, (R9)
 	ADDQ             CX, R9
-	VBROADCASTSS     (SI)(DI*2), Z9
-	VMULPS           Z9, Z3, Z3
+	VBROADCASTSS     (SI)(DI*2), Z5
+	VMULPS           Z5, Z3, Z3
 	VMOVUPS          Z3, (R9)
 	ADDQ             CX, R9
-	VBROADCASTSS     (SI)(R8*1), Z9
-	VMULPS           Z9, Z4, Z4
+	VBROADCASTSS     (SI)(R8*1), Z5
+	VMULPS           Z5, Z4, Z4
 	VMOVUPS          Z4, (R9)
 	MOVQ             blocks+48(FP), R9
 	IMUL3Q           $0x00000060, R9, R9
 	SUBQ             R9, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ4Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ4Rows8AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ4Rows8AVX512(SB), $1104-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -1790,40 +3988,703 @@ TEXT ·matMulQ4Rows8AVX512(SB), NOSPLIT, $0-56
 	LEAQ         (R9)(DI*2), R10
 	VPBROADCASTD lowNibbles<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	MOVQ   blocks+48(FP), R11
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R11
+	IMUL3Q  $0x00000140, R11, R11
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R12
+	ADDQ    $0x3f, R12
+	ANDQ    $-64, R12
+	VMOVAPS Z1, (R12)
+	VMOVAPS Z1, 64(R12)
+	VMOVAPS Z1, 128(R12)
+	VMOVAPS Z1, 192(R12)
+	VMOVAPS Z1, 256(R12)
+	VMOVAPS Z1, 320(R12)
+	VMOVAPS Z1, 384(R12)
+	VMOVAPS Z1, 448(R12)
+	VMOVAPS Z1, 512(R12)
+	VMOVAPS Z1, 576(R12)
+	VMOVAPS Z1, 640(R12)
+	VMOVAPS Z1, 704(R12)
+	VMOVAPS Z1, 768(R12)
+	VMOVAPS Z1, 832(R12)
+	VMOVAPS Z1, 896(R12)
+	VMOVAPS Z1, 960(R12)
+	MOVQ    blocks+48(FP), R13
+	MOVQ    $0x00000007, R14
+	CMPQ    R13, R14
+	CMOVQLT R13, R14
+	MOVQ    R14, 1088(SP)
+	IMUL3Q  $0x00000140, R14, R14
+	ADDQ    DX, R14
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
+by2Block:
+	CMPQ R13, 1088(SP)
+	JNE  by2SamePanels
+	ADDQ R11, R14
+
+by2SamePanels:
+	PREFETCHT0       (R14)
+	PREFETCHT0       64(R14)
+	PREFETCHT0       128(R14)
+	PREFETCHT0       192(R14)
+	PREFETCHT0       256(R14)
+	PREFETCHT0       (R14)(R11*1)
+	PREFETCHT0       64(R14)(R11*1)
+	PREFETCHT0       128(R14)(R11*1)
+	PREFETCHT0       192(R14)(R11*1)
+	PREFETCHT0       256(R14)(R11*1)
+	ADDQ             $0x00000140, R14
+	VMOVDQU32        (DX), Z18
+	VMOVDQU32        (DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VMOVAPS          Z1, Z2
+	VMOVAPS          Z1, Z3
+	VPBROADCASTD     (SI), Z4
+	VPDPWSSD         Z4, Z20, Z2
+	VPDPWSSD         Z4, Z21, Z3
+	VMOVAPS          Z1, Z4
+	VMOVAPS          Z1, Z5
+	VPBROADCASTD     (SI)(DI*1), Z6
+	VPDPWSSD         Z6, Z20, Z4
+	VPDPWSSD         Z6, Z21, Z5
+	VMOVAPS          Z1, Z6
+	VMOVAPS          Z1, Z7
+	VPBROADCASTD     (SI)(DI*2), Z8
+	VPDPWSSD         Z8, Z20, Z6
+	VPDPWSSD         Z8, Z21, Z7
+	VMOVAPS          Z1, Z8
+	VMOVAPS          Z1, Z9
+	VPBROADCASTD     (SI)(R8*1), Z10
+	VPDPWSSD         Z10, Z20, Z8
+	VPDPWSSD         Z10, Z21, Z9
+	VMOVAPS          Z1, Z10
+	VMOVAPS          Z1, Z11
+	VPBROADCASTD     (SI)(DI*4), Z12
+	VPDPWSSD         Z12, Z20, Z10
+	VPDPWSSD         Z12, Z21, Z11
+	VMOVAPS          Z1, Z12
+	VMOVAPS          Z1, Z13
+	VPBROADCASTD     (SI)(R9*1), Z14
+	VPDPWSSD         Z14, Z20, Z12
+	VPDPWSSD         Z14, Z21, Z13
+	VMOVAPS          Z1, Z14
+	VMOVAPS          Z1, Z15
+	VPBROADCASTD     (SI)(R8*2), Z16
+	VPDPWSSD         Z16, Z20, Z14
+	VPDPWSSD         Z16, Z21, Z15
+	VMOVAPS          Z1, Z16
+	VMOVAPS          Z1, Z17
+	VPBROADCASTD     (SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x08, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     4(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     4(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     4(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     4(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     4(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     4(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     4(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     4(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x04, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     32(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     32(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     32(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     32(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     32(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     32(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     32(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     32(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPBROADCASTD     36(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     36(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     36(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     36(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     36(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     36(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     36(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     36(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        64(DX), Z18
+	VMOVDQU32        64(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     8(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     8(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     8(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     8(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     8(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     8(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     8(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     8(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x08, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     12(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     12(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     12(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     12(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     12(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     12(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     12(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     12(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x04, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     40(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     40(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     40(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     40(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     40(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     40(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     40(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     40(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPBROADCASTD     44(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     44(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     44(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     44(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     44(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     44(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     44(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     44(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        128(DX), Z18
+	VMOVDQU32        128(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     16(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     16(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     16(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     16(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     16(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     16(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     16(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     16(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x08, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     20(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     20(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     20(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     20(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     20(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     20(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     20(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     20(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x04, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     48(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     48(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     48(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     48(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     48(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     48(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     48(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     48(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPBROADCASTD     52(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     52(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     52(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     52(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     52(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     52(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     52(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     52(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        192(DX), Z18
+	VMOVDQU32        192(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     24(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     24(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     24(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     24(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     24(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     24(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     24(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     24(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x08, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     28(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     28(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     28(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     28(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     28(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     28(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     28(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     28(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x04, Z18, Z20
+	VPANDD           Z0, Z20, Z20
+	VPSRLW           $0x04, Z19, Z21
+	VPANDD           Z0, Z21, Z21
+	VPBROADCASTD     56(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     56(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     56(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     56(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     56(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     56(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     56(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     56(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPSRLW           $0x0c, Z19, Z19
+	VPBROADCASTD     60(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     60(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     60(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     60(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     60(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     60(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     60(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     60(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z20
+	VCVTPH2PS        256(DX)(R11*1), Z19
+	VCVTPH2PS        288(DX)(R11*1), Z21
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R12), Z18, Z2
+	VFMADD231PS.BCST 64(SI), Z20, Z2
+	VMOVAPS          Z2, (R12)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R12), Z19, Z3
+	VFMADD231PS.BCST 64(SI), Z21, Z3
+	VMOVAPS          Z3, 64(R12)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R12), Z18, Z4
+	VFMADD231PS.BCST 64(SI)(DI*1), Z20, Z4
+	VMOVAPS          Z4, 128(R12)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R12), Z19, Z5
+	VFMADD231PS.BCST 64(SI)(DI*1), Z21, Z5
+	VMOVAPS          Z5, 192(R12)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R12), Z18, Z6
+	VFMADD231PS.BCST 64(SI)(DI*2), Z20, Z6
+	VMOVAPS          Z6, 256(R12)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R12), Z19, Z7
+	VFMADD231PS.BCST 64(SI)(DI*2), Z21, Z7
+	VMOVAPS          Z7, 320(R12)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R12), Z18, Z8
+	VFMADD231PS.BCST 64(SI)(R8*1), Z20, Z8
+	VMOVAPS          Z8, 384(R12)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R12), Z19, Z9
+	VFMADD231PS.BCST 64(SI)(R8*1), Z21, Z9
+	VMOVAPS          Z9, 448(R12)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R12), Z18, Z10
+	VFMADD231PS.BCST 64(SI)(DI*4), Z20, Z10
+	VMOVAPS          Z10, 512(R12)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R12), Z19, Z11
+	VFMADD231PS.BCST 64(SI)(DI*4), Z21, Z11
+	VMOVAPS          Z11, 576(R12)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R12), Z18, Z12
+	VFMADD231PS.BCST 64(SI)(R9*1), Z20, Z12
+	VMOVAPS          Z12, 640(R12)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R12), Z19, Z13
+	VFMADD231PS.BCST 64(SI)(R9*1), Z21, Z13
+	VMOVAPS          Z13, 704(R12)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R12), Z18, Z14
+	VFMADD231PS.BCST 64(SI)(R8*2), Z20, Z14
+	VMOVAPS          Z14, 768(R12)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R12), Z19, Z15
+	VFMADD231PS.BCST 64(SI)(R8*2), Z21, Z15
+	VMOVAPS          Z15, 832(R12)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R12), Z18, Z16
+	VFMADD231PS.BCST 64(SI)(R10*1), Z20, Z16
+	VMOVAPS          Z16, 896(R12)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R12), Z19, Z17
+	VFMADD231PS.BCST 64(SI)(R10*1), Z21, Z17
+	VMOVAPS          Z17, 960(R12)
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R13
+	JNZ              by2Block
+	MOVQ             AX, R13
+	VBROADCASTSS     (SI), Z2
+	VMOVAPS          (R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          64(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*1), Z2
+	VMOVAPS          128(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          192(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*2), Z2
+	VMOVAPS          256(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          320(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R8*1), Z2
+	VMOVAPS          384(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          448(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*4), Z2
+	VMOVAPS          512(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          576(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R9*1), Z2
+	VMOVAPS          640(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          704(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R8*2), Z2
+	VMOVAPS          768(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          832(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R10*1), Z2
+	VMOVAPS          896(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          960(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	MOVQ             blocks+48(FP), R13
+	IMUL3Q           $0x00000060, R13, R13
+	SUBQ             R13, SI
+	ADDQ             R11, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R11
+	IMUL3Q  $0x00000140, R11, R11
+	VPXORD  Z23, Z23, Z23
+	VMOVAPS Z23, Z1
+	VMOVAPS Z23, Z2
+	VMOVAPS Z23, Z3
+	VMOVAPS Z23, Z4
+	VMOVAPS Z23, Z5
+	VMOVAPS Z23, Z6
+	VMOVAPS Z23, Z7
+	VMOVAPS Z23, Z8
+	MOVQ    blocks+48(FP), R11
+	MOVQ    $0x0000000d, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	MOVQ    R12, 1096(SP)
+	IMUL3Q  $0x00000140, R12, R12
+	ADDQ    DX, R12
+
+by1Block:
+	PREFETCHT0       (R12)
+	PREFETCHT0       64(R12)
+	PREFETCHT0       128(R12)
+	PREFETCHT0       192(R12)
+	PREFETCHT0       256(R12)
+	ADDQ             $0x00000140, R12
 	VMOVDQU32        (DX), Z17
 	VPANDD           Z0, Z17, Z18
-	VPXORD           Z9, Z9, Z9
+	VMOVAPS          Z23, Z9
 	VPDPWSSD.BCST    (SI), Z18, Z9
-	VPXORD           Z10, Z10, Z10
+	VMOVAPS          Z23, Z10
 	VPDPWSSD.BCST    (SI)(DI*1), Z18, Z10
-	VPXORD           Z11, Z11, Z11
+	VMOVAPS          Z23, Z11
 	VPDPWSSD.BCST    (SI)(DI*2), Z18, Z11
-	VPXORD           Z12, Z12, Z12
+	VMOVAPS          Z23, Z12
 	VPDPWSSD.BCST    (SI)(R8*1), Z18, Z12
-	VPXORD           Z13, Z13, Z13
+	VMOVAPS          Z23, Z13
 	VPDPWSSD.BCST    (SI)(DI*4), Z18, Z13
-	VPXORD           Z14, Z14, Z14
+	VMOVAPS          Z23, Z14
 	VPDPWSSD.BCST    (SI)(R9*1), Z18, Z14
-	VPXORD           Z15, Z15, Z15
+	VMOVAPS          Z23, Z15
 	VPDPWSSD.BCST    (SI)(R8*2), Z18, Z15
-	VPXORD           Z16, Z16, Z16
+	VMOVAPS          Z23, Z16
 	VPDPWSSD.BCST    (SI)(R10*1), Z18, Z16
 	VPSRLW           $0x08, Z17, Z18
 	VPANDD           Z0, Z18, Z18
@@ -2000,51 +4861,53 @@ block:
 	ADDQ             $0x00000140, DX
 	ADDQ             $0x00000060, SI
 	DECQ             R11
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, R11
-	VBROADCASTSS     (SI), Z17
-	VMULPS           Z17, Z1, Z1
+	VBROADCASTSS     (SI), Z9
+	VMULPS           Z9, Z1, Z1
 	VMOVUPS          Z1, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(DI*1), Z17
-	VMULPS           Z17, Z2, Z2
+	VBROADCASTSS     (SI)(DI*1), Z9
+	VMULPS           Z9, Z2, Z2
 	VMOVUPS          Z2, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(DI*2), Z17
-	VMULPS           Z17, Z3, Z3
+	VBROADCASTSS     (SI)(DI*2), Z9
+	VMULPS           Z9, Z3, Z3
 	VMOVUPS          Z3, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(R8*1), Z17
-	VMULPS           Z17, Z4, Z4
+	VBROADCASTSS     (SI)(R8*1), Z9
+	VMULPS           Z9, Z4, Z4
 	VMOVUPS          Z4, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(DI*4), Z17
-	VMULPS           Z17, Z5, Z5
+	VBROADCASTSS     (SI)(DI*4), Z9
+	VMULPS           Z9, Z5, Z5
 	VMOVUPS          Z5, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(R9*1), Z17
-	VMULPS           Z17, Z6, Z6
+	VBROADCASTSS     (SI)(R9*1), Z9
+	VMULPS           Z9, Z6, Z6
 	VMOVUPS          Z6, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(R8*2), Z17
-	VMULPS           Z17, Z7, Z7
+	VBROADCASTSS     (SI)(R8*2), Z9
+	VMULPS           Z9, Z7, Z7
 	VMOVUPS          Z7, (R11)
 	ADDQ             CX, R11
-	VBROADCASTSS     (SI)(R10*1), Z17
-	VMULPS           Z17, Z8, Z8
+	VBROADCASTSS     (SI)(R10*1), Z9
+	VMULPS           Z9, Z8, Z8
 	VMOVUPS          Z8, (R11)
 	MOVQ             blocks+48(FP), R11
 	IMUL3Q           $0x00000060, R11, R11
 	SUBQ             R11, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8Rows1AVX2(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8Rows1AVX2(SB), NOSPLIT, $136-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -2054,21 +4917,33 @@ TEXT ·matMulQ8Rows1AVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	MOVQ  blocks+48(FP), CX
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000220, CX, CX
+	VPXOR   Y1, Y1, Y1
+	VMOVAPS Y1, Y2
+	VMOVAPS Y1, Y1
+	MOVQ    blocks+48(FP), CX
+	MOVQ    $0x00000008, DI
+	CMPQ    CX, DI
+	CMOVQLT CX, DI
+	MOVQ    DI, 128(SP)
+	IMUL3Q  $0x00000220, DI, DI
+	ADDQ    DX, DI
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
+by1Block:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	PREFETCHT0   192(DI)
+	PREFETCHT0   256(DI)
+	PREFETCHT0   320(DI)
+	PREFETCHT0   384(DI)
+	PREFETCHT0   448(DI)
+	PREFETCHT0   512(DI)
+	ADDQ         $0x00000220, DI
 	VPBROADCASTD 80(SI), Y4
 	VMOVDQU      (DX), Y5
 	VMOVDQU      32(DX), Y6
@@ -2201,31 +5076,33 @@ block:
 	VCVTPH2PS    512(DX), Y5
 	VCVTPH2PS    528(DX), Y6
 	VCVTDQ2PS    Y3, Y3
-	VFMADD231PS  Y5, Y3, Y1
+	VFMADD231PS  Y5, Y3, Y2
 	VCVTDQ2PS    Y4, Y4
-	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y4, Y1
 	ADDQ         $0x00000220, DX
 	ADDQ         $0x00000060, SI
 	DECQ         CX
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, CX
 	VBROADCASTSS (SI), Y3
-	VMULPS       Y3, Y1, Y1
-	VMOVUPS      Y1, (CX)
 	VMULPS       Y3, Y2, Y2
-	VMOVUPS      Y2, 32(CX)
+	VMOVUPS      Y2, (CX)
+	VMULPS       Y3, Y1, Y1
+	VMOVUPS      Y1, 32(CX)
 	MOVQ         blocks+48(FP), CX
 	IMUL3Q       $0x00000060, CX, CX
 	SUBQ         CX, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8Rows2AVX2(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8Rows2AVX2(SB), NOSPLIT, $200-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -2235,23 +5112,35 @@ TEXT ·matMulQ8Rows2AVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	MOVQ  blocks+48(FP), R8
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000220, R8, R8
+	VPXOR   Y1, Y1, Y1
+	VMOVAPS Y1, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y1, Y4
+	VMOVAPS Y1, Y1
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000008, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 192(SP)
+	IMUL3Q  $0x00000220, R9, R9
+	ADDQ    DX, R9
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
+by1Block:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	PREFETCHT0   256(R9)
+	PREFETCHT0   320(R9)
+	PREFETCHT0   384(R9)
+	PREFETCHT0   448(R9)
+	PREFETCHT0   512(R9)
+	ADDQ         $0x00000220, R9
 	VPBROADCASTD 80(SI), Y6
 	VPBROADCASTD 80(SI)(DI*1), Y8
 	VMOVDQU      (DX), Y9
@@ -2465,41 +5354,43 @@ block:
 	VCVTPH2PS    512(DX), Y9
 	VCVTPH2PS    528(DX), Y10
 	VCVTDQ2PS    Y5, Y5
-	VFMADD231PS  Y9, Y5, Y1
+	VFMADD231PS  Y9, Y5, Y2
 	VCVTDQ2PS    Y6, Y6
-	VFMADD231PS  Y10, Y6, Y2
+	VFMADD231PS  Y10, Y6, Y3
 	VCVTDQ2PS    Y7, Y7
-	VFMADD231PS  Y9, Y7, Y3
+	VFMADD231PS  Y9, Y7, Y4
 	VCVTDQ2PS    Y8, Y8
-	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y8, Y1
 	ADDQ         $0x00000220, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R8
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R8
 	VBROADCASTSS (SI), Y5
-	VMULPS       Y5, Y1, Y1
-	VMOVUPS      Y1, (R8)
 	VMULPS       Y5, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
+	VMOVUPS      Y2, (R8)
+	VMULPS       Y5, Y3, Y3
+	VMOVUPS      Y3, 32(R8)
 	ADDQ         CX, R8
 	VBROADCASTSS (SI)(DI*1), Y5
-	VMULPS       Y5, Y3, Y3
-	VMOVUPS      Y3, (R8)
 	VMULPS       Y5, Y4, Y4
-	VMOVUPS      Y4, 32(R8)
+	VMOVUPS      Y4, (R8)
+	VMULPS       Y5, Y1, Y1
+	VMOVUPS      Y1, 32(R8)
 	MOVQ         blocks+48(FP), R8
 	IMUL3Q       $0x00000060, R8, R8
 	SUBQ         R8, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows3AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8Rows3AVX2(SB), NOSPLIT, $256-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8Rows3AVX2(SB), NOSPLIT, $264-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -2509,11 +5400,15 @@ TEXT ·matMulQ8Rows3AVX2(SB), NOSPLIT, $256-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000220, R8, R8
+	VPXOR   Y1, Y1, Y1
 	LEAQ    (SP), R8
 	ADDQ    $0x3f, R8
 	ANDQ    $-64, R8
-	VPXOR   Y1, Y1, Y1
 	VMOVAPS Y1, (R8)
 	VMOVAPS Y1, 32(R8)
 	VMOVAPS Y1, 64(R8)
@@ -2521,17 +5416,24 @@ panel:
 	VMOVAPS Y1, 128(R8)
 	VMOVAPS Y1, 160(R8)
 	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000008, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 256(SP)
+	IMUL3Q  $0x00000220, R10, R10
+	ADDQ    DX, R10
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
+by1Block:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   128(R10)
+	PREFETCHT0   192(R10)
+	PREFETCHT0   256(R10)
+	PREFETCHT0   320(R10)
+	PREFETCHT0   384(R10)
+	PREFETCHT0   448(R10)
+	PREFETCHT0   512(R10)
+	ADDQ         $0x00000220, R10
 	VPBROADCASTD 80(SI), Y2
 	VPBROADCASTD 80(SI)(DI*1), Y4
 	VPBROADCASTD 80(SI)(DI*2), Y6
@@ -2846,7 +5748,7 @@ block:
 	ADDQ         $0x00000220, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R9
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R9
 	VBROADCASTSS (SI), Y1
 	VMOVAPS      (R8), Y2
@@ -2874,15 +5776,17 @@ block:
 	MOVQ         blocks+48(FP), R9
 	IMUL3Q       $0x00000060, R9, R9
 	SUBQ         R9, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8Rows4AVX2(SB), NOSPLIT, $320-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8Rows4AVX2(SB), NOSPLIT, $328-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -2893,11 +5797,15 @@ TEXT ·matMulQ8Rows4AVX2(SB), NOSPLIT, $320-56
 	LEAQ         (DI)(DI*2), R8
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000220, R9, R9
+	VPXOR   Y1, Y1, Y1
 	LEAQ    (SP), R9
 	ADDQ    $0x3f, R9
 	ANDQ    $-64, R9
-	VPXOR   Y1, Y1, Y1
 	VMOVAPS Y1, (R9)
 	VMOVAPS Y1, 32(R9)
 	VMOVAPS Y1, 64(R9)
@@ -2907,17 +5815,24 @@ panel:
 	VMOVAPS Y1, 192(R9)
 	VMOVAPS Y1, 224(R9)
 	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000008, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 320(SP)
+	IMUL3Q  $0x00000220, R11, R11
+	ADDQ    DX, R11
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
+by1Block:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	PREFETCHT0   128(R11)
+	PREFETCHT0   192(R11)
+	PREFETCHT0   256(R11)
+	PREFETCHT0   320(R11)
+	PREFETCHT0   384(R11)
+	PREFETCHT0   448(R11)
+	PREFETCHT0   512(R11)
+	ADDQ         $0x00000220, R11
 	VPBROADCASTD 80(SI), Y2
 	VPBROADCASTD 80(SI)(DI*1), Y4
 	VPBROADCASTD 80(SI)(DI*2), Y6
@@ -3319,7 +6234,7 @@ block:
 	ADDQ         $0x00000220, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R10
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R10
 	VBROADCASTSS (SI), Y1
 	VMOVAPS      (R9), Y2
@@ -3355,15 +6270,17 @@ block:
 	MOVQ         blocks+48(FP), R10
 	IMUL3Q       $0x00000060, R10, R10
 	SUBQ         R10, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8Rows1AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8Rows1AVX512(SB), NOSPLIT, $344-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -3373,20 +6290,477 @@ TEXT ·matMulQ8Rows1AVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	MOVQ   blocks+48(FP), CX
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000220, CX, CX
+	LEAQ    (CX)(CX*2), DI
+	VPXORD  Z1, Z1, Z1
+	VMOVAPS Z1, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z1, Z4
+	VMOVAPS Z1, Z5
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000002, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 320(SP)
+	IMUL3Q  $0x00000220, R9, R9
+	ADDQ    DX, R9
 
-block:
-	PREFETCHT0    4096(DX)
-	PREFETCHT0    4160(DX)
-	PREFETCHT0    4224(DX)
-	PREFETCHT0    4288(DX)
-	PREFETCHT0    4352(DX)
-	PREFETCHT0    4416(DX)
-	PREFETCHT0    4480(DX)
-	PREFETCHT0    4544(DX)
-	PREFETCHT0    4608(DX)
+by4Block:
+	CMPQ R8, 320(SP)
+	JNE  by4SamePanels
+	ADDQ CX, R9
+	ADDQ CX, R9
+	ADDQ CX, R9
+
+by4SamePanels:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	PREFETCHT0   256(R9)
+	PREFETCHT0   320(R9)
+	PREFETCHT0   384(R9)
+	PREFETCHT0   448(R9)
+	PREFETCHT0   512(R9)
+	PREFETCHT0   (R9)(CX*1)
+	PREFETCHT0   64(R9)(CX*1)
+	PREFETCHT0   128(R9)(CX*1)
+	PREFETCHT0   192(R9)(CX*1)
+	PREFETCHT0   256(R9)(CX*1)
+	PREFETCHT0   320(R9)(CX*1)
+	PREFETCHT0   384(R9)(CX*1)
+	PREFETCHT0   448(R9)(CX*1)
+	PREFETCHT0   512(R9)(CX*1)
+	PREFETCHT0   (R9)(CX*2)
+	PREFETCHT0   64(R9)(CX*2)
+	PREFETCHT0   128(R9)(CX*2)
+	PREFETCHT0   192(R9)(CX*2)
+	PREFETCHT0   256(R9)(CX*2)
+	PREFETCHT0   320(R9)(CX*2)
+	PREFETCHT0   384(R9)(CX*2)
+	PREFETCHT0   448(R9)(CX*2)
+	PREFETCHT0   512(R9)(CX*2)
+	PREFETCHT0   (R9)(DI*1)
+	PREFETCHT0   64(R9)(DI*1)
+	PREFETCHT0   128(R9)(DI*1)
+	PREFETCHT0   192(R9)(DI*1)
+	PREFETCHT0   256(R9)(DI*1)
+	PREFETCHT0   320(R9)(DI*1)
+	PREFETCHT0   384(R9)(DI*1)
+	PREFETCHT0   448(R9)(DI*1)
+	PREFETCHT0   512(R9)(DI*1)
+	ADDQ         $0x00000220, R9
+	VPBROADCASTD 80(SI), Z6
+	VPBROADCASTD 80(SI), Z7
+	VPBROADCASTD 80(SI), Z8
+	VPBROADCASTD 80(SI), Z9
+	VMOVDQU32    (DX), Z10
+	VMOVDQU32    (DX)(CX*1), Z11
+	VMOVDQU32    (DX)(CX*2), Z12
+	VMOVDQU32    (DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD (SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 4(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    64(DX), Z10
+	VMOVDQU32    64(DX)(CX*1), Z11
+	VMOVDQU32    64(DX)(CX*2), Z12
+	VMOVDQU32    64(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 8(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 12(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    128(DX), Z10
+	VMOVDQU32    128(DX)(CX*1), Z11
+	VMOVDQU32    128(DX)(CX*2), Z12
+	VMOVDQU32    128(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 16(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 20(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    192(DX), Z10
+	VMOVDQU32    192(DX)(CX*1), Z11
+	VMOVDQU32    192(DX)(CX*2), Z12
+	VMOVDQU32    192(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 24(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 28(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    256(DX), Z10
+	VMOVDQU32    256(DX)(CX*1), Z11
+	VMOVDQU32    256(DX)(CX*2), Z12
+	VMOVDQU32    256(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 32(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 36(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    320(DX), Z10
+	VMOVDQU32    320(DX)(CX*1), Z11
+	VMOVDQU32    320(DX)(CX*2), Z12
+	VMOVDQU32    320(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 40(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 44(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    384(DX), Z10
+	VMOVDQU32    384(DX)(CX*1), Z11
+	VMOVDQU32    384(DX)(CX*2), Z12
+	VMOVDQU32    384(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 48(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 52(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VMOVDQU32    448(DX), Z10
+	VMOVDQU32    448(DX)(CX*1), Z11
+	VMOVDQU32    448(DX)(CX*2), Z12
+	VMOVDQU32    448(DX)(DI*1), Z13
+	VPANDD       Z0, Z10, Z14
+	VPANDD       Z0, Z11, Z15
+	VPANDD       Z0, Z12, Z16
+	VPANDD       Z0, Z13, Z17
+	VPBROADCASTD 56(SI), Z18
+	VPDPWSSD     Z18, Z14, Z6
+	VPDPWSSD     Z18, Z15, Z7
+	VPDPWSSD     Z18, Z16, Z8
+	VPDPWSSD     Z18, Z17, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPSRLW       $0x08, Z11, Z11
+	VPSRLW       $0x08, Z12, Z12
+	VPSRLW       $0x08, Z13, Z13
+	VPBROADCASTD 60(SI), Z14
+	VPDPWSSD     Z14, Z10, Z6
+	VPDPWSSD     Z14, Z11, Z7
+	VPDPWSSD     Z14, Z12, Z8
+	VPDPWSSD     Z14, Z13, Z9
+	VCVTPH2PS    512(DX), Z10
+	VCVTPH2PS    512(DX)(CX*1), Z11
+	VCVTPH2PS    512(DX)(CX*2), Z12
+	VCVTPH2PS    512(DX)(DI*1), Z13
+	VCVTDQ2PS    Z6, Z6
+	VFMADD231PS  Z10, Z6, Z2
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z11, Z7, Z3
+	VCVTDQ2PS    Z8, Z8
+	VFMADD231PS  Z12, Z8, Z4
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z13, Z9, Z5
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         R8
+	JNZ          by4Block
+	MOVQ         AX, DI
+	VBROADCASTSS (SI), Z6
+	VMULPS       Z6, Z2, Z2
+	VMOVUPS      Z2, (DI)
+	VMULPS       Z6, Z3, Z3
+	VMOVUPS      Z3, 64(DI)
+	VMULPS       Z6, Z4, Z4
+	VMOVUPS      Z4, 128(DI)
+	VMULPS       Z6, Z5, Z5
+	VMOVUPS      Z5, 192(DI)
+	MOVQ         blocks+48(FP), DI
+	IMUL3Q       $0x00000060, DI, DI
+	SUBQ         DI, SI
+	ADDQ         CX, DX
+	ADDQ         CX, DX
+	ADDQ         CX, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x00000004, BX
+	JMP          by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000220, CX, CX
+	VPXORD  Z19, Z19, Z19
+	VMOVAPS Z19, Z1
+	VMOVAPS Z19, Z2
+	MOVQ    blocks+48(FP), DI
+	MOVQ    $0x00000004, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	MOVQ    R8, 328(SP)
+	IMUL3Q  $0x00000220, R8, R8
+	ADDQ    DX, R8
+
+by2Block:
+	CMPQ DI, 328(SP)
+	JNE  by2SamePanels
+	ADDQ CX, R8
+
+by2SamePanels:
+	PREFETCHT0   (R8)
+	PREFETCHT0   64(R8)
+	PREFETCHT0   128(R8)
+	PREFETCHT0   192(R8)
+	PREFETCHT0   256(R8)
+	PREFETCHT0   320(R8)
+	PREFETCHT0   384(R8)
+	PREFETCHT0   448(R8)
+	PREFETCHT0   512(R8)
+	PREFETCHT0   (R8)(CX*1)
+	PREFETCHT0   64(R8)(CX*1)
+	PREFETCHT0   128(R8)(CX*1)
+	PREFETCHT0   192(R8)(CX*1)
+	PREFETCHT0   256(R8)(CX*1)
+	PREFETCHT0   320(R8)(CX*1)
+	PREFETCHT0   384(R8)(CX*1)
+	PREFETCHT0   448(R8)(CX*1)
+	PREFETCHT0   512(R8)(CX*1)
+	ADDQ         $0x00000220, R8
+	VPBROADCASTD 80(SI), Z3
+	VPBROADCASTD 80(SI), Z4
+	VMOVDQU32    (DX), Z5
+	VMOVDQU32    (DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD (SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 4(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    64(DX), Z5
+	VMOVDQU32    64(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 8(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 12(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    128(DX), Z5
+	VMOVDQU32    128(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 16(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 20(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    192(DX), Z5
+	VMOVDQU32    192(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 24(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 28(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    256(DX), Z5
+	VMOVDQU32    256(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 32(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 36(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    320(DX), Z5
+	VMOVDQU32    320(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 40(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 44(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    384(DX), Z5
+	VMOVDQU32    384(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 48(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 52(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VMOVDQU32    448(DX), Z5
+	VMOVDQU32    448(DX)(CX*1), Z6
+	VPANDD       Z0, Z5, Z7
+	VPANDD       Z0, Z6, Z8
+	VPBROADCASTD 56(SI), Z9
+	VPDPWSSD     Z9, Z7, Z3
+	VPDPWSSD     Z9, Z8, Z4
+	VPSRLW       $0x08, Z5, Z5
+	VPSRLW       $0x08, Z6, Z6
+	VPBROADCASTD 60(SI), Z7
+	VPDPWSSD     Z7, Z5, Z3
+	VPDPWSSD     Z7, Z6, Z4
+	VCVTPH2PS    512(DX), Z5
+	VCVTPH2PS    512(DX)(CX*1), Z6
+	VCVTDQ2PS    Z3, Z3
+	VFMADD231PS  Z5, Z3, Z1
+	VCVTDQ2PS    Z4, Z4
+	VFMADD231PS  Z6, Z4, Z2
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         DI
+	JNZ          by2Block
+	MOVQ         AX, DI
+	VBROADCASTSS (SI), Z3
+	VMULPS       Z3, Z1, Z1
+	VMOVUPS      Z1, (DI)
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS      Z2, 64(DI)
+	MOVQ         blocks+48(FP), DI
+	IMUL3Q       $0x00000060, DI, DI
+	SUBQ         DI, SI
+	ADDQ         CX, DX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
+	JMP          by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000220, CX, CX
+	VPXORD  Z20, Z20, Z20
+	VMOVAPS Z20, Z1
+	MOVQ    blocks+48(FP), CX
+	MOVQ    $0x00000008, DI
+	CMPQ    CX, DI
+	CMOVQLT CX, DI
+	MOVQ    DI, 336(SP)
+	IMUL3Q  $0x00000220, DI, DI
+	ADDQ    DX, DI
+
+by1Block:
+	PREFETCHT0    (DI)
+	PREFETCHT0    64(DI)
+	PREFETCHT0    128(DI)
+	PREFETCHT0    192(DI)
+	PREFETCHT0    256(DI)
+	PREFETCHT0    320(DI)
+	PREFETCHT0    384(DI)
+	PREFETCHT0    448(DI)
+	PREFETCHT0    512(DI)
+	ADDQ          $0x00000220, DI
 	VPBROADCASTD  80(SI), Z2
 	VMOVDQU32     (DX), Z3
 	VPANDD        Z0, Z3, Z4
@@ -3434,7 +6808,7 @@ block:
 	ADDQ          $0x00000220, DX
 	ADDQ          $0x00000060, SI
 	DECQ          CX
-	JNZ           block
+	JNZ           by1Block
 	MOVQ          AX, CX
 	VBROADCASTSS  (SI), Z2
 	VMULPS        Z2, Z1, Z1
@@ -3442,15 +6816,17 @@ block:
 	MOVQ          blocks+48(FP), CX
 	IMUL3Q        $0x00000060, CX, CX
 	SUBQ          CX, SI
-	ADDQ          $0x40, AX
-	DECQ          BX
-	JNZ           panel
+	ADDQ          $0x00000040, AX
+	SUBQ          $0x00000001, BX
+	JMP           by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8Rows2AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8Rows2AVX512(SB), $600-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -3460,21 +6836,646 @@ TEXT ·matMulQ8Rows2AVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	MOVQ   blocks+48(FP), R8
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000220, R8, R8
+	LEAQ    (R8)(R8*2), R9
+	VPXORD  Z1, Z1, Z1
+	VMOVAPS Z1, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z1, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z1, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z1, Z8
+	VMOVAPS Z1, Z9
+	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000002, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 576(SP)
+	IMUL3Q  $0x00000220, R11, R11
+	ADDQ    DX, R11
 
-block:
-	PREFETCHT0    4096(DX)
-	PREFETCHT0    4160(DX)
-	PREFETCHT0    4224(DX)
-	PREFETCHT0    4288(DX)
-	PREFETCHT0    4352(DX)
-	PREFETCHT0    4416(DX)
-	PREFETCHT0    4480(DX)
-	PREFETCHT0    4544(DX)
-	PREFETCHT0    4608(DX)
+by4Block:
+	CMPQ R10, 576(SP)
+	JNE  by4SamePanels
+	ADDQ R8, R11
+	ADDQ R8, R11
+	ADDQ R8, R11
+
+by4SamePanels:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	PREFETCHT0   128(R11)
+	PREFETCHT0   192(R11)
+	PREFETCHT0   256(R11)
+	PREFETCHT0   320(R11)
+	PREFETCHT0   384(R11)
+	PREFETCHT0   448(R11)
+	PREFETCHT0   512(R11)
+	PREFETCHT0   (R11)(R8*1)
+	PREFETCHT0   64(R11)(R8*1)
+	PREFETCHT0   128(R11)(R8*1)
+	PREFETCHT0   192(R11)(R8*1)
+	PREFETCHT0   256(R11)(R8*1)
+	PREFETCHT0   320(R11)(R8*1)
+	PREFETCHT0   384(R11)(R8*1)
+	PREFETCHT0   448(R11)(R8*1)
+	PREFETCHT0   512(R11)(R8*1)
+	PREFETCHT0   (R11)(R8*2)
+	PREFETCHT0   64(R11)(R8*2)
+	PREFETCHT0   128(R11)(R8*2)
+	PREFETCHT0   192(R11)(R8*2)
+	PREFETCHT0   256(R11)(R8*2)
+	PREFETCHT0   320(R11)(R8*2)
+	PREFETCHT0   384(R11)(R8*2)
+	PREFETCHT0   448(R11)(R8*2)
+	PREFETCHT0   512(R11)(R8*2)
+	PREFETCHT0   (R11)(R9*1)
+	PREFETCHT0   64(R11)(R9*1)
+	PREFETCHT0   128(R11)(R9*1)
+	PREFETCHT0   192(R11)(R9*1)
+	PREFETCHT0   256(R11)(R9*1)
+	PREFETCHT0   320(R11)(R9*1)
+	PREFETCHT0   384(R11)(R9*1)
+	PREFETCHT0   448(R11)(R9*1)
+	PREFETCHT0   512(R11)(R9*1)
+	ADDQ         $0x00000220, R11
+	VPBROADCASTD 80(SI), Z10
+	VPBROADCASTD 80(SI), Z11
+	VPBROADCASTD 80(SI), Z12
+	VPBROADCASTD 80(SI), Z13
+	VPBROADCASTD 80(SI)(DI*1), Z14
+	VPBROADCASTD 80(SI)(DI*1), Z15
+	VPBROADCASTD 80(SI)(DI*1), Z16
+	VPBROADCASTD 80(SI)(DI*1), Z17
+	VMOVDQU32    (DX), Z18
+	VMOVDQU32    (DX)(R8*1), Z19
+	VMOVDQU32    (DX)(R8*2), Z20
+	VMOVDQU32    (DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD (SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD (SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 4(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 4(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    64(DX), Z18
+	VMOVDQU32    64(DX)(R8*1), Z19
+	VMOVDQU32    64(DX)(R8*2), Z20
+	VMOVDQU32    64(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 8(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 8(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 12(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 12(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    128(DX), Z18
+	VMOVDQU32    128(DX)(R8*1), Z19
+	VMOVDQU32    128(DX)(R8*2), Z20
+	VMOVDQU32    128(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 16(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 16(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 20(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 20(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    192(DX), Z18
+	VMOVDQU32    192(DX)(R8*1), Z19
+	VMOVDQU32    192(DX)(R8*2), Z20
+	VMOVDQU32    192(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 24(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 24(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 28(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 28(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    256(DX), Z18
+	VMOVDQU32    256(DX)(R8*1), Z19
+	VMOVDQU32    256(DX)(R8*2), Z20
+	VMOVDQU32    256(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 32(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 32(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 36(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 36(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    320(DX), Z18
+	VMOVDQU32    320(DX)(R8*1), Z19
+	VMOVDQU32    320(DX)(R8*2), Z20
+	VMOVDQU32    320(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 40(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 40(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 44(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 44(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    384(DX), Z18
+	VMOVDQU32    384(DX)(R8*1), Z19
+	VMOVDQU32    384(DX)(R8*2), Z20
+	VMOVDQU32    384(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 48(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 48(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 52(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 52(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    448(DX), Z18
+	VMOVDQU32    448(DX)(R8*1), Z19
+	VMOVDQU32    448(DX)(R8*2), Z20
+	VMOVDQU32    448(DX)(R9*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 56(SI), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 56(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 60(SI), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 60(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VCVTPH2PS    512(DX), Z18
+	VCVTPH2PS    512(DX)(R8*1), Z19
+	VCVTPH2PS    512(DX)(R8*2), Z20
+	VCVTPH2PS    512(DX)(R9*1), Z21
+	VCVTDQ2PS    Z10, Z10
+	VFMADD231PS  Z18, Z10, Z2
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z19, Z11, Z3
+	VCVTDQ2PS    Z12, Z12
+	VFMADD231PS  Z20, Z12, Z4
+	VCVTDQ2PS    Z13, Z13
+	VFMADD231PS  Z21, Z13, Z5
+	VCVTDQ2PS    Z14, Z14
+	VFMADD231PS  Z18, Z14, Z6
+	VCVTDQ2PS    Z15, Z15
+	VFMADD231PS  Z19, Z15, Z7
+	VCVTDQ2PS    Z16, Z16
+	VFMADD231PS  Z20, Z16, Z8
+	VCVTDQ2PS    Z17, Z17
+	VFMADD231PS  Z21, Z17, Z9
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         R10
+	JNZ          by4Block
+	MOVQ         AX, R9
+	VBROADCASTSS (SI), Z10
+	VMULPS       Z10, Z2, Z2
+	VMOVUPS      Z2, (R9)
+	VMULPS       Z10, Z3, Z3
+	VMOVUPS      Z3, 64(R9)
+	VMULPS       Z10, Z4, Z4
+	VMOVUPS      Z4, 128(R9)
+	VMULPS       Z10, Z5, Z5
+	VMOVUPS      Z5, 192(R9)
+	ADDQ         CX, R9
+	VBROADCASTSS (SI)(DI*1), Z10
+	VMULPS       Z10, Z6, Z6
+	VMOVUPS      Z6, (R9)
+	VMULPS       Z10, Z7, Z7
+	VMOVUPS      Z7, 64(R9)
+	VMULPS       Z10, Z8, Z8
+	VMOVUPS      Z8, 128(R9)
+	VMULPS       Z10, Z9, Z9
+	VMOVUPS      Z9, 192(R9)
+	MOVQ         blocks+48(FP), R9
+	IMUL3Q       $0x00000060, R9, R9
+	SUBQ         R9, SI
+	ADDQ         R8, DX
+	ADDQ         R8, DX
+	ADDQ         R8, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x00000004, BX
+	JMP          by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000220, R8, R8
+	VPXORD  Z27, Z27, Z27
+	VMOVAPS Z27, Z1
+	VMOVAPS Z27, Z2
+	VMOVAPS Z27, Z3
+	VMOVAPS Z27, Z4
+	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000004, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 584(SP)
+	IMUL3Q  $0x00000220, R10, R10
+	ADDQ    DX, R10
+
+by2Block:
+	CMPQ R9, 584(SP)
+	JNE  by2SamePanels
+	ADDQ R8, R10
+
+by2SamePanels:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   128(R10)
+	PREFETCHT0   192(R10)
+	PREFETCHT0   256(R10)
+	PREFETCHT0   320(R10)
+	PREFETCHT0   384(R10)
+	PREFETCHT0   448(R10)
+	PREFETCHT0   512(R10)
+	PREFETCHT0   (R10)(R8*1)
+	PREFETCHT0   64(R10)(R8*1)
+	PREFETCHT0   128(R10)(R8*1)
+	PREFETCHT0   192(R10)(R8*1)
+	PREFETCHT0   256(R10)(R8*1)
+	PREFETCHT0   320(R10)(R8*1)
+	PREFETCHT0   384(R10)(R8*1)
+	PREFETCHT0   448(R10)(R8*1)
+	PREFETCHT0   512(R10)(R8*1)
+	ADDQ         $0x00000220, R10
+	VPBROADCASTD 80(SI), Z5
+	VPBROADCASTD 80(SI), Z6
+	VPBROADCASTD 80(SI)(DI*1), Z7
+	VPBROADCASTD 80(SI)(DI*1), Z8
+	VMOVDQU32    (DX), Z9
+	VMOVDQU32    (DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD (SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD (SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 4(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 4(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    64(DX), Z9
+	VMOVDQU32    64(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 8(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 8(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 12(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 12(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    128(DX), Z9
+	VMOVDQU32    128(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 16(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 16(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 20(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 20(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    192(DX), Z9
+	VMOVDQU32    192(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 24(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 24(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 28(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 28(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    256(DX), Z9
+	VMOVDQU32    256(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 32(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 32(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 36(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 36(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    320(DX), Z9
+	VMOVDQU32    320(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 40(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 40(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 44(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 44(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    384(DX), Z9
+	VMOVDQU32    384(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 48(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 48(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 52(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 52(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VMOVDQU32    448(DX), Z9
+	VMOVDQU32    448(DX)(R8*1), Z10
+	VPANDD       Z0, Z9, Z11
+	VPANDD       Z0, Z10, Z12
+	VPBROADCASTD 56(SI), Z13
+	VPDPWSSD     Z13, Z11, Z5
+	VPDPWSSD     Z13, Z12, Z6
+	VPBROADCASTD 56(SI)(DI*1), Z13
+	VPDPWSSD     Z13, Z11, Z7
+	VPDPWSSD     Z13, Z12, Z8
+	VPSRLW       $0x08, Z9, Z9
+	VPSRLW       $0x08, Z10, Z10
+	VPBROADCASTD 60(SI), Z11
+	VPDPWSSD     Z11, Z9, Z5
+	VPDPWSSD     Z11, Z10, Z6
+	VPBROADCASTD 60(SI)(DI*1), Z11
+	VPDPWSSD     Z11, Z9, Z7
+	VPDPWSSD     Z11, Z10, Z8
+	VCVTPH2PS    512(DX), Z9
+	VCVTPH2PS    512(DX)(R8*1), Z10
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z9, Z5, Z1
+	VCVTDQ2PS    Z6, Z6
+	VFMADD231PS  Z10, Z6, Z2
+	VCVTDQ2PS    Z7, Z7
+	VFMADD231PS  Z9, Z7, Z3
+	VCVTDQ2PS    Z8, Z8
+	VFMADD231PS  Z10, Z8, Z4
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         R9
+	JNZ          by2Block
+	MOVQ         AX, R9
+	VBROADCASTSS (SI), Z5
+	VMULPS       Z5, Z1, Z1
+	VMOVUPS      Z1, (R9)
+	VMULPS       Z5, Z2, Z2
+	VMOVUPS      Z2, 64(R9)
+	ADDQ         CX, R9
+	VBROADCASTSS (SI)(DI*1), Z5
+	VMULPS       Z5, Z3, Z3
+	VMOVUPS      Z3, (R9)
+	VMULPS       Z5, Z4, Z4
+	VMOVUPS      Z4, 64(R9)
+	MOVQ         blocks+48(FP), R9
+	IMUL3Q       $0x00000060, R9, R9
+	SUBQ         R9, SI
+	ADDQ         R8, DX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
+	JMP          by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000220, R8, R8
+	VPXORD  Z28, Z28, Z28
+	VMOVAPS Z28, Z1
+	VMOVAPS Z28, Z2
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000008, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 592(SP)
+	IMUL3Q  $0x00000220, R9, R9
+	ADDQ    DX, R9
+
+by1Block:
+	PREFETCHT0    (R9)
+	PREFETCHT0    64(R9)
+	PREFETCHT0    128(R9)
+	PREFETCHT0    192(R9)
+	PREFETCHT0    256(R9)
+	PREFETCHT0    320(R9)
+	PREFETCHT0    384(R9)
+	PREFETCHT0    448(R9)
+	PREFETCHT0    512(R9)
+	ADDQ          $0x00000220, R9
 	VPBROADCASTD  80(SI), Z3
 	VPBROADCASTD  80(SI)(DI*1), Z4
 	VMOVDQU32     (DX), Z5
@@ -3541,7 +7542,7 @@ block:
 	ADDQ          $0x00000220, DX
 	ADDQ          $0x00000060, SI
 	DECQ          R8
-	JNZ           block
+	JNZ           by1Block
 	MOVQ          AX, R8
 	VBROADCASTSS  (SI), Z3
 	VMULPS        Z3, Z1, Z1
@@ -3553,15 +7554,17 @@ block:
 	MOVQ          blocks+48(FP), R8
 	IMUL3Q        $0x00000060, R8, R8
 	SUBQ          R8, SI
-	ADDQ          $0x40, AX
-	DECQ          BX
-	JNZ           panel
+	ADDQ          $0x00000040, AX
+	SUBQ          $0x00000001, BX
+	JMP           by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8Rows4AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8Rows4AVX512(SB), $1112-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -3572,23 +7575,1019 @@ TEXT ·matMulQ8Rows4AVX512(SB), NOSPLIT, $0-56
 	LEAQ         (DI)(DI*2), R8
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	MOVQ   blocks+48(FP), R9
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000220, R9, R9
+	LEAQ    (R9)(R9*2), R10
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R11
+	ADDQ    $0x3f, R11
+	ANDQ    $-64, R11
+	VMOVAPS Z1, (R11)
+	VMOVAPS Z1, 64(R11)
+	VMOVAPS Z1, 128(R11)
+	VMOVAPS Z1, 192(R11)
+	VMOVAPS Z1, 256(R11)
+	VMOVAPS Z1, 320(R11)
+	VMOVAPS Z1, 384(R11)
+	VMOVAPS Z1, 448(R11)
+	VMOVAPS Z1, 512(R11)
+	VMOVAPS Z1, 576(R11)
+	VMOVAPS Z1, 640(R11)
+	VMOVAPS Z1, 704(R11)
+	VMOVAPS Z1, 768(R11)
+	VMOVAPS Z1, 832(R11)
+	VMOVAPS Z1, 896(R11)
+	VMOVAPS Z1, 960(R11)
+	MOVQ    blocks+48(FP), R12
+	MOVQ    $0x00000002, R13
+	CMPQ    R12, R13
+	CMOVQLT R12, R13
+	MOVQ    R13, 1088(SP)
+	IMUL3Q  $0x00000220, R13, R13
+	ADDQ    DX, R13
 
-block:
-	PREFETCHT0    4096(DX)
-	PREFETCHT0    4160(DX)
-	PREFETCHT0    4224(DX)
-	PREFETCHT0    4288(DX)
-	PREFETCHT0    4352(DX)
-	PREFETCHT0    4416(DX)
-	PREFETCHT0    4480(DX)
-	PREFETCHT0    4544(DX)
-	PREFETCHT0    4608(DX)
+by4Block:
+	CMPQ R12, 1088(SP)
+	JNE  by4SamePanels
+	ADDQ R9, R13
+	ADDQ R9, R13
+	ADDQ R9, R13
+
+by4SamePanels:
+	PREFETCHT0   (R13)
+	PREFETCHT0   64(R13)
+	PREFETCHT0   128(R13)
+	PREFETCHT0   192(R13)
+	PREFETCHT0   256(R13)
+	PREFETCHT0   320(R13)
+	PREFETCHT0   384(R13)
+	PREFETCHT0   448(R13)
+	PREFETCHT0   512(R13)
+	PREFETCHT0   (R13)(R9*1)
+	PREFETCHT0   64(R13)(R9*1)
+	PREFETCHT0   128(R13)(R9*1)
+	PREFETCHT0   192(R13)(R9*1)
+	PREFETCHT0   256(R13)(R9*1)
+	PREFETCHT0   320(R13)(R9*1)
+	PREFETCHT0   384(R13)(R9*1)
+	PREFETCHT0   448(R13)(R9*1)
+	PREFETCHT0   512(R13)(R9*1)
+	PREFETCHT0   (R13)(R9*2)
+	PREFETCHT0   64(R13)(R9*2)
+	PREFETCHT0   128(R13)(R9*2)
+	PREFETCHT0   192(R13)(R9*2)
+	PREFETCHT0   256(R13)(R9*2)
+	PREFETCHT0   320(R13)(R9*2)
+	PREFETCHT0   384(R13)(R9*2)
+	PREFETCHT0   448(R13)(R9*2)
+	PREFETCHT0   512(R13)(R9*2)
+	PREFETCHT0   (R13)(R10*1)
+	PREFETCHT0   64(R13)(R10*1)
+	PREFETCHT0   128(R13)(R10*1)
+	PREFETCHT0   192(R13)(R10*1)
+	PREFETCHT0   256(R13)(R10*1)
+	PREFETCHT0   320(R13)(R10*1)
+	PREFETCHT0   384(R13)(R10*1)
+	PREFETCHT0   448(R13)(R10*1)
+	PREFETCHT0   512(R13)(R10*1)
+	ADDQ         $0x00000220, R13
+	VPBROADCASTD 80(SI), Z2
+	VPBROADCASTD 80(SI), Z3
+	VPBROADCASTD 80(SI), Z4
+	VPBROADCASTD 80(SI), Z5
+	VPBROADCASTD 80(SI)(DI*1), Z6
+	VPBROADCASTD 80(SI)(DI*1), Z7
+	VPBROADCASTD 80(SI)(DI*1), Z8
+	VPBROADCASTD 80(SI)(DI*1), Z9
+	VPBROADCASTD 80(SI)(DI*2), Z10
+	VPBROADCASTD 80(SI)(DI*2), Z11
+	VPBROADCASTD 80(SI)(DI*2), Z12
+	VPBROADCASTD 80(SI)(DI*2), Z13
+	VPBROADCASTD 80(SI)(R8*1), Z14
+	VPBROADCASTD 80(SI)(R8*1), Z15
+	VPBROADCASTD 80(SI)(R8*1), Z16
+	VPBROADCASTD 80(SI)(R8*1), Z17
+	VMOVDQU32    (DX), Z18
+	VMOVDQU32    (DX)(R9*1), Z19
+	VMOVDQU32    (DX)(R9*2), Z20
+	VMOVDQU32    (DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD (SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD (SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD (SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD (SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 4(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 4(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 4(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 4(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    64(DX), Z18
+	VMOVDQU32    64(DX)(R9*1), Z19
+	VMOVDQU32    64(DX)(R9*2), Z20
+	VMOVDQU32    64(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 8(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 8(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 8(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 8(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 12(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 12(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 12(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 12(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    128(DX), Z18
+	VMOVDQU32    128(DX)(R9*1), Z19
+	VMOVDQU32    128(DX)(R9*2), Z20
+	VMOVDQU32    128(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 16(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 16(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 16(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 16(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 20(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 20(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 20(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 20(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    192(DX), Z18
+	VMOVDQU32    192(DX)(R9*1), Z19
+	VMOVDQU32    192(DX)(R9*2), Z20
+	VMOVDQU32    192(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 24(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 24(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 24(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 24(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 28(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 28(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 28(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 28(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    256(DX), Z18
+	VMOVDQU32    256(DX)(R9*1), Z19
+	VMOVDQU32    256(DX)(R9*2), Z20
+	VMOVDQU32    256(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 32(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 32(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 32(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 32(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 36(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 36(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 36(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 36(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    320(DX), Z18
+	VMOVDQU32    320(DX)(R9*1), Z19
+	VMOVDQU32    320(DX)(R9*2), Z20
+	VMOVDQU32    320(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 40(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 40(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 40(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 40(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 44(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 44(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 44(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 44(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    384(DX), Z18
+	VMOVDQU32    384(DX)(R9*1), Z19
+	VMOVDQU32    384(DX)(R9*2), Z20
+	VMOVDQU32    384(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 48(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 48(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 48(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 48(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 52(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 52(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 52(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 52(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VMOVDQU32    448(DX), Z18
+	VMOVDQU32    448(DX)(R9*1), Z19
+	VMOVDQU32    448(DX)(R9*2), Z20
+	VMOVDQU32    448(DX)(R10*1), Z21
+	VPANDD       Z0, Z18, Z22
+	VPANDD       Z0, Z19, Z23
+	VPANDD       Z0, Z20, Z24
+	VPANDD       Z0, Z21, Z25
+	VPBROADCASTD 56(SI), Z26
+	VPDPWSSD     Z26, Z22, Z2
+	VPDPWSSD     Z26, Z23, Z3
+	VPDPWSSD     Z26, Z24, Z4
+	VPDPWSSD     Z26, Z25, Z5
+	VPBROADCASTD 56(SI)(DI*1), Z26
+	VPDPWSSD     Z26, Z22, Z6
+	VPDPWSSD     Z26, Z23, Z7
+	VPDPWSSD     Z26, Z24, Z8
+	VPDPWSSD     Z26, Z25, Z9
+	VPBROADCASTD 56(SI)(DI*2), Z26
+	VPDPWSSD     Z26, Z22, Z10
+	VPDPWSSD     Z26, Z23, Z11
+	VPDPWSSD     Z26, Z24, Z12
+	VPDPWSSD     Z26, Z25, Z13
+	VPBROADCASTD 56(SI)(R8*1), Z26
+	VPDPWSSD     Z26, Z22, Z14
+	VPDPWSSD     Z26, Z23, Z15
+	VPDPWSSD     Z26, Z24, Z16
+	VPDPWSSD     Z26, Z25, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPSRLW       $0x08, Z20, Z20
+	VPSRLW       $0x08, Z21, Z21
+	VPBROADCASTD 60(SI), Z22
+	VPDPWSSD     Z22, Z18, Z2
+	VPDPWSSD     Z22, Z19, Z3
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 60(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z18, Z6
+	VPDPWSSD     Z22, Z19, Z7
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 60(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z18, Z10
+	VPDPWSSD     Z22, Z19, Z11
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 60(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z18, Z14
+	VPDPWSSD     Z22, Z19, Z15
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VCVTPH2PS    512(DX), Z18
+	VCVTPH2PS    512(DX)(R9*1), Z19
+	VCVTPH2PS    512(DX)(R9*2), Z20
+	VCVTPH2PS    512(DX)(R10*1), Z21
+	VCVTDQ2PS    Z2, Z2
+	VFMADD213PS  (R11), Z18, Z2
+	VMOVAPS      Z2, (R11)
+	VCVTDQ2PS    Z3, Z3
+	VFMADD213PS  64(R11), Z19, Z3
+	VMOVAPS      Z3, 64(R11)
+	VCVTDQ2PS    Z4, Z4
+	VFMADD213PS  128(R11), Z20, Z4
+	VMOVAPS      Z4, 128(R11)
+	VCVTDQ2PS    Z5, Z5
+	VFMADD213PS  192(R11), Z21, Z5
+	VMOVAPS      Z5, 192(R11)
+	VCVTDQ2PS    Z6, Z6
+	VFMADD213PS  256(R11), Z18, Z6
+	VMOVAPS      Z6, 256(R11)
+	VCVTDQ2PS    Z7, Z7
+	VFMADD213PS  320(R11), Z19, Z7
+	VMOVAPS      Z7, 320(R11)
+	VCVTDQ2PS    Z8, Z8
+	VFMADD213PS  384(R11), Z20, Z8
+	VMOVAPS      Z8, 384(R11)
+	VCVTDQ2PS    Z9, Z9
+	VFMADD213PS  448(R11), Z21, Z9
+	VMOVAPS      Z9, 448(R11)
+	VCVTDQ2PS    Z10, Z10
+	VFMADD213PS  512(R11), Z18, Z10
+	VMOVAPS      Z10, 512(R11)
+	VCVTDQ2PS    Z11, Z11
+	VFMADD213PS  576(R11), Z19, Z11
+	VMOVAPS      Z11, 576(R11)
+	VCVTDQ2PS    Z12, Z12
+	VFMADD213PS  640(R11), Z20, Z12
+	VMOVAPS      Z12, 640(R11)
+	VCVTDQ2PS    Z13, Z13
+	VFMADD213PS  704(R11), Z21, Z13
+	VMOVAPS      Z13, 704(R11)
+	VCVTDQ2PS    Z14, Z14
+	VFMADD213PS  768(R11), Z18, Z14
+	VMOVAPS      Z14, 768(R11)
+	VCVTDQ2PS    Z15, Z15
+	VFMADD213PS  832(R11), Z19, Z15
+	VMOVAPS      Z15, 832(R11)
+	VCVTDQ2PS    Z16, Z16
+	VFMADD213PS  896(R11), Z20, Z16
+	VMOVAPS      Z16, 896(R11)
+	VCVTDQ2PS    Z17, Z17
+	VFMADD213PS  960(R11), Z21, Z17
+	VMOVAPS      Z17, 960(R11)
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         R12
+	JNZ          by4Block
+	MOVQ         AX, R10
+	VBROADCASTSS (SI), Z2
+	VMOVAPS      (R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R10)
+	VMOVAPS      64(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R10)
+	VMOVAPS      128(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 128(R10)
+	VMOVAPS      192(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 192(R10)
+	ADDQ         CX, R10
+	VBROADCASTSS (SI)(DI*1), Z2
+	VMOVAPS      256(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R10)
+	VMOVAPS      320(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R10)
+	VMOVAPS      384(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 128(R10)
+	VMOVAPS      448(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 192(R10)
+	ADDQ         CX, R10
+	VBROADCASTSS (SI)(DI*2), Z2
+	VMOVAPS      512(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R10)
+	VMOVAPS      576(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R10)
+	VMOVAPS      640(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 128(R10)
+	VMOVAPS      704(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 192(R10)
+	ADDQ         CX, R10
+	VBROADCASTSS (SI)(R8*1), Z2
+	VMOVAPS      768(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R10)
+	VMOVAPS      832(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R10)
+	VMOVAPS      896(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 128(R10)
+	VMOVAPS      960(R11), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 192(R10)
+	MOVQ         blocks+48(FP), R10
+	IMUL3Q       $0x00000060, R10, R10
+	SUBQ         R10, SI
+	ADDQ         R9, DX
+	ADDQ         R9, DX
+	ADDQ         R9, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x00000004, BX
+	JMP          by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000220, R9, R9
+	VPXORD  Z27, Z27, Z27
+	VMOVAPS Z27, Z1
+	VMOVAPS Z27, Z2
+	VMOVAPS Z27, Z3
+	VMOVAPS Z27, Z4
+	VMOVAPS Z27, Z5
+	VMOVAPS Z27, Z6
+	VMOVAPS Z27, Z7
+	VMOVAPS Z27, Z8
+	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000004, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 1096(SP)
+	IMUL3Q  $0x00000220, R11, R11
+	ADDQ    DX, R11
+
+by2Block:
+	CMPQ R10, 1096(SP)
+	JNE  by2SamePanels
+	ADDQ R9, R11
+
+by2SamePanels:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	PREFETCHT0   128(R11)
+	PREFETCHT0   192(R11)
+	PREFETCHT0   256(R11)
+	PREFETCHT0   320(R11)
+	PREFETCHT0   384(R11)
+	PREFETCHT0   448(R11)
+	PREFETCHT0   512(R11)
+	PREFETCHT0   (R11)(R9*1)
+	PREFETCHT0   64(R11)(R9*1)
+	PREFETCHT0   128(R11)(R9*1)
+	PREFETCHT0   192(R11)(R9*1)
+	PREFETCHT0   256(R11)(R9*1)
+	PREFETCHT0   320(R11)(R9*1)
+	PREFETCHT0   384(R11)(R9*1)
+	PREFETCHT0   448(R11)(R9*1)
+	PREFETCHT0   512(R11)(R9*1)
+	ADDQ         $0x00000220, R11
+	VPBROADCASTD 80(SI), Z9
+	VPBROADCASTD 80(SI), Z10
+	VPBROADCASTD 80(SI)(DI*1), Z11
+	VPBROADCASTD 80(SI)(DI*1), Z12
+	VPBROADCASTD 80(SI)(DI*2), Z13
+	VPBROADCASTD 80(SI)(DI*2), Z14
+	VPBROADCASTD 80(SI)(R8*1), Z15
+	VPBROADCASTD 80(SI)(R8*1), Z16
+	VMOVDQU32    (DX), Z17
+	VMOVDQU32    (DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD (SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD (SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD (SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD (SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 4(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 4(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 4(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 4(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    64(DX), Z17
+	VMOVDQU32    64(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 8(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 8(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 8(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 8(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 12(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 12(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 12(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 12(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    128(DX), Z17
+	VMOVDQU32    128(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 16(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 16(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 16(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 16(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 20(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 20(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 20(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 20(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    192(DX), Z17
+	VMOVDQU32    192(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 24(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 24(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 24(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 24(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 28(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 28(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 28(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 28(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    256(DX), Z17
+	VMOVDQU32    256(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 32(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 32(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 32(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 32(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 36(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 36(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 36(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 36(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    320(DX), Z17
+	VMOVDQU32    320(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 40(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 40(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 40(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 40(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 44(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 44(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 44(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 44(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    384(DX), Z17
+	VMOVDQU32    384(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 48(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 48(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 48(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 48(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 52(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 52(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 52(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 52(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VMOVDQU32    448(DX), Z17
+	VMOVDQU32    448(DX)(R9*1), Z18
+	VPANDD       Z0, Z17, Z19
+	VPANDD       Z0, Z18, Z20
+	VPBROADCASTD 56(SI), Z21
+	VPDPWSSD     Z21, Z19, Z9
+	VPDPWSSD     Z21, Z20, Z10
+	VPBROADCASTD 56(SI)(DI*1), Z21
+	VPDPWSSD     Z21, Z19, Z11
+	VPDPWSSD     Z21, Z20, Z12
+	VPBROADCASTD 56(SI)(DI*2), Z21
+	VPDPWSSD     Z21, Z19, Z13
+	VPDPWSSD     Z21, Z20, Z14
+	VPBROADCASTD 56(SI)(R8*1), Z21
+	VPDPWSSD     Z21, Z19, Z15
+	VPDPWSSD     Z21, Z20, Z16
+	VPSRLW       $0x08, Z17, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPBROADCASTD 60(SI), Z19
+	VPDPWSSD     Z19, Z17, Z9
+	VPDPWSSD     Z19, Z18, Z10
+	VPBROADCASTD 60(SI)(DI*1), Z19
+	VPDPWSSD     Z19, Z17, Z11
+	VPDPWSSD     Z19, Z18, Z12
+	VPBROADCASTD 60(SI)(DI*2), Z19
+	VPDPWSSD     Z19, Z17, Z13
+	VPDPWSSD     Z19, Z18, Z14
+	VPBROADCASTD 60(SI)(R8*1), Z19
+	VPDPWSSD     Z19, Z17, Z15
+	VPDPWSSD     Z19, Z18, Z16
+	VCVTPH2PS    512(DX), Z17
+	VCVTPH2PS    512(DX)(R9*1), Z18
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z17, Z9, Z1
+	VCVTDQ2PS    Z10, Z10
+	VFMADD231PS  Z18, Z10, Z2
+	VCVTDQ2PS    Z11, Z11
+	VFMADD231PS  Z17, Z11, Z3
+	VCVTDQ2PS    Z12, Z12
+	VFMADD231PS  Z18, Z12, Z4
+	VCVTDQ2PS    Z13, Z13
+	VFMADD231PS  Z17, Z13, Z5
+	VCVTDQ2PS    Z14, Z14
+	VFMADD231PS  Z18, Z14, Z6
+	VCVTDQ2PS    Z15, Z15
+	VFMADD231PS  Z17, Z15, Z7
+	VCVTDQ2PS    Z16, Z16
+	VFMADD231PS  Z18, Z16, Z8
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         R10
+	JNZ          by2Block
+	MOVQ         AX, R10
+	VBROADCASTSS (SI), Z9
+	VMULPS       Z9, Z1, Z1
+	VMOVUPS      Z1, (R10)
+	VMULPS       Z9, Z2, Z2
+	VMOVUPS      Z2, 64(R10)
+	ADDQ         CX, R10
+	VBROADCASTSS (SI)(DI*1), Z9
+	VMULPS       Z9, Z3, Z3
+	VMOVUPS      Z3, (R10)
+	VMULPS       Z9, Z4, Z4
+	VMOVUPS      Z4, 64(R10)
+	ADDQ         CX, R10
+	VBROADCASTSS (SI)(DI*2), Z9
+	VMULPS       Z9, Z5, Z5
+	VMOVUPS      Z5, (R10)
+	VMULPS       Z9, Z6, Z6
+	VMOVUPS      Z6, 64(R10)
+	ADDQ         CX, R10
+	VBROADCASTSS (SI)(R8*1), Z9
+	VMULPS       Z9, Z7, Z7
+	VMOVUPS      Z7, (R10)
+	VMULPS       Z9, Z8, Z8
+	VMOVUPS      Z8, 64(R10)
+	MOVQ         blocks+48(FP), R10
+	IMUL3Q       $0x00000060, R10, R10
+	SUBQ         R10, SI
+	ADDQ         R9, DX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
+	JMP          by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000220, R9, R9
+	VPXORD  Z28, Z28, Z28
+	VMOVAPS Z28, Z1
+	VMOVAPS Z28, Z2
+	VMOVAPS Z28, Z3
+	VMOVAPS Z28, Z4
+	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000008, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 1104(SP)
+	IMUL3Q  $0x00000220, R10, R10
+	ADDQ    DX, R10
+
+by1Block:
+	PREFETCHT0    (R10)
+	PREFETCHT0    64(R10)
+	PREFETCHT0    128(R10)
+	PREFETCHT0    192(R10)
+	PREFETCHT0    256(R10)
+	PREFETCHT0    320(R10)
+	PREFETCHT0    384(R10)
+	PREFETCHT0    448(R10)
+	PREFETCHT0    512(R10)
+	ADDQ          $0x00000220, R10
 	VPBROADCASTD  80(SI), Z5
 	VPBROADCASTD  80(SI)(DI*1), Z6
 	VPBROADCASTD  80(SI)(DI*2), Z7
@@ -3693,7 +8692,7 @@ block:
 	ADDQ          $0x00000220, DX
 	ADDQ          $0x00000060, SI
 	DECQ          R9
-	JNZ           block
+	JNZ           by1Block
 	MOVQ          AX, R9
 	VBROADCASTSS  (SI), Z5
 	VMULPS        Z5, Z1, Z1
@@ -3713,15 +8712,17 @@ block:
 	MOVQ          blocks+48(FP), R9
 	IMUL3Q        $0x00000060, R9, R9
 	SUBQ          R9, SI
-	ADDQ          $0x40, AX
-	DECQ          BX
-	JNZ           panel
+	ADDQ          $0x00000040, AX
+	SUBQ          $0x00000001, BX
+	JMP           by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8Rows8AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8Rows8AVX512(SB), $1104-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -3734,27 +8735,672 @@ TEXT ·matMulQ8Rows8AVX512(SB), NOSPLIT, $0-56
 	LEAQ         (R9)(DI*2), R10
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	MOVQ   blocks+48(FP), R11
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R11
+	IMUL3Q  $0x00000220, R11, R11
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R12
+	ADDQ    $0x3f, R12
+	ANDQ    $-64, R12
+	VMOVAPS Z1, (R12)
+	VMOVAPS Z1, 64(R12)
+	VMOVAPS Z1, 128(R12)
+	VMOVAPS Z1, 192(R12)
+	VMOVAPS Z1, 256(R12)
+	VMOVAPS Z1, 320(R12)
+	VMOVAPS Z1, 384(R12)
+	VMOVAPS Z1, 448(R12)
+	VMOVAPS Z1, 512(R12)
+	VMOVAPS Z1, 576(R12)
+	VMOVAPS Z1, 640(R12)
+	VMOVAPS Z1, 704(R12)
+	VMOVAPS Z1, 768(R12)
+	VMOVAPS Z1, 832(R12)
+	VMOVAPS Z1, 896(R12)
+	VMOVAPS Z1, 960(R12)
+	MOVQ    blocks+48(FP), R13
+	MOVQ    $0x00000004, R14
+	CMPQ    R13, R14
+	CMOVQLT R13, R14
+	MOVQ    R14, 1088(SP)
+	IMUL3Q  $0x00000220, R14, R14
+	ADDQ    DX, R14
 
-block:
-	PREFETCHT0    4096(DX)
-	PREFETCHT0    4160(DX)
-	PREFETCHT0    4224(DX)
-	PREFETCHT0    4288(DX)
-	PREFETCHT0    4352(DX)
-	PREFETCHT0    4416(DX)
-	PREFETCHT0    4480(DX)
-	PREFETCHT0    4544(DX)
-	PREFETCHT0    4608(DX)
+by2Block:
+	CMPQ R13, 1088(SP)
+	JNE  by2SamePanels
+	ADDQ R11, R14
+
+by2SamePanels:
+	PREFETCHT0   (R14)
+	PREFETCHT0   64(R14)
+	PREFETCHT0   128(R14)
+	PREFETCHT0   192(R14)
+	PREFETCHT0   256(R14)
+	PREFETCHT0   320(R14)
+	PREFETCHT0   384(R14)
+	PREFETCHT0   448(R14)
+	PREFETCHT0   512(R14)
+	PREFETCHT0   (R14)(R11*1)
+	PREFETCHT0   64(R14)(R11*1)
+	PREFETCHT0   128(R14)(R11*1)
+	PREFETCHT0   192(R14)(R11*1)
+	PREFETCHT0   256(R14)(R11*1)
+	PREFETCHT0   320(R14)(R11*1)
+	PREFETCHT0   384(R14)(R11*1)
+	PREFETCHT0   448(R14)(R11*1)
+	PREFETCHT0   512(R14)(R11*1)
+	ADDQ         $0x00000220, R14
+	VPBROADCASTD 80(SI), Z2
+	VPBROADCASTD 80(SI), Z3
+	VPBROADCASTD 80(SI)(DI*1), Z4
+	VPBROADCASTD 80(SI)(DI*1), Z5
+	VPBROADCASTD 80(SI)(DI*2), Z6
+	VPBROADCASTD 80(SI)(DI*2), Z7
+	VPBROADCASTD 80(SI)(R8*1), Z8
+	VPBROADCASTD 80(SI)(R8*1), Z9
+	VPBROADCASTD 80(SI)(DI*4), Z10
+	VPBROADCASTD 80(SI)(DI*4), Z11
+	VPBROADCASTD 80(SI)(R9*1), Z12
+	VPBROADCASTD 80(SI)(R9*1), Z13
+	VPBROADCASTD 80(SI)(R8*2), Z14
+	VPBROADCASTD 80(SI)(R8*2), Z15
+	VPBROADCASTD 80(SI)(R10*1), Z16
+	VPBROADCASTD 80(SI)(R10*1), Z17
+	VMOVDQU32    (DX), Z18
+	VMOVDQU32    (DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD (SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD (SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD (SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD (SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD (SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD (SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD (SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD (SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 4(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 4(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 4(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 4(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 4(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 4(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 4(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 4(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    64(DX), Z18
+	VMOVDQU32    64(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 8(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 8(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 8(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 8(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 8(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 8(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 8(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 8(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 12(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 12(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 12(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 12(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 12(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 12(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 12(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 12(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    128(DX), Z18
+	VMOVDQU32    128(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 16(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 16(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 16(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 16(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 16(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 16(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 16(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 16(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 20(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 20(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 20(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 20(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 20(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 20(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 20(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 20(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    192(DX), Z18
+	VMOVDQU32    192(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 24(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 24(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 24(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 24(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 24(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 24(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 24(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 24(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 28(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 28(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 28(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 28(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 28(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 28(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 28(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 28(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    256(DX), Z18
+	VMOVDQU32    256(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 32(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 32(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 32(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 32(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 32(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 32(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 32(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 32(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 36(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 36(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 36(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 36(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 36(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 36(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 36(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 36(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    320(DX), Z18
+	VMOVDQU32    320(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 40(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 40(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 40(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 40(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 40(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 40(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 40(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 40(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 44(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 44(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 44(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 44(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 44(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 44(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 44(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 44(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    384(DX), Z18
+	VMOVDQU32    384(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 48(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 48(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 48(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 48(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 48(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 48(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 48(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 48(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 52(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 52(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 52(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 52(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 52(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 52(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 52(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 52(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VMOVDQU32    448(DX), Z18
+	VMOVDQU32    448(DX)(R11*1), Z19
+	VPANDD       Z0, Z18, Z20
+	VPANDD       Z0, Z19, Z21
+	VPBROADCASTD 56(SI), Z22
+	VPDPWSSD     Z22, Z20, Z2
+	VPDPWSSD     Z22, Z21, Z3
+	VPBROADCASTD 56(SI)(DI*1), Z22
+	VPDPWSSD     Z22, Z20, Z4
+	VPDPWSSD     Z22, Z21, Z5
+	VPBROADCASTD 56(SI)(DI*2), Z22
+	VPDPWSSD     Z22, Z20, Z6
+	VPDPWSSD     Z22, Z21, Z7
+	VPBROADCASTD 56(SI)(R8*1), Z22
+	VPDPWSSD     Z22, Z20, Z8
+	VPDPWSSD     Z22, Z21, Z9
+	VPBROADCASTD 56(SI)(DI*4), Z22
+	VPDPWSSD     Z22, Z20, Z10
+	VPDPWSSD     Z22, Z21, Z11
+	VPBROADCASTD 56(SI)(R9*1), Z22
+	VPDPWSSD     Z22, Z20, Z12
+	VPDPWSSD     Z22, Z21, Z13
+	VPBROADCASTD 56(SI)(R8*2), Z22
+	VPDPWSSD     Z22, Z20, Z14
+	VPDPWSSD     Z22, Z21, Z15
+	VPBROADCASTD 56(SI)(R10*1), Z22
+	VPDPWSSD     Z22, Z20, Z16
+	VPDPWSSD     Z22, Z21, Z17
+	VPSRLW       $0x08, Z18, Z18
+	VPSRLW       $0x08, Z19, Z19
+	VPBROADCASTD 60(SI), Z20
+	VPDPWSSD     Z20, Z18, Z2
+	VPDPWSSD     Z20, Z19, Z3
+	VPBROADCASTD 60(SI)(DI*1), Z20
+	VPDPWSSD     Z20, Z18, Z4
+	VPDPWSSD     Z20, Z19, Z5
+	VPBROADCASTD 60(SI)(DI*2), Z20
+	VPDPWSSD     Z20, Z18, Z6
+	VPDPWSSD     Z20, Z19, Z7
+	VPBROADCASTD 60(SI)(R8*1), Z20
+	VPDPWSSD     Z20, Z18, Z8
+	VPDPWSSD     Z20, Z19, Z9
+	VPBROADCASTD 60(SI)(DI*4), Z20
+	VPDPWSSD     Z20, Z18, Z10
+	VPDPWSSD     Z20, Z19, Z11
+	VPBROADCASTD 60(SI)(R9*1), Z20
+	VPDPWSSD     Z20, Z18, Z12
+	VPDPWSSD     Z20, Z19, Z13
+	VPBROADCASTD 60(SI)(R8*2), Z20
+	VPDPWSSD     Z20, Z18, Z14
+	VPDPWSSD     Z20, Z19, Z15
+	VPBROADCASTD 60(SI)(R10*1), Z20
+	VPDPWSSD     Z20, Z18, Z16
+	VPDPWSSD     Z20, Z19, Z17
+	VCVTPH2PS    512(DX), Z18
+	VCVTPH2PS    512(DX)(R11*1), Z19
+	VCVTDQ2PS    Z2, Z2
+	VFMADD213PS  (R12), Z18, Z2
+	VMOVAPS      Z2, (R12)
+	VCVTDQ2PS    Z3, Z3
+	VFMADD213PS  64(R12), Z19, Z3
+	VMOVAPS      Z3, 64(R12)
+	VCVTDQ2PS    Z4, Z4
+	VFMADD213PS  128(R12), Z18, Z4
+	VMOVAPS      Z4, 128(R12)
+	VCVTDQ2PS    Z5, Z5
+	VFMADD213PS  192(R12), Z19, Z5
+	VMOVAPS      Z5, 192(R12)
+	VCVTDQ2PS    Z6, Z6
+	VFMADD213PS  256(R12), Z18, Z6
+	VMOVAPS      Z6, 256(R12)
+	VCVTDQ2PS    Z7, Z7
+	VFMADD213PS  320(R12), Z19, Z7
+	VMOVAPS      Z7, 320(R12)
+	VCVTDQ2PS    Z8, Z8
+	VFMADD213PS  384(R12), Z18, Z8
+	VMOVAPS      Z8, 384(R12)
+	VCVTDQ2PS    Z9, Z9
+	VFMADD213PS  448(R12), Z19, Z9
+	VMOVAPS      Z9, 448(R12)
+	VCVTDQ2PS    Z10, Z10
+	VFMADD213PS  512(R12), Z18, Z10
+	VMOVAPS      Z10, 512(R12)
+	VCVTDQ2PS    Z11, Z11
+	VFMADD213PS  576(R12), Z19, Z11
+	VMOVAPS      Z11, 576(R12)
+	VCVTDQ2PS    Z12, Z12
+	VFMADD213PS  640(R12), Z18, Z12
+	VMOVAPS      Z12, 640(R12)
+	VCVTDQ2PS    Z13, Z13
+	VFMADD213PS  704(R12), Z19, Z13
+	VMOVAPS      Z13, 704(R12)
+	VCVTDQ2PS    Z14, Z14
+	VFMADD213PS  768(R12), Z18, Z14
+	VMOVAPS      Z14, 768(R12)
+	VCVTDQ2PS    Z15, Z15
+	VFMADD213PS  832(R12), Z19, Z15
+	VMOVAPS      Z15, 832(R12)
+	VCVTDQ2PS    Z16, Z16
+	VFMADD213PS  896(R12), Z18, Z16
+	VMOVAPS      Z16, 896(R12)
+	VCVTDQ2PS    Z17, Z17
+	VFMADD213PS  960(R12), Z19, Z17
+	VMOVAPS      Z17, 960(R12)
+	ADDQ         $0x00000220, DX
+	ADDQ         $0x00000060, SI
+	DECQ         R13
+	JNZ          by2Block
+	MOVQ         AX, R13
+	VBROADCASTSS (SI), Z2
+	VMOVAPS      (R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      64(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(DI*1), Z2
+	VMOVAPS      128(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      192(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(DI*2), Z2
+	VMOVAPS      256(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      320(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(R8*1), Z2
+	VMOVAPS      384(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      448(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(DI*4), Z2
+	VMOVAPS      512(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      576(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(R9*1), Z2
+	VMOVAPS      640(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      704(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(R8*2), Z2
+	VMOVAPS      768(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      832(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	ADDQ         CX, R13
+	VBROADCASTSS (SI)(R10*1), Z2
+	VMOVAPS      896(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, (R13)
+	VMOVAPS      960(R12), Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      Z3, 64(R13)
+	MOVQ         blocks+48(FP), R13
+	IMUL3Q       $0x00000060, R13, R13
+	SUBQ         R13, SI
+	ADDQ         R11, DX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
+	JMP          by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R11
+	IMUL3Q  $0x00000220, R11, R11
+	VPXORD  Z23, Z23, Z23
+	VMOVAPS Z23, Z1
+	VMOVAPS Z23, Z2
+	VMOVAPS Z23, Z3
+	VMOVAPS Z23, Z4
+	VMOVAPS Z23, Z5
+	VMOVAPS Z23, Z6
+	VMOVAPS Z23, Z7
+	VMOVAPS Z23, Z8
+	MOVQ    blocks+48(FP), R11
+	MOVQ    $0x00000008, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	MOVQ    R12, 1096(SP)
+	IMUL3Q  $0x00000220, R12, R12
+	ADDQ    DX, R12
+
+by1Block:
+	PREFETCHT0    (R12)
+	PREFETCHT0    64(R12)
+	PREFETCHT0    128(R12)
+	PREFETCHT0    192(R12)
+	PREFETCHT0    256(R12)
+	PREFETCHT0    320(R12)
+	PREFETCHT0    384(R12)
+	PREFETCHT0    448(R12)
+	PREFETCHT0    512(R12)
+	ADDQ          $0x00000220, R12
 	VPBROADCASTD  80(SI), Z9
 	VPBROADCASTD  80(SI)(DI*1), Z10
 	VPBROADCASTD  80(SI)(DI*2), Z11
@@ -3935,7 +9581,7 @@ block:
 	ADDQ          $0x00000220, DX
 	ADDQ          $0x00000060, SI
 	DECQ          R11
-	JNZ           block
+	JNZ           by1Block
 	MOVQ          AX, R11
 	VBROADCASTSS  (SI), Z9
 	VMULPS        Z9, Z1, Z1
@@ -3971,15 +9617,17 @@ block:
 	MOVQ          blocks+48(FP), R11
 	IMUL3Q        $0x00000060, R11, R11
 	SUBQ          R11, SI
-	ADDQ          $0x40, AX
-	DECQ          BX
-	JNZ           panel
+	ADDQ          $0x00000040, AX
+	SUBQ          $0x00000001, BX
+	JMP           by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows1AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8x16Rows1AVX2(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8x16Rows1AVX2(SB), NOSPLIT, $136-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -3989,22 +9637,34 @@ TEXT ·matMulQ8x16Rows1AVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	MOVQ  blocks+48(FP), CX
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000280, CX, CX
+	VPXOR   Y1, Y1, Y1
+	VMOVAPS Y1, Y2
+	VMOVAPS Y1, Y1
+	MOVQ    blocks+48(FP), CX
+	MOVQ    $0x00000007, DI
+	CMPQ    CX, DI
+	CMOVQLT CX, DI
+	MOVQ    DI, 128(SP)
+	IMUL3Q  $0x00000280, DI, DI
+	ADDQ    DX, DI
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
-	PREFETCHT0   4672(DX)
+by1Block:
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
+	PREFETCHT0   128(DI)
+	PREFETCHT0   192(DI)
+	PREFETCHT0   256(DI)
+	PREFETCHT0   320(DI)
+	PREFETCHT0   384(DI)
+	PREFETCHT0   448(DI)
+	PREFETCHT0   512(DI)
+	PREFETCHT0   576(DI)
+	ADDQ         $0x00000280, DI
 	VPBROADCASTD 84(SI), Y4
 	VMOVDQU      (DX), Y5
 	VMOVDQU      32(DX), Y6
@@ -4076,11 +9736,11 @@ block:
 	VCVTPH2PS    304(DX), Y8
 	VBROADCASTSS 68(SI), Y9
 	VCVTDQ2PS    Y3, Y3
-	VFMADD231PS  Y5, Y3, Y1
-	VFMADD231PS  Y9, Y7, Y1
+	VFMADD231PS  Y5, Y3, Y2
+	VFMADD231PS  Y9, Y7, Y2
 	VCVTDQ2PS    Y4, Y4
-	VFMADD231PS  Y6, Y4, Y2
-	VFMADD231PS  Y9, Y8, Y2
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y9, Y8, Y1
 	VPBROADCASTD 88(SI), Y4
 	VMOVDQU      320(DX), Y5
 	VMOVDQU      352(DX), Y6
@@ -4152,33 +9812,35 @@ block:
 	VCVTPH2PS    624(DX), Y8
 	VBROADCASTSS 72(SI), Y9
 	VCVTDQ2PS    Y3, Y3
-	VFMADD231PS  Y5, Y3, Y1
-	VFMADD231PS  Y9, Y7, Y1
+	VFMADD231PS  Y5, Y3, Y2
+	VFMADD231PS  Y9, Y7, Y2
 	VCVTDQ2PS    Y4, Y4
-	VFMADD231PS  Y6, Y4, Y2
-	VFMADD231PS  Y9, Y8, Y2
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y9, Y8, Y1
 	ADDQ         $0x00000280, DX
 	ADDQ         $0x00000060, SI
 	DECQ         CX
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, CX
 	VBROADCASTSS (SI), Y3
-	VMULPS       Y3, Y1, Y1
-	VMOVUPS      Y1, (CX)
 	VMULPS       Y3, Y2, Y2
-	VMOVUPS      Y2, 32(CX)
+	VMOVUPS      Y2, (CX)
+	VMULPS       Y3, Y1, Y1
+	VMOVUPS      Y1, 32(CX)
 	MOVQ         blocks+48(FP), CX
 	IMUL3Q       $0x00000060, CX, CX
 	SUBQ         CX, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows2AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8x16Rows2AVX2(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8x16Rows2AVX2(SB), NOSPLIT, $200-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -4188,24 +9850,36 @@ TEXT ·matMulQ8x16Rows2AVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	MOVQ  blocks+48(FP), R8
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000280, R8, R8
+	VPXOR   Y1, Y1, Y1
+	VMOVAPS Y1, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y1, Y4
+	VMOVAPS Y1, Y1
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000007, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 192(SP)
+	IMUL3Q  $0x00000280, R9, R9
+	ADDQ    DX, R9
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
-	PREFETCHT0   4672(DX)
+by1Block:
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	PREFETCHT0   256(R9)
+	PREFETCHT0   320(R9)
+	PREFETCHT0   384(R9)
+	PREFETCHT0   448(R9)
+	PREFETCHT0   512(R9)
+	PREFETCHT0   576(R9)
+	ADDQ         $0x00000280, R9
 	VPBROADCASTD 84(SI), Y6
 	VPBROADCASTD 84(SI)(DI*1), Y8
 	VMOVDQU      (DX), Y9
@@ -4318,18 +9992,18 @@ block:
 	VCVTPH2PS    304(DX), Y12
 	VBROADCASTSS 68(SI), Y13
 	VCVTDQ2PS    Y5, Y5
-	VFMADD231PS  Y9, Y5, Y1
-	VFMADD231PS  Y13, Y11, Y1
+	VFMADD231PS  Y9, Y5, Y2
+	VFMADD231PS  Y13, Y11, Y2
 	VCVTDQ2PS    Y6, Y6
-	VFMADD231PS  Y10, Y6, Y2
-	VFMADD231PS  Y13, Y12, Y2
+	VFMADD231PS  Y10, Y6, Y3
+	VFMADD231PS  Y13, Y12, Y3
 	VBROADCASTSS 68(SI)(DI*1), Y13
 	VCVTDQ2PS    Y7, Y7
-	VFMADD231PS  Y9, Y7, Y3
-	VFMADD231PS  Y13, Y11, Y3
+	VFMADD231PS  Y9, Y7, Y4
+	VFMADD231PS  Y13, Y11, Y4
 	VCVTDQ2PS    Y8, Y8
-	VFMADD231PS  Y10, Y8, Y4
-	VFMADD231PS  Y13, Y12, Y4
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y13, Y12, Y1
 	VPBROADCASTD 88(SI), Y6
 	VPBROADCASTD 88(SI)(DI*1), Y8
 	VMOVDQU      320(DX), Y9
@@ -4442,46 +10116,48 @@ block:
 	VCVTPH2PS    624(DX), Y12
 	VBROADCASTSS 72(SI), Y13
 	VCVTDQ2PS    Y5, Y5
-	VFMADD231PS  Y9, Y5, Y1
-	VFMADD231PS  Y13, Y11, Y1
+	VFMADD231PS  Y9, Y5, Y2
+	VFMADD231PS  Y13, Y11, Y2
 	VCVTDQ2PS    Y6, Y6
-	VFMADD231PS  Y10, Y6, Y2
-	VFMADD231PS  Y13, Y12, Y2
+	VFMADD231PS  Y10, Y6, Y3
+	VFMADD231PS  Y13, Y12, Y3
 	VBROADCASTSS 72(SI)(DI*1), Y13
 	VCVTDQ2PS    Y7, Y7
-	VFMADD231PS  Y9, Y7, Y3
-	VFMADD231PS  Y13, Y11, Y3
+	VFMADD231PS  Y9, Y7, Y4
+	VFMADD231PS  Y13, Y11, Y4
 	VCVTDQ2PS    Y8, Y8
-	VFMADD231PS  Y10, Y8, Y4
-	VFMADD231PS  Y13, Y12, Y4
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y13, Y12, Y1
 	ADDQ         $0x00000280, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R8
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R8
 	VBROADCASTSS (SI), Y5
-	VMULPS       Y5, Y1, Y1
-	VMOVUPS      Y1, (R8)
 	VMULPS       Y5, Y2, Y2
-	VMOVUPS      Y2, 32(R8)
+	VMOVUPS      Y2, (R8)
+	VMULPS       Y5, Y3, Y3
+	VMOVUPS      Y3, 32(R8)
 	ADDQ         CX, R8
 	VBROADCASTSS (SI)(DI*1), Y5
-	VMULPS       Y5, Y3, Y3
-	VMOVUPS      Y3, (R8)
 	VMULPS       Y5, Y4, Y4
-	VMOVUPS      Y4, 32(R8)
+	VMOVUPS      Y4, (R8)
+	VMULPS       Y5, Y1, Y1
+	VMOVUPS      Y1, 32(R8)
 	MOVQ         blocks+48(FP), R8
 	IMUL3Q       $0x00000060, R8, R8
 	SUBQ         R8, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows3AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8x16Rows3AVX2(SB), NOSPLIT, $256-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8x16Rows3AVX2(SB), NOSPLIT, $264-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -4491,11 +10167,15 @@ TEXT ·matMulQ8x16Rows3AVX2(SB), NOSPLIT, $256-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000280, R8, R8
+	VPXOR   Y1, Y1, Y1
 	LEAQ    (SP), R8
 	ADDQ    $0x3f, R8
 	ANDQ    $-64, R8
-	VPXOR   Y1, Y1, Y1
 	VMOVAPS Y1, (R8)
 	VMOVAPS Y1, 32(R8)
 	VMOVAPS Y1, 64(R8)
@@ -4503,18 +10183,25 @@ panel:
 	VMOVAPS Y1, 128(R8)
 	VMOVAPS Y1, 160(R8)
 	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000007, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 256(SP)
+	IMUL3Q  $0x00000280, R10, R10
+	ADDQ    DX, R10
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
-	PREFETCHT0   4672(DX)
+by1Block:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   128(R10)
+	PREFETCHT0   192(R10)
+	PREFETCHT0   256(R10)
+	PREFETCHT0   320(R10)
+	PREFETCHT0   384(R10)
+	PREFETCHT0   448(R10)
+	PREFETCHT0   512(R10)
+	PREFETCHT0   576(R10)
+	ADDQ         $0x00000280, R10
 	VPBROADCASTD 84(SI), Y2
 	VPBROADCASTD 84(SI)(DI*1), Y4
 	VPBROADCASTD 84(SI)(DI*2), Y6
@@ -4874,7 +10561,7 @@ block:
 	ADDQ         $0x00000280, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R9
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R9
 	VBROADCASTSS (SI), Y1
 	VMOVAPS      (R8), Y2
@@ -4902,15 +10589,17 @@ block:
 	MOVQ         blocks+48(FP), R9
 	IMUL3Q       $0x00000060, R9, R9
 	SUBQ         R9, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows4AVX2(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·matMulQ8x16Rows4AVX2(SB), NOSPLIT, $320-56
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
+TEXT ·matMulQ8x16Rows4AVX2(SB), NOSPLIT, $328-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -4921,11 +10610,15 @@ TEXT ·matMulQ8x16Rows4AVX2(SB), NOSPLIT, $320-56
 	LEAQ         (DI)(DI*2), R8
 	VPBROADCASTD lowBytes<>+0(SB), Y0
 
-panel:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000280, R9, R9
+	VPXOR   Y1, Y1, Y1
 	LEAQ    (SP), R9
 	ADDQ    $0x3f, R9
 	ANDQ    $-64, R9
-	VPXOR   Y1, Y1, Y1
 	VMOVAPS Y1, (R9)
 	VMOVAPS Y1, 32(R9)
 	VMOVAPS Y1, 64(R9)
@@ -4935,18 +10628,25 @@ panel:
 	VMOVAPS Y1, 192(R9)
 	VMOVAPS Y1, 224(R9)
 	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000007, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 320(SP)
+	IMUL3Q  $0x00000280, R11, R11
+	ADDQ    DX, R11
 
-block:
-	PREFETCHT0   4096(DX)
-	PREFETCHT0   4160(DX)
-	PREFETCHT0   4224(DX)
-	PREFETCHT0   4288(DX)
-	PREFETCHT0   4352(DX)
-	PREFETCHT0   4416(DX)
-	PREFETCHT0   4480(DX)
-	PREFETCHT0   4544(DX)
-	PREFETCHT0   4608(DX)
-	PREFETCHT0   4672(DX)
+by1Block:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	PREFETCHT0   128(R11)
+	PREFETCHT0   192(R11)
+	PREFETCHT0   256(R11)
+	PREFETCHT0   320(R11)
+	PREFETCHT0   384(R11)
+	PREFETCHT0   448(R11)
+	PREFETCHT0   512(R11)
+	PREFETCHT0   576(R11)
+	ADDQ         $0x00000280, R11
 	VPBROADCASTD 84(SI), Y2
 	VPBROADCASTD 84(SI)(DI*1), Y4
 	VPBROADCASTD 84(SI)(DI*2), Y6
@@ -5406,7 +11106,7 @@ block:
 	ADDQ         $0x00000280, DX
 	ADDQ         $0x00000060, SI
 	DECQ         R10
-	JNZ          block
+	JNZ          by1Block
 	MOVQ         AX, R10
 	VBROADCASTSS (SI), Y1
 	VMOVAPS      (R9), Y2
@@ -5442,15 +11142,17 @@ block:
 	MOVQ         blocks+48(FP), R10
 	IMUL3Q       $0x00000060, R10, R10
 	SUBQ         R10, SI
-	ADDQ         $0x40, AX
-	DECQ         BX
-	JNZ          panel
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000001, BX
+	JMP          by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8x16Rows1AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8x16Rows1AVX512(SB), NOSPLIT, $344-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -5460,21 +11162,532 @@ TEXT ·matMulQ8x16Rows1AVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	MOVQ   blocks+48(FP), CX
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000280, CX, CX
+	LEAQ    (CX)(CX*2), DI
+	VPXORD  Z1, Z1, Z1
+	VMOVAPS Z1, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z1, Z4
+	VMOVAPS Z1, Z5
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000002, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 320(SP)
+	IMUL3Q  $0x00000280, R9, R9
+	ADDQ    DX, R9
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
-	PREFETCHT0       4416(DX)
-	PREFETCHT0       4480(DX)
-	PREFETCHT0       4544(DX)
-	PREFETCHT0       4608(DX)
-	PREFETCHT0       4672(DX)
+by4Block:
+	CMPQ R8, 320(SP)
+	JNE  by4SamePanels
+	ADDQ CX, R9
+	ADDQ CX, R9
+	ADDQ CX, R9
+
+by4SamePanels:
+	PREFETCHT0       (R9)
+	PREFETCHT0       64(R9)
+	PREFETCHT0       128(R9)
+	PREFETCHT0       192(R9)
+	PREFETCHT0       256(R9)
+	PREFETCHT0       320(R9)
+	PREFETCHT0       384(R9)
+	PREFETCHT0       448(R9)
+	PREFETCHT0       512(R9)
+	PREFETCHT0       576(R9)
+	PREFETCHT0       (R9)(CX*1)
+	PREFETCHT0       64(R9)(CX*1)
+	PREFETCHT0       128(R9)(CX*1)
+	PREFETCHT0       192(R9)(CX*1)
+	PREFETCHT0       256(R9)(CX*1)
+	PREFETCHT0       320(R9)(CX*1)
+	PREFETCHT0       384(R9)(CX*1)
+	PREFETCHT0       448(R9)(CX*1)
+	PREFETCHT0       512(R9)(CX*1)
+	PREFETCHT0       576(R9)(CX*1)
+	PREFETCHT0       (R9)(CX*2)
+	PREFETCHT0       64(R9)(CX*2)
+	PREFETCHT0       128(R9)(CX*2)
+	PREFETCHT0       192(R9)(CX*2)
+	PREFETCHT0       256(R9)(CX*2)
+	PREFETCHT0       320(R9)(CX*2)
+	PREFETCHT0       384(R9)(CX*2)
+	PREFETCHT0       448(R9)(CX*2)
+	PREFETCHT0       512(R9)(CX*2)
+	PREFETCHT0       576(R9)(CX*2)
+	PREFETCHT0       (R9)(DI*1)
+	PREFETCHT0       64(R9)(DI*1)
+	PREFETCHT0       128(R9)(DI*1)
+	PREFETCHT0       192(R9)(DI*1)
+	PREFETCHT0       256(R9)(DI*1)
+	PREFETCHT0       320(R9)(DI*1)
+	PREFETCHT0       384(R9)(DI*1)
+	PREFETCHT0       448(R9)(DI*1)
+	PREFETCHT0       512(R9)(DI*1)
+	PREFETCHT0       576(R9)(DI*1)
+	ADDQ             $0x00000280, R9
+	VPBROADCASTD     84(SI), Z6
+	VPBROADCASTD     84(SI), Z7
+	VPBROADCASTD     84(SI), Z8
+	VPBROADCASTD     84(SI), Z9
+	VMOVDQU32        (DX), Z10
+	VMOVDQU32        (DX)(CX*1), Z11
+	VMOVDQU32        (DX)(CX*2), Z12
+	VMOVDQU32        (DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     (SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     4(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        64(DX), Z10
+	VMOVDQU32        64(DX)(CX*1), Z11
+	VMOVDQU32        64(DX)(CX*2), Z12
+	VMOVDQU32        64(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     8(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     12(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        128(DX), Z10
+	VMOVDQU32        128(DX)(CX*1), Z11
+	VMOVDQU32        128(DX)(CX*2), Z12
+	VMOVDQU32        128(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     16(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     20(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        192(DX), Z10
+	VMOVDQU32        192(DX)(CX*1), Z11
+	VMOVDQU32        192(DX)(CX*2), Z12
+	VMOVDQU32        192(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     24(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     28(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VCVTPH2PS        256(DX), Z10
+	VCVTPH2PS        288(DX), Z14
+	VCVTPH2PS        256(DX)(CX*1), Z11
+	VCVTPH2PS        288(DX)(CX*1), Z15
+	VCVTPH2PS        256(DX)(CX*2), Z12
+	VCVTPH2PS        288(DX)(CX*2), Z16
+	VCVTPH2PS        256(DX)(DI*1), Z13
+	VCVTPH2PS        288(DX)(DI*1), Z17
+	VCVTDQ2PS        Z6, Z6
+	VFMADD231PS      Z10, Z6, Z2
+	VFMADD231PS.BCST 68(SI), Z14, Z2
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z11, Z7, Z3
+	VFMADD231PS.BCST 68(SI), Z15, Z3
+	VCVTDQ2PS        Z8, Z8
+	VFMADD231PS      Z12, Z8, Z4
+	VFMADD231PS.BCST 68(SI), Z16, Z4
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z13, Z9, Z5
+	VFMADD231PS.BCST 68(SI), Z17, Z5
+	VPBROADCASTD     88(SI), Z6
+	VPBROADCASTD     88(SI), Z7
+	VPBROADCASTD     88(SI), Z8
+	VPBROADCASTD     88(SI), Z9
+	VMOVDQU32        320(DX), Z10
+	VMOVDQU32        320(DX)(CX*1), Z11
+	VMOVDQU32        320(DX)(CX*2), Z12
+	VMOVDQU32        320(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     32(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     36(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        384(DX), Z10
+	VMOVDQU32        384(DX)(CX*1), Z11
+	VMOVDQU32        384(DX)(CX*2), Z12
+	VMOVDQU32        384(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     40(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     44(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        448(DX), Z10
+	VMOVDQU32        448(DX)(CX*1), Z11
+	VMOVDQU32        448(DX)(CX*2), Z12
+	VMOVDQU32        448(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     48(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     52(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VMOVDQU32        512(DX), Z10
+	VMOVDQU32        512(DX)(CX*1), Z11
+	VMOVDQU32        512(DX)(CX*2), Z12
+	VMOVDQU32        512(DX)(DI*1), Z13
+	VPANDD           Z0, Z10, Z14
+	VPANDD           Z0, Z11, Z15
+	VPANDD           Z0, Z12, Z16
+	VPANDD           Z0, Z13, Z17
+	VPBROADCASTD     56(SI), Z18
+	VPDPWSSD         Z18, Z14, Z6
+	VPDPWSSD         Z18, Z15, Z7
+	VPDPWSSD         Z18, Z16, Z8
+	VPDPWSSD         Z18, Z17, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPSRLW           $0x08, Z11, Z11
+	VPSRLW           $0x08, Z12, Z12
+	VPSRLW           $0x08, Z13, Z13
+	VPBROADCASTD     60(SI), Z14
+	VPDPWSSD         Z14, Z10, Z6
+	VPDPWSSD         Z14, Z11, Z7
+	VPDPWSSD         Z14, Z12, Z8
+	VPDPWSSD         Z14, Z13, Z9
+	VCVTPH2PS        576(DX), Z10
+	VCVTPH2PS        608(DX), Z14
+	VCVTPH2PS        576(DX)(CX*1), Z11
+	VCVTPH2PS        608(DX)(CX*1), Z15
+	VCVTPH2PS        576(DX)(CX*2), Z12
+	VCVTPH2PS        608(DX)(CX*2), Z16
+	VCVTPH2PS        576(DX)(DI*1), Z13
+	VCVTPH2PS        608(DX)(DI*1), Z17
+	VCVTDQ2PS        Z6, Z6
+	VFMADD231PS      Z10, Z6, Z2
+	VFMADD231PS.BCST 72(SI), Z14, Z2
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z11, Z7, Z3
+	VFMADD231PS.BCST 72(SI), Z15, Z3
+	VCVTDQ2PS        Z8, Z8
+	VFMADD231PS      Z12, Z8, Z4
+	VFMADD231PS.BCST 72(SI), Z16, Z4
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z13, Z9, Z5
+	VFMADD231PS.BCST 72(SI), Z17, Z5
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R8
+	JNZ              by4Block
+	MOVQ             AX, DI
+	VBROADCASTSS     (SI), Z6
+	VMULPS           Z6, Z2, Z2
+	VMOVUPS          Z2, (DI)
+	VMULPS           Z6, Z3, Z3
+	VMOVUPS          Z3, 64(DI)
+	VMULPS           Z6, Z4, Z4
+	VMOVUPS          Z4, 128(DI)
+	VMULPS           Z6, Z5, Z5
+	VMOVUPS          Z5, 192(DI)
+	MOVQ             blocks+48(FP), DI
+	IMUL3Q           $0x00000060, DI, DI
+	SUBQ             DI, SI
+	ADDQ             CX, DX
+	ADDQ             CX, DX
+	ADDQ             CX, DX
+	ADDQ             $0x00000100, AX
+	SUBQ             $0x00000004, BX
+	JMP              by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000280, CX, CX
+	VPXORD  Z19, Z19, Z19
+	VMOVAPS Z19, Z1
+	VMOVAPS Z19, Z2
+	MOVQ    blocks+48(FP), DI
+	MOVQ    $0x00000004, R8
+	CMPQ    DI, R8
+	CMOVQLT DI, R8
+	MOVQ    R8, 328(SP)
+	IMUL3Q  $0x00000280, R8, R8
+	ADDQ    DX, R8
+
+by2Block:
+	CMPQ DI, 328(SP)
+	JNE  by2SamePanels
+	ADDQ CX, R8
+
+by2SamePanels:
+	PREFETCHT0       (R8)
+	PREFETCHT0       64(R8)
+	PREFETCHT0       128(R8)
+	PREFETCHT0       192(R8)
+	PREFETCHT0       256(R8)
+	PREFETCHT0       320(R8)
+	PREFETCHT0       384(R8)
+	PREFETCHT0       448(R8)
+	PREFETCHT0       512(R8)
+	PREFETCHT0       576(R8)
+	PREFETCHT0       (R8)(CX*1)
+	PREFETCHT0       64(R8)(CX*1)
+	PREFETCHT0       128(R8)(CX*1)
+	PREFETCHT0       192(R8)(CX*1)
+	PREFETCHT0       256(R8)(CX*1)
+	PREFETCHT0       320(R8)(CX*1)
+	PREFETCHT0       384(R8)(CX*1)
+	PREFETCHT0       448(R8)(CX*1)
+	PREFETCHT0       512(R8)(CX*1)
+	PREFETCHT0       576(R8)(CX*1)
+	ADDQ             $0x00000280, R8
+	VPBROADCASTD     84(SI), Z3
+	VPBROADCASTD     84(SI), Z4
+	VMOVDQU32        (DX), Z5
+	VMOVDQU32        (DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     (SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     4(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        64(DX), Z5
+	VMOVDQU32        64(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     8(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     12(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        128(DX), Z5
+	VMOVDQU32        128(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     16(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     20(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        192(DX), Z5
+	VMOVDQU32        192(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     24(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     28(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VCVTPH2PS        256(DX), Z5
+	VCVTPH2PS        288(DX), Z7
+	VCVTPH2PS        256(DX)(CX*1), Z6
+	VCVTPH2PS        288(DX)(CX*1), Z8
+	VCVTDQ2PS        Z3, Z3
+	VFMADD231PS      Z5, Z3, Z1
+	VFMADD231PS.BCST 68(SI), Z7, Z1
+	VCVTDQ2PS        Z4, Z4
+	VFMADD231PS      Z6, Z4, Z2
+	VFMADD231PS.BCST 68(SI), Z8, Z2
+	VPBROADCASTD     88(SI), Z3
+	VPBROADCASTD     88(SI), Z4
+	VMOVDQU32        320(DX), Z5
+	VMOVDQU32        320(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     32(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     36(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        384(DX), Z5
+	VMOVDQU32        384(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     40(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     44(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        448(DX), Z5
+	VMOVDQU32        448(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     48(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     52(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VMOVDQU32        512(DX), Z5
+	VMOVDQU32        512(DX)(CX*1), Z6
+	VPANDD           Z0, Z5, Z7
+	VPANDD           Z0, Z6, Z8
+	VPBROADCASTD     56(SI), Z9
+	VPDPWSSD         Z9, Z7, Z3
+	VPDPWSSD         Z9, Z8, Z4
+	VPSRLW           $0x08, Z5, Z5
+	VPSRLW           $0x08, Z6, Z6
+	VPBROADCASTD     60(SI), Z7
+	VPDPWSSD         Z7, Z5, Z3
+	VPDPWSSD         Z7, Z6, Z4
+	VCVTPH2PS        576(DX), Z5
+	VCVTPH2PS        608(DX), Z7
+	VCVTPH2PS        576(DX)(CX*1), Z6
+	VCVTPH2PS        608(DX)(CX*1), Z8
+	VCVTDQ2PS        Z3, Z3
+	VFMADD231PS      Z5, Z3, Z1
+	VFMADD231PS.BCST 72(SI), Z7, Z1
+	VCVTDQ2PS        Z4, Z4
+	VFMADD231PS      Z6, Z4, Z2
+	VFMADD231PS.BCST 72(SI), Z8, Z2
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             DI
+	JNZ              by2Block
+	MOVQ             AX, DI
+	VBROADCASTSS     (SI), Z3
+	VMULPS           Z3, Z1, Z1
+	VMOVUPS          Z1, (DI)
+	VMULPS           Z3, Z2, Z2
+	VMOVUPS          Z2, 64(DI)
+	MOVQ             blocks+48(FP), DI
+	IMUL3Q           $0x00000060, DI, DI
+	SUBQ             DI, SI
+	ADDQ             CX, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), CX
+	IMUL3Q  $0x00000280, CX, CX
+	VPXORD  Z20, Z20, Z20
+	VMOVAPS Z20, Z1
+	MOVQ    blocks+48(FP), CX
+	MOVQ    $0x00000007, DI
+	CMPQ    CX, DI
+	CMOVQLT CX, DI
+	MOVQ    DI, 336(SP)
+	IMUL3Q  $0x00000280, DI, DI
+	ADDQ    DX, DI
+
+by1Block:
+	PREFETCHT0       (DI)
+	PREFETCHT0       64(DI)
+	PREFETCHT0       128(DI)
+	PREFETCHT0       192(DI)
+	PREFETCHT0       256(DI)
+	PREFETCHT0       320(DI)
+	PREFETCHT0       384(DI)
+	PREFETCHT0       448(DI)
+	PREFETCHT0       512(DI)
+	PREFETCHT0       576(DI)
+	ADDQ             $0x00000280, DI
 	VPBROADCASTD     84(SI), Z2
 	VMOVDQU32        (DX), Z3
 	VPANDD           Z0, Z3, Z4
@@ -5530,7 +11743,7 @@ block:
 	ADDQ             $0x00000280, DX
 	ADDQ             $0x00000060, SI
 	DECQ             CX
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, CX
 	VBROADCASTSS     (SI), Z2
 	VMULPS           Z2, Z1, Z1
@@ -5538,15 +11751,17 @@ block:
 	MOVQ             blocks+48(FP), CX
 	IMUL3Q           $0x00000060, CX, CX
 	SUBQ             CX, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8x16Rows2AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8x16Rows2AVX512(SB), $600-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -5556,22 +11771,731 @@ TEXT ·matMulQ8x16Rows2AVX512(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, CX
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	MOVQ   blocks+48(FP), R8
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000280, R8, R8
+	LEAQ    (R8)(R8*2), R9
+	VPXORD  Z1, Z1, Z1
+	VMOVAPS Z1, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z1, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z1, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z1, Z8
+	VMOVAPS Z1, Z9
+	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000002, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 576(SP)
+	IMUL3Q  $0x00000280, R11, R11
+	ADDQ    DX, R11
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
-	PREFETCHT0       4416(DX)
-	PREFETCHT0       4480(DX)
-	PREFETCHT0       4544(DX)
-	PREFETCHT0       4608(DX)
-	PREFETCHT0       4672(DX)
+by4Block:
+	CMPQ R10, 576(SP)
+	JNE  by4SamePanels
+	ADDQ R8, R11
+	ADDQ R8, R11
+	ADDQ R8, R11
+
+by4SamePanels:
+	PREFETCHT0       (R11)
+	PREFETCHT0       64(R11)
+	PREFETCHT0       128(R11)
+	PREFETCHT0       192(R11)
+	PREFETCHT0       256(R11)
+	PREFETCHT0       320(R11)
+	PREFETCHT0       384(R11)
+	PREFETCHT0       448(R11)
+	PREFETCHT0       512(R11)
+	PREFETCHT0       576(R11)
+	PREFETCHT0       (R11)(R8*1)
+	PREFETCHT0       64(R11)(R8*1)
+	PREFETCHT0       128(R11)(R8*1)
+	PREFETCHT0       192(R11)(R8*1)
+	PREFETCHT0       256(R11)(R8*1)
+	PREFETCHT0       320(R11)(R8*1)
+	PREFETCHT0       384(R11)(R8*1)
+	PREFETCHT0       448(R11)(R8*1)
+	PREFETCHT0       512(R11)(R8*1)
+	PREFETCHT0       576(R11)(R8*1)
+	PREFETCHT0       (R11)(R8*2)
+	PREFETCHT0       64(R11)(R8*2)
+	PREFETCHT0       128(R11)(R8*2)
+	PREFETCHT0       192(R11)(R8*2)
+	PREFETCHT0       256(R11)(R8*2)
+	PREFETCHT0       320(R11)(R8*2)
+	PREFETCHT0       384(R11)(R8*2)
+	PREFETCHT0       448(R11)(R8*2)
+	PREFETCHT0       512(R11)(R8*2)
+	PREFETCHT0       576(R11)(R8*2)
+	PREFETCHT0       (R11)(R9*1)
+	PREFETCHT0       64(R11)(R9*1)
+	PREFETCHT0       128(R11)(R9*1)
+	PREFETCHT0       192(R11)(R9*1)
+	PREFETCHT0       256(R11)(R9*1)
+	PREFETCHT0       320(R11)(R9*1)
+	PREFETCHT0       384(R11)(R9*1)
+	PREFETCHT0       448(R11)(R9*1)
+	PREFETCHT0       512(R11)(R9*1)
+	PREFETCHT0       576(R11)(R9*1)
+	ADDQ             $0x00000280, R11
+	VPBROADCASTD     84(SI), Z10
+	VPBROADCASTD     84(SI), Z11
+	VPBROADCASTD     84(SI), Z12
+	VPBROADCASTD     84(SI), Z13
+	VPBROADCASTD     84(SI)(DI*1), Z14
+	VPBROADCASTD     84(SI)(DI*1), Z15
+	VPBROADCASTD     84(SI)(DI*1), Z16
+	VPBROADCASTD     84(SI)(DI*1), Z17
+	VMOVDQU32        (DX), Z18
+	VMOVDQU32        (DX)(R8*1), Z19
+	VMOVDQU32        (DX)(R8*2), Z20
+	VMOVDQU32        (DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     (SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     (SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     4(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     4(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        64(DX), Z18
+	VMOVDQU32        64(DX)(R8*1), Z19
+	VMOVDQU32        64(DX)(R8*2), Z20
+	VMOVDQU32        64(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     8(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     8(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     12(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     12(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        128(DX), Z18
+	VMOVDQU32        128(DX)(R8*1), Z19
+	VMOVDQU32        128(DX)(R8*2), Z20
+	VMOVDQU32        128(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     16(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     16(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     20(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     20(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        192(DX), Z18
+	VMOVDQU32        192(DX)(R8*1), Z19
+	VMOVDQU32        192(DX)(R8*2), Z20
+	VMOVDQU32        192(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     24(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     24(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     28(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     28(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z22
+	VCVTPH2PS        256(DX)(R8*1), Z19
+	VCVTPH2PS        288(DX)(R8*1), Z23
+	VCVTPH2PS        256(DX)(R8*2), Z20
+	VCVTPH2PS        288(DX)(R8*2), Z24
+	VCVTPH2PS        256(DX)(R9*1), Z21
+	VCVTPH2PS        288(DX)(R9*1), Z25
+	VCVTDQ2PS        Z10, Z10
+	VFMADD231PS      Z18, Z10, Z2
+	VFMADD231PS.BCST 68(SI), Z22, Z2
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z19, Z11, Z3
+	VFMADD231PS.BCST 68(SI), Z23, Z3
+	VCVTDQ2PS        Z12, Z12
+	VFMADD231PS      Z20, Z12, Z4
+	VFMADD231PS.BCST 68(SI), Z24, Z4
+	VCVTDQ2PS        Z13, Z13
+	VFMADD231PS      Z21, Z13, Z5
+	VFMADD231PS.BCST 68(SI), Z25, Z5
+	VCVTDQ2PS        Z14, Z14
+	VFMADD231PS      Z18, Z14, Z6
+	VFMADD231PS.BCST 68(SI)(DI*1), Z22, Z6
+	VCVTDQ2PS        Z15, Z15
+	VFMADD231PS      Z19, Z15, Z7
+	VFMADD231PS.BCST 68(SI)(DI*1), Z23, Z7
+	VCVTDQ2PS        Z16, Z16
+	VFMADD231PS      Z20, Z16, Z8
+	VFMADD231PS.BCST 68(SI)(DI*1), Z24, Z8
+	VCVTDQ2PS        Z17, Z17
+	VFMADD231PS      Z21, Z17, Z9
+	VFMADD231PS.BCST 68(SI)(DI*1), Z25, Z9
+	VPBROADCASTD     88(SI), Z10
+	VPBROADCASTD     88(SI), Z11
+	VPBROADCASTD     88(SI), Z12
+	VPBROADCASTD     88(SI), Z13
+	VPBROADCASTD     88(SI)(DI*1), Z14
+	VPBROADCASTD     88(SI)(DI*1), Z15
+	VPBROADCASTD     88(SI)(DI*1), Z16
+	VPBROADCASTD     88(SI)(DI*1), Z17
+	VMOVDQU32        320(DX), Z18
+	VMOVDQU32        320(DX)(R8*1), Z19
+	VMOVDQU32        320(DX)(R8*2), Z20
+	VMOVDQU32        320(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     32(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     32(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     36(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     36(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        384(DX), Z18
+	VMOVDQU32        384(DX)(R8*1), Z19
+	VMOVDQU32        384(DX)(R8*2), Z20
+	VMOVDQU32        384(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     40(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     40(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     44(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     44(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        448(DX), Z18
+	VMOVDQU32        448(DX)(R8*1), Z19
+	VMOVDQU32        448(DX)(R8*2), Z20
+	VMOVDQU32        448(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     48(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     48(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     52(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     52(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        512(DX), Z18
+	VMOVDQU32        512(DX)(R8*1), Z19
+	VMOVDQU32        512(DX)(R8*2), Z20
+	VMOVDQU32        512(DX)(R9*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     56(SI), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     56(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     60(SI), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     60(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VCVTPH2PS        576(DX), Z18
+	VCVTPH2PS        608(DX), Z22
+	VCVTPH2PS        576(DX)(R8*1), Z19
+	VCVTPH2PS        608(DX)(R8*1), Z23
+	VCVTPH2PS        576(DX)(R8*2), Z20
+	VCVTPH2PS        608(DX)(R8*2), Z24
+	VCVTPH2PS        576(DX)(R9*1), Z21
+	VCVTPH2PS        608(DX)(R9*1), Z25
+	VCVTDQ2PS        Z10, Z10
+	VFMADD231PS      Z18, Z10, Z2
+	VFMADD231PS.BCST 72(SI), Z22, Z2
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z19, Z11, Z3
+	VFMADD231PS.BCST 72(SI), Z23, Z3
+	VCVTDQ2PS        Z12, Z12
+	VFMADD231PS      Z20, Z12, Z4
+	VFMADD231PS.BCST 72(SI), Z24, Z4
+	VCVTDQ2PS        Z13, Z13
+	VFMADD231PS      Z21, Z13, Z5
+	VFMADD231PS.BCST 72(SI), Z25, Z5
+	VCVTDQ2PS        Z14, Z14
+	VFMADD231PS      Z18, Z14, Z6
+	VFMADD231PS.BCST 72(SI)(DI*1), Z22, Z6
+	VCVTDQ2PS        Z15, Z15
+	VFMADD231PS      Z19, Z15, Z7
+	VFMADD231PS.BCST 72(SI)(DI*1), Z23, Z7
+	VCVTDQ2PS        Z16, Z16
+	VFMADD231PS      Z20, Z16, Z8
+	VFMADD231PS.BCST 72(SI)(DI*1), Z24, Z8
+	VCVTDQ2PS        Z17, Z17
+	VFMADD231PS      Z21, Z17, Z9
+	VFMADD231PS.BCST 72(SI)(DI*1), Z25, Z9
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R10
+	JNZ              by4Block
+	MOVQ             AX, R9
+	VBROADCASTSS     (SI), Z10
+	VMULPS           Z10, Z2, Z2
+	VMOVUPS          Z2, (R9)
+	VMULPS           Z10, Z3, Z3
+	VMOVUPS          Z3, 64(R9)
+	VMULPS           Z10, Z4, Z4
+	VMOVUPS          Z4, 128(R9)
+	VMULPS           Z10, Z5, Z5
+	VMOVUPS          Z5, 192(R9)
+	ADDQ             CX, R9
+	VBROADCASTSS     (SI)(DI*1), Z10
+	VMULPS           Z10, Z6, Z6
+	VMOVUPS          Z6, (R9)
+	VMULPS           Z10, Z7, Z7
+	VMOVUPS          Z7, 64(R9)
+	VMULPS           Z10, Z8, Z8
+	VMOVUPS          Z8, 128(R9)
+	VMULPS           Z10, Z9, Z9
+	VMOVUPS          Z9, 192(R9)
+	MOVQ             blocks+48(FP), R9
+	IMUL3Q           $0x00000060, R9, R9
+	SUBQ             R9, SI
+	ADDQ             R8, DX
+	ADDQ             R8, DX
+	ADDQ             R8, DX
+	ADDQ             $0x00000100, AX
+	SUBQ             $0x00000004, BX
+	JMP              by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000280, R8, R8
+	VPXORD  Z27, Z27, Z27
+	VMOVAPS Z27, Z1
+	VMOVAPS Z27, Z2
+	VMOVAPS Z27, Z3
+	VMOVAPS Z27, Z4
+	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000004, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 584(SP)
+	IMUL3Q  $0x00000280, R10, R10
+	ADDQ    DX, R10
+
+by2Block:
+	CMPQ R9, 584(SP)
+	JNE  by2SamePanels
+	ADDQ R8, R10
+
+by2SamePanels:
+	PREFETCHT0       (R10)
+	PREFETCHT0       64(R10)
+	PREFETCHT0       128(R10)
+	PREFETCHT0       192(R10)
+	PREFETCHT0       256(R10)
+	PREFETCHT0       320(R10)
+	PREFETCHT0       384(R10)
+	PREFETCHT0       448(R10)
+	PREFETCHT0       512(R10)
+	PREFETCHT0       576(R10)
+	PREFETCHT0       (R10)(R8*1)
+	PREFETCHT0       64(R10)(R8*1)
+	PREFETCHT0       128(R10)(R8*1)
+	PREFETCHT0       192(R10)(R8*1)
+	PREFETCHT0       256(R10)(R8*1)
+	PREFETCHT0       320(R10)(R8*1)
+	PREFETCHT0       384(R10)(R8*1)
+	PREFETCHT0       448(R10)(R8*1)
+	PREFETCHT0       512(R10)(R8*1)
+	PREFETCHT0       576(R10)(R8*1)
+	ADDQ             $0x00000280, R10
+	VPBROADCASTD     84(SI), Z5
+	VPBROADCASTD     84(SI), Z6
+	VPBROADCASTD     84(SI)(DI*1), Z7
+	VPBROADCASTD     84(SI)(DI*1), Z8
+	VMOVDQU32        (DX), Z9
+	VMOVDQU32        (DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     (SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     (SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     4(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     4(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        64(DX), Z9
+	VMOVDQU32        64(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     8(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     8(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     12(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     12(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        128(DX), Z9
+	VMOVDQU32        128(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     16(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     16(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     20(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     20(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        192(DX), Z9
+	VMOVDQU32        192(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     24(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     24(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     28(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     28(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VCVTPH2PS        256(DX), Z9
+	VCVTPH2PS        288(DX), Z11
+	VCVTPH2PS        256(DX)(R8*1), Z10
+	VCVTPH2PS        288(DX)(R8*1), Z12
+	VCVTDQ2PS        Z5, Z5
+	VFMADD231PS      Z9, Z5, Z1
+	VFMADD231PS.BCST 68(SI), Z11, Z1
+	VCVTDQ2PS        Z6, Z6
+	VFMADD231PS      Z10, Z6, Z2
+	VFMADD231PS.BCST 68(SI), Z12, Z2
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z9, Z7, Z3
+	VFMADD231PS.BCST 68(SI)(DI*1), Z11, Z3
+	VCVTDQ2PS        Z8, Z8
+	VFMADD231PS      Z10, Z8, Z4
+	VFMADD231PS.BCST 68(SI)(DI*1), Z12, Z4
+	VPBROADCASTD     88(SI), Z5
+	VPBROADCASTD     88(SI), Z6
+	VPBROADCASTD     88(SI)(DI*1), Z7
+	VPBROADCASTD     88(SI)(DI*1), Z8
+	VMOVDQU32        320(DX), Z9
+	VMOVDQU32        320(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     32(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     32(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     36(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     36(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        384(DX), Z9
+	VMOVDQU32        384(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     40(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     40(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     44(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     44(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        448(DX), Z9
+	VMOVDQU32        448(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     48(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     48(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     52(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     52(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VMOVDQU32        512(DX), Z9
+	VMOVDQU32        512(DX)(R8*1), Z10
+	VPANDD           Z0, Z9, Z11
+	VPANDD           Z0, Z10, Z12
+	VPBROADCASTD     56(SI), Z13
+	VPDPWSSD         Z13, Z11, Z5
+	VPDPWSSD         Z13, Z12, Z6
+	VPBROADCASTD     56(SI)(DI*1), Z13
+	VPDPWSSD         Z13, Z11, Z7
+	VPDPWSSD         Z13, Z12, Z8
+	VPSRLW           $0x08, Z9, Z9
+	VPSRLW           $0x08, Z10, Z10
+	VPBROADCASTD     60(SI), Z11
+	VPDPWSSD         Z11, Z9, Z5
+	VPDPWSSD         Z11, Z10, Z6
+	VPBROADCASTD     60(SI)(DI*1), Z11
+	VPDPWSSD         Z11, Z9, Z7
+	VPDPWSSD         Z11, Z10, Z8
+	VCVTPH2PS        576(DX), Z9
+	VCVTPH2PS        608(DX), Z11
+	VCVTPH2PS        576(DX)(R8*1), Z10
+	VCVTPH2PS        608(DX)(R8*1), Z12
+	VCVTDQ2PS        Z5, Z5
+	VFMADD231PS      Z9, Z5, Z1
+	VFMADD231PS.BCST 72(SI), Z11, Z1
+	VCVTDQ2PS        Z6, Z6
+	VFMADD231PS      Z10, Z6, Z2
+	VFMADD231PS.BCST 72(SI), Z12, Z2
+	VCVTDQ2PS        Z7, Z7
+	VFMADD231PS      Z9, Z7, Z3
+	VFMADD231PS.BCST 72(SI)(DI*1), Z11, Z3
+	VCVTDQ2PS        Z8, Z8
+	VFMADD231PS      Z10, Z8, Z4
+	VFMADD231PS.BCST 72(SI)(DI*1), Z12, Z4
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R9
+	JNZ              by2Block
+	MOVQ             AX, R9
+	VBROADCASTSS     (SI), Z5
+	VMULPS           Z5, Z1, Z1
+	VMOVUPS          Z1, (R9)
+	VMULPS           Z5, Z2, Z2
+	VMOVUPS          Z2, 64(R9)
+	ADDQ             CX, R9
+	VBROADCASTSS     (SI)(DI*1), Z5
+	VMULPS           Z5, Z3, Z3
+	VMOVUPS          Z3, (R9)
+	VMULPS           Z5, Z4, Z4
+	VMOVUPS          Z4, 64(R9)
+	MOVQ             blocks+48(FP), R9
+	IMUL3Q           $0x00000060, R9, R9
+	SUBQ             R9, SI
+	ADDQ             R8, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R8
+	IMUL3Q  $0x00000280, R8, R8
+	VPXORD  Z28, Z28, Z28
+	VMOVAPS Z28, Z1
+	VMOVAPS Z28, Z2
+	MOVQ    blocks+48(FP), R8
+	MOVQ    $0x00000007, R9
+	CMPQ    R8, R9
+	CMOVQLT R8, R9
+	MOVQ    R9, 592(SP)
+	IMUL3Q  $0x00000280, R9, R9
+	ADDQ    DX, R9
+
+by1Block:
+	PREFETCHT0       (R9)
+	PREFETCHT0       64(R9)
+	PREFETCHT0       128(R9)
+	PREFETCHT0       192(R9)
+	PREFETCHT0       256(R9)
+	PREFETCHT0       320(R9)
+	PREFETCHT0       384(R9)
+	PREFETCHT0       448(R9)
+	PREFETCHT0       512(R9)
+	PREFETCHT0       576(R9)
+	ADDQ             $0x00000280, R9
 	VPBROADCASTD     84(SI), Z3
 	VPBROADCASTD     84(SI)(DI*1), Z4
 	VMOVDQU32        (DX), Z5
@@ -5651,7 +12575,7 @@ block:
 	ADDQ             $0x00000280, DX
 	ADDQ             $0x00000060, SI
 	DECQ             R8
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, R8
 	VBROADCASTSS     (SI), Z3
 	VMULPS           Z3, Z1, Z1
@@ -5663,15 +12587,17 @@ block:
 	MOVQ             blocks+48(FP), R8
 	IMUL3Q           $0x00000060, R8, R8
 	SUBQ             R8, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8x16Rows4AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8x16Rows4AVX512(SB), $1112-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -5682,24 +12608,1180 @@ TEXT ·matMulQ8x16Rows4AVX512(SB), NOSPLIT, $0-56
 	LEAQ         (DI)(DI*2), R8
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	MOVQ   blocks+48(FP), R9
+by4:
+	CMPQ    BX, $0x00000004
+	JLT     by4After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000280, R9, R9
+	LEAQ    (R9)(R9*2), R10
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R11
+	ADDQ    $0x3f, R11
+	ANDQ    $-64, R11
+	VMOVAPS Z1, (R11)
+	VMOVAPS Z1, 64(R11)
+	VMOVAPS Z1, 128(R11)
+	VMOVAPS Z1, 192(R11)
+	VMOVAPS Z1, 256(R11)
+	VMOVAPS Z1, 320(R11)
+	VMOVAPS Z1, 384(R11)
+	VMOVAPS Z1, 448(R11)
+	VMOVAPS Z1, 512(R11)
+	VMOVAPS Z1, 576(R11)
+	VMOVAPS Z1, 640(R11)
+	VMOVAPS Z1, 704(R11)
+	VMOVAPS Z1, 768(R11)
+	VMOVAPS Z1, 832(R11)
+	VMOVAPS Z1, 896(R11)
+	VMOVAPS Z1, 960(R11)
+	MOVQ    blocks+48(FP), R12
+	MOVQ    $0x00000002, R13
+	CMPQ    R12, R13
+	CMOVQLT R12, R13
+	MOVQ    R13, 1088(SP)
+	IMUL3Q  $0x00000280, R13, R13
+	ADDQ    DX, R13
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
-	PREFETCHT0       4416(DX)
-	PREFETCHT0       4480(DX)
-	PREFETCHT0       4544(DX)
-	PREFETCHT0       4608(DX)
-	PREFETCHT0       4672(DX)
+by4Block:
+	CMPQ R12, 1088(SP)
+	JNE  by4SamePanels
+	ADDQ R9, R13
+	ADDQ R9, R13
+	ADDQ R9, R13
+
+by4SamePanels:
+	PREFETCHT0       (R13)
+	PREFETCHT0       64(R13)
+	PREFETCHT0       128(R13)
+	PREFETCHT0       192(R13)
+	PREFETCHT0       256(R13)
+	PREFETCHT0       320(R13)
+	PREFETCHT0       384(R13)
+	PREFETCHT0       448(R13)
+	PREFETCHT0       512(R13)
+	PREFETCHT0       576(R13)
+	PREFETCHT0       (R13)(R9*1)
+	PREFETCHT0       64(R13)(R9*1)
+	PREFETCHT0       128(R13)(R9*1)
+	PREFETCHT0       192(R13)(R9*1)
+	PREFETCHT0       256(R13)(R9*1)
+	PREFETCHT0       320(R13)(R9*1)
+	PREFETCHT0       384(R13)(R9*1)
+	PREFETCHT0       448(R13)(R9*1)
+	PREFETCHT0       512(R13)(R9*1)
+	PREFETCHT0       576(R13)(R9*1)
+	PREFETCHT0       (R13)(R9*2)
+	PREFETCHT0       64(R13)(R9*2)
+	PREFETCHT0       128(R13)(R9*2)
+	PREFETCHT0       192(R13)(R9*2)
+	PREFETCHT0       256(R13)(R9*2)
+	PREFETCHT0       320(R13)(R9*2)
+	PREFETCHT0       384(R13)(R9*2)
+	PREFETCHT0       448(R13)(R9*2)
+	PREFETCHT0       512(R13)(R9*2)
+	PREFETCHT0       576(R13)(R9*2)
+	PREFETCHT0       (R13)(R10*1)
+	PREFETCHT0       64(R13)(R10*1)
+	PREFETCHT0       128(R13)(R10*1)
+	PREFETCHT0       192(R13)(R10*1)
+	PREFETCHT0       256(R13)(R10*1)
+	PREFETCHT0       320(R13)(R10*1)
+	PREFETCHT0       384(R13)(R10*1)
+	PREFETCHT0       448(R13)(R10*1)
+	PREFETCHT0       512(R13)(R10*1)
+	PREFETCHT0       576(R13)(R10*1)
+	ADDQ             $0x00000280, R13
+	VPBROADCASTD     84(SI), Z2
+	VPBROADCASTD     84(SI), Z3
+	VPBROADCASTD     84(SI), Z4
+	VPBROADCASTD     84(SI), Z5
+	VPBROADCASTD     84(SI)(DI*1), Z6
+	VPBROADCASTD     84(SI)(DI*1), Z7
+	VPBROADCASTD     84(SI)(DI*1), Z8
+	VPBROADCASTD     84(SI)(DI*1), Z9
+	VPBROADCASTD     84(SI)(DI*2), Z10
+	VPBROADCASTD     84(SI)(DI*2), Z11
+	VPBROADCASTD     84(SI)(DI*2), Z12
+	VPBROADCASTD     84(SI)(DI*2), Z13
+	VPBROADCASTD     84(SI)(R8*1), Z14
+	VPBROADCASTD     84(SI)(R8*1), Z15
+	VPBROADCASTD     84(SI)(R8*1), Z16
+	VPBROADCASTD     84(SI)(R8*1), Z17
+	VMOVDQU32        (DX), Z18
+	VMOVDQU32        (DX)(R9*1), Z19
+	VMOVDQU32        (DX)(R9*2), Z20
+	VMOVDQU32        (DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     (SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     (SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     (SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     (SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     4(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     4(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     4(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     4(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        64(DX), Z18
+	VMOVDQU32        64(DX)(R9*1), Z19
+	VMOVDQU32        64(DX)(R9*2), Z20
+	VMOVDQU32        64(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     8(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     8(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     8(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     8(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     12(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     12(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     12(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     12(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        128(DX), Z18
+	VMOVDQU32        128(DX)(R9*1), Z19
+	VMOVDQU32        128(DX)(R9*2), Z20
+	VMOVDQU32        128(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     16(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     16(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     16(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     16(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     20(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     20(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     20(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     20(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        192(DX), Z18
+	VMOVDQU32        192(DX)(R9*1), Z19
+	VMOVDQU32        192(DX)(R9*2), Z20
+	VMOVDQU32        192(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     24(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     24(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     24(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     24(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     28(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     28(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     28(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     28(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z22
+	VCVTPH2PS        256(DX)(R9*1), Z19
+	VCVTPH2PS        288(DX)(R9*1), Z23
+	VCVTPH2PS        256(DX)(R9*2), Z20
+	VCVTPH2PS        288(DX)(R9*2), Z24
+	VCVTPH2PS        256(DX)(R10*1), Z21
+	VCVTPH2PS        288(DX)(R10*1), Z25
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R11), Z18, Z2
+	VFMADD231PS.BCST 68(SI), Z22, Z2
+	VMOVAPS          Z2, (R11)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R11), Z19, Z3
+	VFMADD231PS.BCST 68(SI), Z23, Z3
+	VMOVAPS          Z3, 64(R11)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R11), Z20, Z4
+	VFMADD231PS.BCST 68(SI), Z24, Z4
+	VMOVAPS          Z4, 128(R11)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R11), Z21, Z5
+	VFMADD231PS.BCST 68(SI), Z25, Z5
+	VMOVAPS          Z5, 192(R11)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R11), Z18, Z6
+	VFMADD231PS.BCST 68(SI)(DI*1), Z22, Z6
+	VMOVAPS          Z6, 256(R11)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R11), Z19, Z7
+	VFMADD231PS.BCST 68(SI)(DI*1), Z23, Z7
+	VMOVAPS          Z7, 320(R11)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R11), Z20, Z8
+	VFMADD231PS.BCST 68(SI)(DI*1), Z24, Z8
+	VMOVAPS          Z8, 384(R11)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R11), Z21, Z9
+	VFMADD231PS.BCST 68(SI)(DI*1), Z25, Z9
+	VMOVAPS          Z9, 448(R11)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R11), Z18, Z10
+	VFMADD231PS.BCST 68(SI)(DI*2), Z22, Z10
+	VMOVAPS          Z10, 512(R11)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R11), Z19, Z11
+	VFMADD231PS.BCST 68(SI)(DI*2), Z23, Z11
+	VMOVAPS          Z11, 576(R11)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R11), Z20, Z12
+	VFMADD231PS.BCST 68(SI)(DI*2), Z24, Z12
+	VMOVAPS          Z12, 640(R11)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R11), Z21, Z13
+	VFMADD231PS.BCST 68(SI)(DI*2), Z25, Z13
+	VMOVAPS          Z13, 704(R11)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R11), Z18, Z14
+	VFMADD231PS.BCST 68(SI)(R8*1), Z22, Z14
+	VMOVAPS          Z14, 768(R11)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R11), Z19, Z15
+	VFMADD231PS.BCST 68(SI)(R8*1), Z23, Z15
+	VMOVAPS          Z15, 832(R11)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R11), Z20, Z16
+	VFMADD231PS.BCST 68(SI)(R8*1), Z24, Z16
+	VMOVAPS          Z16, 896(R11)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R11), Z21, Z17
+	VFMADD231PS.BCST 68(SI)(R8*1), Z25, Z17
+	VMOVAPS          Z17, 960(R11)
+	VPBROADCASTD     88(SI), Z2
+	VPBROADCASTD     88(SI), Z3
+	VPBROADCASTD     88(SI), Z4
+	VPBROADCASTD     88(SI), Z5
+	VPBROADCASTD     88(SI)(DI*1), Z6
+	VPBROADCASTD     88(SI)(DI*1), Z7
+	VPBROADCASTD     88(SI)(DI*1), Z8
+	VPBROADCASTD     88(SI)(DI*1), Z9
+	VPBROADCASTD     88(SI)(DI*2), Z10
+	VPBROADCASTD     88(SI)(DI*2), Z11
+	VPBROADCASTD     88(SI)(DI*2), Z12
+	VPBROADCASTD     88(SI)(DI*2), Z13
+	VPBROADCASTD     88(SI)(R8*1), Z14
+	VPBROADCASTD     88(SI)(R8*1), Z15
+	VPBROADCASTD     88(SI)(R8*1), Z16
+	VPBROADCASTD     88(SI)(R8*1), Z17
+	VMOVDQU32        320(DX), Z18
+	VMOVDQU32        320(DX)(R9*1), Z19
+	VMOVDQU32        320(DX)(R9*2), Z20
+	VMOVDQU32        320(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     32(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     32(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     32(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     32(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     36(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     36(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     36(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     36(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        384(DX), Z18
+	VMOVDQU32        384(DX)(R9*1), Z19
+	VMOVDQU32        384(DX)(R9*2), Z20
+	VMOVDQU32        384(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     40(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     40(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     40(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     40(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     44(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     44(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     44(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     44(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        448(DX), Z18
+	VMOVDQU32        448(DX)(R9*1), Z19
+	VMOVDQU32        448(DX)(R9*2), Z20
+	VMOVDQU32        448(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     48(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     48(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     48(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     48(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     52(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     52(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     52(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     52(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VMOVDQU32        512(DX), Z18
+	VMOVDQU32        512(DX)(R9*1), Z19
+	VMOVDQU32        512(DX)(R9*2), Z20
+	VMOVDQU32        512(DX)(R10*1), Z21
+	VPANDD           Z0, Z18, Z22
+	VPANDD           Z0, Z19, Z23
+	VPANDD           Z0, Z20, Z24
+	VPANDD           Z0, Z21, Z25
+	VPBROADCASTD     56(SI), Z26
+	VPDPWSSD         Z26, Z22, Z2
+	VPDPWSSD         Z26, Z23, Z3
+	VPDPWSSD         Z26, Z24, Z4
+	VPDPWSSD         Z26, Z25, Z5
+	VPBROADCASTD     56(SI)(DI*1), Z26
+	VPDPWSSD         Z26, Z22, Z6
+	VPDPWSSD         Z26, Z23, Z7
+	VPDPWSSD         Z26, Z24, Z8
+	VPDPWSSD         Z26, Z25, Z9
+	VPBROADCASTD     56(SI)(DI*2), Z26
+	VPDPWSSD         Z26, Z22, Z10
+	VPDPWSSD         Z26, Z23, Z11
+	VPDPWSSD         Z26, Z24, Z12
+	VPDPWSSD         Z26, Z25, Z13
+	VPBROADCASTD     56(SI)(R8*1), Z26
+	VPDPWSSD         Z26, Z22, Z14
+	VPDPWSSD         Z26, Z23, Z15
+	VPDPWSSD         Z26, Z24, Z16
+	VPDPWSSD         Z26, Z25, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPSRLW           $0x08, Z20, Z20
+	VPSRLW           $0x08, Z21, Z21
+	VPBROADCASTD     60(SI), Z22
+	VPDPWSSD         Z22, Z18, Z2
+	VPDPWSSD         Z22, Z19, Z3
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     60(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z18, Z6
+	VPDPWSSD         Z22, Z19, Z7
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     60(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z18, Z10
+	VPDPWSSD         Z22, Z19, Z11
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     60(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z18, Z14
+	VPDPWSSD         Z22, Z19, Z15
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VCVTPH2PS        576(DX), Z18
+	VCVTPH2PS        608(DX), Z22
+	VCVTPH2PS        576(DX)(R9*1), Z19
+	VCVTPH2PS        608(DX)(R9*1), Z23
+	VCVTPH2PS        576(DX)(R9*2), Z20
+	VCVTPH2PS        608(DX)(R9*2), Z24
+	VCVTPH2PS        576(DX)(R10*1), Z21
+	VCVTPH2PS        608(DX)(R10*1), Z25
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R11), Z18, Z2
+	VFMADD231PS.BCST 72(SI), Z22, Z2
+	VMOVAPS          Z2, (R11)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R11), Z19, Z3
+	VFMADD231PS.BCST 72(SI), Z23, Z3
+	VMOVAPS          Z3, 64(R11)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R11), Z20, Z4
+	VFMADD231PS.BCST 72(SI), Z24, Z4
+	VMOVAPS          Z4, 128(R11)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R11), Z21, Z5
+	VFMADD231PS.BCST 72(SI), Z25, Z5
+	VMOVAPS          Z5, 192(R11)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R11), Z18, Z6
+	VFMADD231PS.BCST 72(SI)(DI*1), Z22, Z6
+	VMOVAPS          Z6, 256(R11)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R11), Z19, Z7
+	VFMADD231PS.BCST 72(SI)(DI*1), Z23, Z7
+	VMOVAPS          Z7, 320(R11)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R11), Z20, Z8
+	VFMADD231PS.BCST 72(SI)(DI*1), Z24, Z8
+	VMOVAPS          Z8, 384(R11)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R11), Z21, Z9
+	VFMADD231PS.BCST 72(SI)(DI*1), Z25, Z9
+	VMOVAPS          Z9, 448(R11)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R11), Z18, Z10
+	VFMADD231PS.BCST 72(SI)(DI*2), Z22, Z10
+	VMOVAPS          Z10, 512(R11)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R11), Z19, Z11
+	VFMADD231PS.BCST 72(SI)(DI*2), Z23, Z11
+	VMOVAPS          Z11, 576(R11)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R11), Z20, Z12
+	VFMADD231PS.BCST 72(SI)(DI*2), Z24, Z12
+	VMOVAPS          Z12, 640(R11)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R11), Z21, Z13
+	VFMADD231PS.BCST 72(SI)(DI*2), Z25, Z13
+	VMOVAPS          Z13, 704(R11)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R11), Z18, Z14
+	VFMADD231PS.BCST 72(SI)(R8*1), Z22, Z14
+	VMOVAPS          Z14, 768(R11)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R11), Z19, Z15
+	VFMADD231PS.BCST 72(SI)(R8*1), Z23, Z15
+	VMOVAPS          Z15, 832(R11)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R11), Z20, Z16
+	VFMADD231PS.BCST 72(SI)(R8*1), Z24, Z16
+	VMOVAPS          Z16, 896(R11)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R11), Z21, Z17
+	VFMADD231PS.BCST 72(SI)(R8*1), Z25, Z17
+	VMOVAPS          Z17, 960(R11)
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R12
+	JNZ              by4Block
+	MOVQ             AX, R10
+	VBROADCASTSS     (SI), Z2
+	VMOVAPS          (R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          64(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          128(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          192(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*1), Z2
+	VMOVAPS          256(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          320(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          384(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          448(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*2), Z2
+	VMOVAPS          512(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          576(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          640(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          704(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(R8*1), Z2
+	VMOVAPS          768(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMOVAPS          832(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R10)
+	VMOVAPS          896(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 128(R10)
+	VMOVAPS          960(R11), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 192(R10)
+	MOVQ             blocks+48(FP), R10
+	IMUL3Q           $0x00000060, R10, R10
+	SUBQ             R10, SI
+	ADDQ             R9, DX
+	ADDQ             R9, DX
+	ADDQ             R9, DX
+	ADDQ             $0x00000100, AX
+	SUBQ             $0x00000004, BX
+	JMP              by4
+
+by4After:
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000280, R9, R9
+	VPXORD  Z27, Z27, Z27
+	VMOVAPS Z27, Z1
+	VMOVAPS Z27, Z2
+	VMOVAPS Z27, Z3
+	VMOVAPS Z27, Z4
+	VMOVAPS Z27, Z5
+	VMOVAPS Z27, Z6
+	VMOVAPS Z27, Z7
+	VMOVAPS Z27, Z8
+	MOVQ    blocks+48(FP), R10
+	MOVQ    $0x00000004, R11
+	CMPQ    R10, R11
+	CMOVQLT R10, R11
+	MOVQ    R11, 1096(SP)
+	IMUL3Q  $0x00000280, R11, R11
+	ADDQ    DX, R11
+
+by2Block:
+	CMPQ R10, 1096(SP)
+	JNE  by2SamePanels
+	ADDQ R9, R11
+
+by2SamePanels:
+	PREFETCHT0       (R11)
+	PREFETCHT0       64(R11)
+	PREFETCHT0       128(R11)
+	PREFETCHT0       192(R11)
+	PREFETCHT0       256(R11)
+	PREFETCHT0       320(R11)
+	PREFETCHT0       384(R11)
+	PREFETCHT0       448(R11)
+	PREFETCHT0       512(R11)
+	PREFETCHT0       576(R11)
+	PREFETCHT0       (R11)(R9*1)
+	PREFETCHT0       64(R11)(R9*1)
+	PREFETCHT0       128(R11)(R9*1)
+	PREFETCHT0       192(R11)(R9*1)
+	PREFETCHT0       256(R11)(R9*1)
+	PREFETCHT0       320(R11)(R9*1)
+	PREFETCHT0       384(R11)(R9*1)
+	PREFETCHT0       448(R11)(R9*1)
+	PREFETCHT0       512(R11)(R9*1)
+	PREFETCHT0       576(R11)(R9*1)
+	ADDQ             $0x00000280, R11
+	VPBROADCASTD     84(SI), Z9
+	VPBROADCASTD     84(SI), Z10
+	VPBROADCASTD     84(SI)(DI*1), Z11
+	VPBROADCASTD     84(SI)(DI*1), Z12
+	VPBROADCASTD     84(SI)(DI*2), Z13
+	VPBROADCASTD     84(SI)(DI*2), Z14
+	VPBROADCASTD     84(SI)(R8*1), Z15
+	VPBROADCASTD     84(SI)(R8*1), Z16
+	VMOVDQU32        (DX), Z17
+	VMOVDQU32        (DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     (SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     (SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     (SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     (SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     4(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     4(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     4(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     4(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        64(DX), Z17
+	VMOVDQU32        64(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     8(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     8(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     8(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     8(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     12(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     12(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     12(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     12(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        128(DX), Z17
+	VMOVDQU32        128(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     16(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     16(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     16(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     16(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     20(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     20(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     20(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     20(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        192(DX), Z17
+	VMOVDQU32        192(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     24(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     24(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     24(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     24(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     28(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     28(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     28(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     28(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VCVTPH2PS        256(DX), Z17
+	VCVTPH2PS        288(DX), Z19
+	VCVTPH2PS        256(DX)(R9*1), Z18
+	VCVTPH2PS        288(DX)(R9*1), Z20
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z17, Z9, Z1
+	VFMADD231PS.BCST 68(SI), Z19, Z1
+	VCVTDQ2PS        Z10, Z10
+	VFMADD231PS      Z18, Z10, Z2
+	VFMADD231PS.BCST 68(SI), Z20, Z2
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z17, Z11, Z3
+	VFMADD231PS.BCST 68(SI)(DI*1), Z19, Z3
+	VCVTDQ2PS        Z12, Z12
+	VFMADD231PS      Z18, Z12, Z4
+	VFMADD231PS.BCST 68(SI)(DI*1), Z20, Z4
+	VCVTDQ2PS        Z13, Z13
+	VFMADD231PS      Z17, Z13, Z5
+	VFMADD231PS.BCST 68(SI)(DI*2), Z19, Z5
+	VCVTDQ2PS        Z14, Z14
+	VFMADD231PS      Z18, Z14, Z6
+	VFMADD231PS.BCST 68(SI)(DI*2), Z20, Z6
+	VCVTDQ2PS        Z15, Z15
+	VFMADD231PS      Z17, Z15, Z7
+	VFMADD231PS.BCST 68(SI)(R8*1), Z19, Z7
+	VCVTDQ2PS        Z16, Z16
+	VFMADD231PS      Z18, Z16, Z8
+	VFMADD231PS.BCST 68(SI)(R8*1), Z20, Z8
+	VPBROADCASTD     88(SI), Z9
+	VPBROADCASTD     88(SI), Z10
+	VPBROADCASTD     88(SI)(DI*1), Z11
+	VPBROADCASTD     88(SI)(DI*1), Z12
+	VPBROADCASTD     88(SI)(DI*2), Z13
+	VPBROADCASTD     88(SI)(DI*2), Z14
+	VPBROADCASTD     88(SI)(R8*1), Z15
+	VPBROADCASTD     88(SI)(R8*1), Z16
+	VMOVDQU32        320(DX), Z17
+	VMOVDQU32        320(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     32(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     32(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     32(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     32(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     36(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     36(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     36(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     36(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        384(DX), Z17
+	VMOVDQU32        384(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     40(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     40(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     40(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     40(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     44(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     44(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     44(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     44(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        448(DX), Z17
+	VMOVDQU32        448(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     48(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     48(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     48(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     48(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     52(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     52(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     52(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     52(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VMOVDQU32        512(DX), Z17
+	VMOVDQU32        512(DX)(R9*1), Z18
+	VPANDD           Z0, Z17, Z19
+	VPANDD           Z0, Z18, Z20
+	VPBROADCASTD     56(SI), Z21
+	VPDPWSSD         Z21, Z19, Z9
+	VPDPWSSD         Z21, Z20, Z10
+	VPBROADCASTD     56(SI)(DI*1), Z21
+	VPDPWSSD         Z21, Z19, Z11
+	VPDPWSSD         Z21, Z20, Z12
+	VPBROADCASTD     56(SI)(DI*2), Z21
+	VPDPWSSD         Z21, Z19, Z13
+	VPDPWSSD         Z21, Z20, Z14
+	VPBROADCASTD     56(SI)(R8*1), Z21
+	VPDPWSSD         Z21, Z19, Z15
+	VPDPWSSD         Z21, Z20, Z16
+	VPSRLW           $0x08, Z17, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPBROADCASTD     60(SI), Z19
+	VPDPWSSD         Z19, Z17, Z9
+	VPDPWSSD         Z19, Z18, Z10
+	VPBROADCASTD     60(SI)(DI*1), Z19
+	VPDPWSSD         Z19, Z17, Z11
+	VPDPWSSD         Z19, Z18, Z12
+	VPBROADCASTD     60(SI)(DI*2), Z19
+	VPDPWSSD         Z19, Z17, Z13
+	VPDPWSSD         Z19, Z18, Z14
+	VPBROADCASTD     60(SI)(R8*1), Z19
+	VPDPWSSD         Z19, Z17, Z15
+	VPDPWSSD         Z19, Z18, Z16
+	VCVTPH2PS        576(DX), Z17
+	VCVTPH2PS        608(DX), Z19
+	VCVTPH2PS        576(DX)(R9*1), Z18
+	VCVTPH2PS        608(DX)(R9*1), Z20
+	VCVTDQ2PS        Z9, Z9
+	VFMADD231PS      Z17, Z9, Z1
+	VFMADD231PS.BCST 72(SI), Z19, Z1
+	VCVTDQ2PS        Z10, Z10
+	VFMADD231PS      Z18, Z10, Z2
+	VFMADD231PS.BCST 72(SI), Z20, Z2
+	VCVTDQ2PS        Z11, Z11
+	VFMADD231PS      Z17, Z11, Z3
+	VFMADD231PS.BCST 72(SI)(DI*1), Z19, Z3
+	VCVTDQ2PS        Z12, Z12
+	VFMADD231PS      Z18, Z12, Z4
+	VFMADD231PS.BCST 72(SI)(DI*1), Z20, Z4
+	VCVTDQ2PS        Z13, Z13
+	VFMADD231PS      Z17, Z13, Z5
+	VFMADD231PS.BCST 72(SI)(DI*2), Z19, Z5
+	VCVTDQ2PS        Z14, Z14
+	VFMADD231PS      Z18, Z14, Z6
+	VFMADD231PS.BCST 72(SI)(DI*2), Z20, Z6
+	VCVTDQ2PS        Z15, Z15
+	VFMADD231PS      Z17, Z15, Z7
+	VFMADD231PS.BCST 72(SI)(R8*1), Z19, Z7
+	VCVTDQ2PS        Z16, Z16
+	VFMADD231PS      Z18, Z16, Z8
+	VFMADD231PS.BCST 72(SI)(R8*1), Z20, Z8
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R10
+	JNZ              by2Block
+	MOVQ             AX, R10
+	VBROADCASTSS     (SI), Z9
+	VMULPS           Z9, Z1, Z1
+	VMOVUPS          Z1, (R10)
+	VMULPS           Z9, Z2, Z2
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*1), Z9
+	VMULPS           Z9, Z3, Z3
+	VMOVUPS          Z3, (R10)
+	VMULPS           Z9, Z4, Z4
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(DI*2), Z9
+	VMULPS           Z9, Z5, Z5
+	VMOVUPS          Z5, (R10)
+	VMULPS           Z9, Z6, Z6
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             CX, R10
+	VBROADCASTSS     (SI)(R8*1), Z9
+	VMULPS           Z9, Z7, Z7
+	VMOVUPS          Z7, (R10)
+	VMULPS           Z9, Z8, Z8
+	VMOVUPS          Z8, 64(R10)
+	MOVQ             blocks+48(FP), R10
+	IMUL3Q           $0x00000060, R10, R10
+	SUBQ             R10, SI
+	ADDQ             R9, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R9
+	IMUL3Q  $0x00000280, R9, R9
+	VPXORD  Z28, Z28, Z28
+	VMOVAPS Z28, Z1
+	VMOVAPS Z28, Z2
+	VMOVAPS Z28, Z3
+	VMOVAPS Z28, Z4
+	MOVQ    blocks+48(FP), R9
+	MOVQ    $0x00000007, R10
+	CMPQ    R9, R10
+	CMOVQLT R9, R10
+	MOVQ    R10, 1104(SP)
+	IMUL3Q  $0x00000280, R10, R10
+	ADDQ    DX, R10
+
+by1Block:
+	PREFETCHT0       (R10)
+	PREFETCHT0       64(R10)
+	PREFETCHT0       128(R10)
+	PREFETCHT0       192(R10)
+	PREFETCHT0       256(R10)
+	PREFETCHT0       320(R10)
+	PREFETCHT0       384(R10)
+	PREFETCHT0       448(R10)
+	PREFETCHT0       512(R10)
+	PREFETCHT0       576(R10)
+	ADDQ             $0x00000280, R10
 	VPBROADCASTD     84(SI), Z5
 	VPBROADCASTD     84(SI)(DI*1), Z6
 	VPBROADCASTD     84(SI)(DI*2), Z7
@@ -5827,7 +13909,7 @@ block:
 	ADDQ             $0x00000280, DX
 	ADDQ             $0x00000060, SI
 	DECQ             R9
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, R9
 	VBROADCASTSS     (SI), Z5
 	VMULPS           Z5, Z1, Z1
@@ -5847,15 +13929,17 @@ block:
 	MOVQ             blocks+48(FP), R9
 	IMUL3Q           $0x00000060, R9, R9
 	SUBQ             R9, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
 // func matMulQ8x16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
-TEXT ·matMulQ8x16Rows8AVX512(SB), NOSPLIT, $0-56
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ8x16Rows8AVX512(SB), $1104-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         w+16(FP), DX
@@ -5868,28 +13952,777 @@ TEXT ·matMulQ8x16Rows8AVX512(SB), NOSPLIT, $0-56
 	LEAQ         (R9)(DI*2), R10
 	VPBROADCASTD lowBytes<>+0(SB), Z0
 
-panel:
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	MOVQ   blocks+48(FP), R11
+by2:
+	CMPQ    BX, $0x00000002
+	JLT     by2After
+	MOVQ    blocks+48(FP), R11
+	IMUL3Q  $0x00000280, R11, R11
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R12
+	ADDQ    $0x3f, R12
+	ANDQ    $-64, R12
+	VMOVAPS Z1, (R12)
+	VMOVAPS Z1, 64(R12)
+	VMOVAPS Z1, 128(R12)
+	VMOVAPS Z1, 192(R12)
+	VMOVAPS Z1, 256(R12)
+	VMOVAPS Z1, 320(R12)
+	VMOVAPS Z1, 384(R12)
+	VMOVAPS Z1, 448(R12)
+	VMOVAPS Z1, 512(R12)
+	VMOVAPS Z1, 576(R12)
+	VMOVAPS Z1, 640(R12)
+	VMOVAPS Z1, 704(R12)
+	VMOVAPS Z1, 768(R12)
+	VMOVAPS Z1, 832(R12)
+	VMOVAPS Z1, 896(R12)
+	VMOVAPS Z1, 960(R12)
+	MOVQ    blocks+48(FP), R13
+	MOVQ    $0x00000004, R14
+	CMPQ    R13, R14
+	CMOVQLT R13, R14
+	MOVQ    R14, 1088(SP)
+	IMUL3Q  $0x00000280, R14, R14
+	ADDQ    DX, R14
 
-block:
-	PREFETCHT0       4096(DX)
-	PREFETCHT0       4160(DX)
-	PREFETCHT0       4224(DX)
-	PREFETCHT0       4288(DX)
-	PREFETCHT0       4352(DX)
-	PREFETCHT0       4416(DX)
-	PREFETCHT0       4480(DX)
-	PREFETCHT0       4544(DX)
-	PREFETCHT0       4608(DX)
-	PREFETCHT0       4672(DX)
+by2Block:
+	CMPQ R13, 1088(SP)
+	JNE  by2SamePanels
+	ADDQ R11, R14
+
+by2SamePanels:
+	PREFETCHT0       (R14)
+	PREFETCHT0       64(R14)
+	PREFETCHT0       128(R14)
+	PREFETCHT0       192(R14)
+	PREFETCHT0       256(R14)
+	PREFETCHT0       320(R14)
+	PREFETCHT0       384(R14)
+	PREFETCHT0       448(R14)
+	PREFETCHT0       512(R14)
+	PREFETCHT0       576(R14)
+	PREFETCHT0       (R14)(R11*1)
+	PREFETCHT0       64(R14)(R11*1)
+	PREFETCHT0       128(R14)(R11*1)
+	PREFETCHT0       192(R14)(R11*1)
+	PREFETCHT0       256(R14)(R11*1)
+	PREFETCHT0       320(R14)(R11*1)
+	PREFETCHT0       384(R14)(R11*1)
+	PREFETCHT0       448(R14)(R11*1)
+	PREFETCHT0       512(R14)(R11*1)
+	PREFETCHT0       576(R14)(R11*1)
+	ADDQ             $0x00000280, R14
+	VPBROADCASTD     84(SI), Z2
+	VPBROADCASTD     84(SI), Z3
+	VPBROADCASTD     84(SI)(DI*1), Z4
+	VPBROADCASTD     84(SI)(DI*1), Z5
+	VPBROADCASTD     84(SI)(DI*2), Z6
+	VPBROADCASTD     84(SI)(DI*2), Z7
+	VPBROADCASTD     84(SI)(R8*1), Z8
+	VPBROADCASTD     84(SI)(R8*1), Z9
+	VPBROADCASTD     84(SI)(DI*4), Z10
+	VPBROADCASTD     84(SI)(DI*4), Z11
+	VPBROADCASTD     84(SI)(R9*1), Z12
+	VPBROADCASTD     84(SI)(R9*1), Z13
+	VPBROADCASTD     84(SI)(R8*2), Z14
+	VPBROADCASTD     84(SI)(R8*2), Z15
+	VPBROADCASTD     84(SI)(R10*1), Z16
+	VPBROADCASTD     84(SI)(R10*1), Z17
+	VMOVDQU32        (DX), Z18
+	VMOVDQU32        (DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     (SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     (SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     (SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     (SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     (SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     (SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     (SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     (SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     4(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     4(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     4(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     4(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     4(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     4(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     4(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     4(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        64(DX), Z18
+	VMOVDQU32        64(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     8(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     8(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     8(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     8(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     8(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     8(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     8(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     8(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     12(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     12(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     12(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     12(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     12(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     12(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     12(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     12(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        128(DX), Z18
+	VMOVDQU32        128(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     16(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     16(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     16(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     16(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     16(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     16(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     16(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     16(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     20(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     20(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     20(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     20(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     20(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     20(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     20(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     20(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        192(DX), Z18
+	VMOVDQU32        192(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     24(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     24(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     24(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     24(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     24(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     24(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     24(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     24(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     28(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     28(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     28(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     28(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     28(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     28(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     28(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     28(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z20
+	VCVTPH2PS        256(DX)(R11*1), Z19
+	VCVTPH2PS        288(DX)(R11*1), Z21
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R12), Z18, Z2
+	VFMADD231PS.BCST 68(SI), Z20, Z2
+	VMOVAPS          Z2, (R12)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R12), Z19, Z3
+	VFMADD231PS.BCST 68(SI), Z21, Z3
+	VMOVAPS          Z3, 64(R12)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R12), Z18, Z4
+	VFMADD231PS.BCST 68(SI)(DI*1), Z20, Z4
+	VMOVAPS          Z4, 128(R12)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R12), Z19, Z5
+	VFMADD231PS.BCST 68(SI)(DI*1), Z21, Z5
+	VMOVAPS          Z5, 192(R12)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R12), Z18, Z6
+	VFMADD231PS.BCST 68(SI)(DI*2), Z20, Z6
+	VMOVAPS          Z6, 256(R12)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R12), Z19, Z7
+	VFMADD231PS.BCST 68(SI)(DI*2), Z21, Z7
+	VMOVAPS          Z7, 320(R12)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R12), Z18, Z8
+	VFMADD231PS.BCST 68(SI)(R8*1), Z20, Z8
+	VMOVAPS          Z8, 384(R12)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R12), Z19, Z9
+	VFMADD231PS.BCST 68(SI)(R8*1), Z21, Z9
+	VMOVAPS          Z9, 448(R12)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R12), Z18, Z10
+	VFMADD231PS.BCST 68(SI)(DI*4), Z20, Z10
+	VMOVAPS          Z10, 512(R12)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R12), Z19, Z11
+	VFMADD231PS.BCST 68(SI)(DI*4), Z21, Z11
+	VMOVAPS          Z11, 576(R12)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R12), Z18, Z12
+	VFMADD231PS.BCST 68(SI)(R9*1), Z20, Z12
+	VMOVAPS          Z12, 640(R12)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R12), Z19, Z13
+	VFMADD231PS.BCST 68(SI)(R9*1), Z21, Z13
+	VMOVAPS          Z13, 704(R12)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R12), Z18, Z14
+	VFMADD231PS.BCST 68(SI)(R8*2), Z20, Z14
+	VMOVAPS          Z14, 768(R12)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R12), Z19, Z15
+	VFMADD231PS.BCST 68(SI)(R8*2), Z21, Z15
+	VMOVAPS          Z15, 832(R12)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R12), Z18, Z16
+	VFMADD231PS.BCST 68(SI)(R10*1), Z20, Z16
+	VMOVAPS          Z16, 896(R12)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R12), Z19, Z17
+	VFMADD231PS.BCST 68(SI)(R10*1), Z21, Z17
+	VMOVAPS          Z17, 960(R12)
+	VPBROADCASTD     88(SI), Z2
+	VPBROADCASTD     88(SI), Z3
+	VPBROADCASTD     88(SI)(DI*1), Z4
+	VPBROADCASTD     88(SI)(DI*1), Z5
+	VPBROADCASTD     88(SI)(DI*2), Z6
+	VPBROADCASTD     88(SI)(DI*2), Z7
+	VPBROADCASTD     88(SI)(R8*1), Z8
+	VPBROADCASTD     88(SI)(R8*1), Z9
+	VPBROADCASTD     88(SI)(DI*4), Z10
+	VPBROADCASTD     88(SI)(DI*4), Z11
+	VPBROADCASTD     88(SI)(R9*1), Z12
+	VPBROADCASTD     88(SI)(R9*1), Z13
+	VPBROADCASTD     88(SI)(R8*2), Z14
+	VPBROADCASTD     88(SI)(R8*2), Z15
+	VPBROADCASTD     88(SI)(R10*1), Z16
+	VPBROADCASTD     88(SI)(R10*1), Z17
+	VMOVDQU32        320(DX), Z18
+	VMOVDQU32        320(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     32(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     32(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     32(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     32(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     32(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     32(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     32(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     32(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     36(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     36(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     36(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     36(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     36(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     36(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     36(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     36(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        384(DX), Z18
+	VMOVDQU32        384(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     40(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     40(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     40(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     40(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     40(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     40(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     40(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     40(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     44(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     44(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     44(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     44(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     44(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     44(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     44(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     44(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        448(DX), Z18
+	VMOVDQU32        448(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     48(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     48(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     48(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     48(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     48(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     48(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     48(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     48(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     52(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     52(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     52(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     52(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     52(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     52(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     52(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     52(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VMOVDQU32        512(DX), Z18
+	VMOVDQU32        512(DX)(R11*1), Z19
+	VPANDD           Z0, Z18, Z20
+	VPANDD           Z0, Z19, Z21
+	VPBROADCASTD     56(SI), Z22
+	VPDPWSSD         Z22, Z20, Z2
+	VPDPWSSD         Z22, Z21, Z3
+	VPBROADCASTD     56(SI)(DI*1), Z22
+	VPDPWSSD         Z22, Z20, Z4
+	VPDPWSSD         Z22, Z21, Z5
+	VPBROADCASTD     56(SI)(DI*2), Z22
+	VPDPWSSD         Z22, Z20, Z6
+	VPDPWSSD         Z22, Z21, Z7
+	VPBROADCASTD     56(SI)(R8*1), Z22
+	VPDPWSSD         Z22, Z20, Z8
+	VPDPWSSD         Z22, Z21, Z9
+	VPBROADCASTD     56(SI)(DI*4), Z22
+	VPDPWSSD         Z22, Z20, Z10
+	VPDPWSSD         Z22, Z21, Z11
+	VPBROADCASTD     56(SI)(R9*1), Z22
+	VPDPWSSD         Z22, Z20, Z12
+	VPDPWSSD         Z22, Z21, Z13
+	VPBROADCASTD     56(SI)(R8*2), Z22
+	VPDPWSSD         Z22, Z20, Z14
+	VPDPWSSD         Z22, Z21, Z15
+	VPBROADCASTD     56(SI)(R10*1), Z22
+	VPDPWSSD         Z22, Z20, Z16
+	VPDPWSSD         Z22, Z21, Z17
+	VPSRLW           $0x08, Z18, Z18
+	VPSRLW           $0x08, Z19, Z19
+	VPBROADCASTD     60(SI), Z20
+	VPDPWSSD         Z20, Z18, Z2
+	VPDPWSSD         Z20, Z19, Z3
+	VPBROADCASTD     60(SI)(DI*1), Z20
+	VPDPWSSD         Z20, Z18, Z4
+	VPDPWSSD         Z20, Z19, Z5
+	VPBROADCASTD     60(SI)(DI*2), Z20
+	VPDPWSSD         Z20, Z18, Z6
+	VPDPWSSD         Z20, Z19, Z7
+	VPBROADCASTD     60(SI)(R8*1), Z20
+	VPDPWSSD         Z20, Z18, Z8
+	VPDPWSSD         Z20, Z19, Z9
+	VPBROADCASTD     60(SI)(DI*4), Z20
+	VPDPWSSD         Z20, Z18, Z10
+	VPDPWSSD         Z20, Z19, Z11
+	VPBROADCASTD     60(SI)(R9*1), Z20
+	VPDPWSSD         Z20, Z18, Z12
+	VPDPWSSD         Z20, Z19, Z13
+	VPBROADCASTD     60(SI)(R8*2), Z20
+	VPDPWSSD         Z20, Z18, Z14
+	VPDPWSSD         Z20, Z19, Z15
+	VPBROADCASTD     60(SI)(R10*1), Z20
+	VPDPWSSD         Z20, Z18, Z16
+	VPDPWSSD         Z20, Z19, Z17
+	VCVTPH2PS        576(DX), Z18
+	VCVTPH2PS        608(DX), Z20
+	VCVTPH2PS        576(DX)(R11*1), Z19
+	VCVTPH2PS        608(DX)(R11*1), Z21
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R12), Z18, Z2
+	VFMADD231PS.BCST 72(SI), Z20, Z2
+	VMOVAPS          Z2, (R12)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R12), Z19, Z3
+	VFMADD231PS.BCST 72(SI), Z21, Z3
+	VMOVAPS          Z3, 64(R12)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R12), Z18, Z4
+	VFMADD231PS.BCST 72(SI)(DI*1), Z20, Z4
+	VMOVAPS          Z4, 128(R12)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R12), Z19, Z5
+	VFMADD231PS.BCST 72(SI)(DI*1), Z21, Z5
+	VMOVAPS          Z5, 192(R12)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R12), Z18, Z6
+	VFMADD231PS.BCST 72(SI)(DI*2), Z20, Z6
+	VMOVAPS          Z6, 256(R12)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R12), Z19, Z7
+	VFMADD231PS.BCST 72(SI)(DI*2), Z21, Z7
+	VMOVAPS          Z7, 320(R12)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R12), Z18, Z8
+	VFMADD231PS.BCST 72(SI)(R8*1), Z20, Z8
+	VMOVAPS          Z8, 384(R12)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R12), Z19, Z9
+	VFMADD231PS.BCST 72(SI)(R8*1), Z21, Z9
+	VMOVAPS          Z9, 448(R12)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R12), Z18, Z10
+	VFMADD231PS.BCST 72(SI)(DI*4), Z20, Z10
+	VMOVAPS          Z10, 512(R12)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R12), Z19, Z11
+	VFMADD231PS.BCST 72(SI)(DI*4), Z21, Z11
+	VMOVAPS          Z11, 576(R12)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R12), Z18, Z12
+	VFMADD231PS.BCST 72(SI)(R9*1), Z20, Z12
+	VMOVAPS          Z12, 640(R12)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R12), Z19, Z13
+	VFMADD231PS.BCST 72(SI)(R9*1), Z21, Z13
+	VMOVAPS          Z13, 704(R12)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R12), Z18, Z14
+	VFMADD231PS.BCST 72(SI)(R8*2), Z20, Z14
+	VMOVAPS          Z14, 768(R12)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R12), Z19, Z15
+	VFMADD231PS.BCST 72(SI)(R8*2), Z21, Z15
+	VMOVAPS          Z15, 832(R12)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R12), Z18, Z16
+	VFMADD231PS.BCST 72(SI)(R10*1), Z20, Z16
+	VMOVAPS          Z16, 896(R12)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R12), Z19, Z17
+	VFMADD231PS.BCST 72(SI)(R10*1), Z21, Z17
+	VMOVAPS          Z17, 960(R12)
+	ADDQ             $0x00000280, DX
+	ADDQ             $0x00000060, SI
+	DECQ             R13
+	JNZ              by2Block
+	MOVQ             AX, R13
+	VBROADCASTSS     (SI), Z2
+	VMOVAPS          (R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          64(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*1), Z2
+	VMOVAPS          128(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          192(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*2), Z2
+	VMOVAPS          256(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          320(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R8*1), Z2
+	VMOVAPS          384(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          448(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*4), Z2
+	VMOVAPS          512(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          576(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R9*1), Z2
+	VMOVAPS          640(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          704(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R8*2), Z2
+	VMOVAPS          768(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          832(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R10*1), Z2
+	VMOVAPS          896(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	VMOVAPS          960(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, 64(R13)
+	MOVQ             blocks+48(FP), R13
+	IMUL3Q           $0x00000060, R13, R13
+	SUBQ             R13, SI
+	ADDQ             R11, DX
+	ADDQ             $0x00000080, AX
+	SUBQ             $0x00000002, BX
+	JMP              by2
+
+by2After:
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R11
+	IMUL3Q  $0x00000280, R11, R11
+	VPXORD  Z23, Z23, Z23
+	VMOVAPS Z23, Z1
+	VMOVAPS Z23, Z2
+	VMOVAPS Z23, Z3
+	VMOVAPS Z23, Z4
+	VMOVAPS Z23, Z5
+	VMOVAPS Z23, Z6
+	VMOVAPS Z23, Z7
+	VMOVAPS Z23, Z8
+	MOVQ    blocks+48(FP), R11
+	MOVQ    $0x00000007, R12
+	CMPQ    R11, R12
+	CMOVQLT R11, R12
+	MOVQ    R12, 1096(SP)
+	IMUL3Q  $0x00000280, R12, R12
+	ADDQ    DX, R12
+
+by1Block:
+	PREFETCHT0       (R12)
+	PREFETCHT0       64(R12)
+	PREFETCHT0       128(R12)
+	PREFETCHT0       192(R12)
+	PREFETCHT0       256(R12)
+	PREFETCHT0       320(R12)
+	PREFETCHT0       384(R12)
+	PREFETCHT0       448(R12)
+	PREFETCHT0       512(R12)
+	PREFETCHT0       576(R12)
+	ADDQ             $0x00000280, R12
 	VPBROADCASTD     84(SI), Z9
 	VPBROADCASTD     84(SI)(DI*1), Z10
 	VPBROADCASTD     84(SI)(DI*2), Z11
@@ -6113,7 +14946,7 @@ block:
 	ADDQ             $0x00000280, DX
 	ADDQ             $0x00000060, SI
 	DECQ             R11
-	JNZ              block
+	JNZ              by1Block
 	MOVQ             AX, R11
 	VBROADCASTSS     (SI), Z9
 	VMULPS           Z9, Z1, Z1
@@ -6149,9 +14982,530 @@ block:
 	MOVQ             blocks+48(FP), R11
 	IMUL3Q           $0x00000060, R11, R11
 	SUBQ             R11, SI
-	ADDQ             $0x40, AX
-	DECQ             BX
-	JNZ              panel
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
+	VZEROUPPER
+	RET
+
+// func matMulQ4Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·matMulQ4Rows16AVX512(SB), $1096-56
+	MOVQ         dst+0(FP), AX
+	MOVQ         ldd+8(FP), CX
+	MOVQ         w+16(FP), DX
+	MOVQ         panels+24(FP), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         ldx+40(FP), DI
+	SHLQ         $0x02, CX
+	LEAQ         (SI)(DI*8), R8
+	LEAQ         (DI)(DI*2), R9
+	LEAQ         (R9)(DI*2), R10
+	LEAQ         (R10)(DI*2), R11
+	VPBROADCASTD lowNibbles<>+0(SB), Z0
+
+by1:
+	CMPQ    BX, $0x00000001
+	JLT     by1After
+	MOVQ    blocks+48(FP), R12
+	IMUL3Q  $0x00000140, R12, R12
+	VPXORD  Z1, Z1, Z1
+	LEAQ    (SP), R12
+	ADDQ    $0x3f, R12
+	ANDQ    $-64, R12
+	VMOVAPS Z1, (R12)
+	VMOVAPS Z1, 64(R12)
+	VMOVAPS Z1, 128(R12)
+	VMOVAPS Z1, 192(R12)
+	VMOVAPS Z1, 256(R12)
+	VMOVAPS Z1, 320(R12)
+	VMOVAPS Z1, 384(R12)
+	VMOVAPS Z1, 448(R12)
+	VMOVAPS Z1, 512(R12)
+	VMOVAPS Z1, 576(R12)
+	VMOVAPS Z1, 640(R12)
+	VMOVAPS Z1, 704(R12)
+	VMOVAPS Z1, 768(R12)
+	VMOVAPS Z1, 832(R12)
+	VMOVAPS Z1, 896(R12)
+	VMOVAPS Z1, 960(R12)
+	MOVQ    blocks+48(FP), R13
+	MOVQ    $0x0000000d, R14
+	CMPQ    R13, R14
+	CMOVQLT R13, R14
+	MOVQ    R14, 1088(SP)
+	IMUL3Q  $0x00000140, R14, R14
+	ADDQ    DX, R14
+
+by1Block:
+	PREFETCHT0       (R14)
+	PREFETCHT0       64(R14)
+	PREFETCHT0       128(R14)
+	PREFETCHT0       192(R14)
+	PREFETCHT0       256(R14)
+	ADDQ             $0x00000140, R14
+	VMOVDQU32        (DX), Z18
+	VPANDD           Z0, Z18, Z19
+	VMOVAPS          Z1, Z2
+	VPDPWSSD.BCST    (SI), Z19, Z2
+	VMOVAPS          Z1, Z3
+	VPDPWSSD.BCST    (SI)(DI*1), Z19, Z3
+	VMOVAPS          Z1, Z4
+	VPDPWSSD.BCST    (SI)(DI*2), Z19, Z4
+	VMOVAPS          Z1, Z5
+	VPDPWSSD.BCST    (SI)(R9*1), Z19, Z5
+	VMOVAPS          Z1, Z6
+	VPDPWSSD.BCST    (SI)(DI*4), Z19, Z6
+	VMOVAPS          Z1, Z7
+	VPDPWSSD.BCST    (SI)(R10*1), Z19, Z7
+	VMOVAPS          Z1, Z8
+	VPDPWSSD.BCST    (SI)(R9*2), Z19, Z8
+	VMOVAPS          Z1, Z9
+	VPDPWSSD.BCST    (SI)(R11*1), Z19, Z9
+	VMOVAPS          Z1, Z10
+	VPDPWSSD.BCST    (R8), Z19, Z10
+	VMOVAPS          Z1, Z11
+	VPDPWSSD.BCST    (R8)(DI*1), Z19, Z11
+	VMOVAPS          Z1, Z12
+	VPDPWSSD.BCST    (R8)(DI*2), Z19, Z12
+	VMOVAPS          Z1, Z13
+	VPDPWSSD.BCST    (R8)(R9*1), Z19, Z13
+	VMOVAPS          Z1, Z14
+	VPDPWSSD.BCST    (R8)(DI*4), Z19, Z14
+	VMOVAPS          Z1, Z15
+	VPDPWSSD.BCST    (R8)(R10*1), Z19, Z15
+	VMOVAPS          Z1, Z16
+	VPDPWSSD.BCST    (R8)(R9*2), Z19, Z16
+	VMOVAPS          Z1, Z17
+	VPDPWSSD.BCST    (R8)(R11*1), Z19, Z17
+	VPSRLW           $0x08, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    4(SI), Z19, Z2
+	VPDPWSSD.BCST    4(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    4(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    4(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    4(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    4(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    4(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    4(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    4(R8), Z19, Z10
+	VPDPWSSD.BCST    4(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    4(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    4(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    4(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    4(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    4(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    4(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x04, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    32(SI), Z19, Z2
+	VPDPWSSD.BCST    32(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    32(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    32(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    32(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    32(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    32(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    32(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    32(R8), Z19, Z10
+	VPDPWSSD.BCST    32(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    32(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    32(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    32(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    32(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    32(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    32(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPDPWSSD.BCST    36(SI), Z18, Z2
+	VPDPWSSD.BCST    36(SI)(DI*1), Z18, Z3
+	VPDPWSSD.BCST    36(SI)(DI*2), Z18, Z4
+	VPDPWSSD.BCST    36(SI)(R9*1), Z18, Z5
+	VPDPWSSD.BCST    36(SI)(DI*4), Z18, Z6
+	VPDPWSSD.BCST    36(SI)(R10*1), Z18, Z7
+	VPDPWSSD.BCST    36(SI)(R9*2), Z18, Z8
+	VPDPWSSD.BCST    36(SI)(R11*1), Z18, Z9
+	VPDPWSSD.BCST    36(R8), Z18, Z10
+	VPDPWSSD.BCST    36(R8)(DI*1), Z18, Z11
+	VPDPWSSD.BCST    36(R8)(DI*2), Z18, Z12
+	VPDPWSSD.BCST    36(R8)(R9*1), Z18, Z13
+	VPDPWSSD.BCST    36(R8)(DI*4), Z18, Z14
+	VPDPWSSD.BCST    36(R8)(R10*1), Z18, Z15
+	VPDPWSSD.BCST    36(R8)(R9*2), Z18, Z16
+	VPDPWSSD.BCST    36(R8)(R11*1), Z18, Z17
+	VMOVDQU32        64(DX), Z18
+	VPANDD           Z0, Z18, Z19
+	VPDPWSSD.BCST    8(SI), Z19, Z2
+	VPDPWSSD.BCST    8(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    8(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    8(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    8(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    8(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    8(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    8(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    8(R8), Z19, Z10
+	VPDPWSSD.BCST    8(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    8(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    8(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    8(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    8(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    8(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    8(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x08, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    12(SI), Z19, Z2
+	VPDPWSSD.BCST    12(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    12(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    12(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    12(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    12(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    12(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    12(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    12(R8), Z19, Z10
+	VPDPWSSD.BCST    12(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    12(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    12(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    12(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    12(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    12(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    12(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x04, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    40(SI), Z19, Z2
+	VPDPWSSD.BCST    40(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    40(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    40(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    40(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    40(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    40(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    40(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    40(R8), Z19, Z10
+	VPDPWSSD.BCST    40(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    40(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    40(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    40(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    40(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    40(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    40(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPDPWSSD.BCST    44(SI), Z18, Z2
+	VPDPWSSD.BCST    44(SI)(DI*1), Z18, Z3
+	VPDPWSSD.BCST    44(SI)(DI*2), Z18, Z4
+	VPDPWSSD.BCST    44(SI)(R9*1), Z18, Z5
+	VPDPWSSD.BCST    44(SI)(DI*4), Z18, Z6
+	VPDPWSSD.BCST    44(SI)(R10*1), Z18, Z7
+	VPDPWSSD.BCST    44(SI)(R9*2), Z18, Z8
+	VPDPWSSD.BCST    44(SI)(R11*1), Z18, Z9
+	VPDPWSSD.BCST    44(R8), Z18, Z10
+	VPDPWSSD.BCST    44(R8)(DI*1), Z18, Z11
+	VPDPWSSD.BCST    44(R8)(DI*2), Z18, Z12
+	VPDPWSSD.BCST    44(R8)(R9*1), Z18, Z13
+	VPDPWSSD.BCST    44(R8)(DI*4), Z18, Z14
+	VPDPWSSD.BCST    44(R8)(R10*1), Z18, Z15
+	VPDPWSSD.BCST    44(R8)(R9*2), Z18, Z16
+	VPDPWSSD.BCST    44(R8)(R11*1), Z18, Z17
+	VMOVDQU32        128(DX), Z18
+	VPANDD           Z0, Z18, Z19
+	VPDPWSSD.BCST    16(SI), Z19, Z2
+	VPDPWSSD.BCST    16(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    16(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    16(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    16(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    16(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    16(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    16(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    16(R8), Z19, Z10
+	VPDPWSSD.BCST    16(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    16(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    16(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    16(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    16(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    16(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    16(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x08, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    20(SI), Z19, Z2
+	VPDPWSSD.BCST    20(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    20(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    20(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    20(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    20(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    20(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    20(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    20(R8), Z19, Z10
+	VPDPWSSD.BCST    20(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    20(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    20(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    20(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    20(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    20(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    20(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x04, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    48(SI), Z19, Z2
+	VPDPWSSD.BCST    48(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    48(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    48(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    48(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    48(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    48(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    48(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    48(R8), Z19, Z10
+	VPDPWSSD.BCST    48(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    48(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    48(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    48(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    48(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    48(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    48(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPDPWSSD.BCST    52(SI), Z18, Z2
+	VPDPWSSD.BCST    52(SI)(DI*1), Z18, Z3
+	VPDPWSSD.BCST    52(SI)(DI*2), Z18, Z4
+	VPDPWSSD.BCST    52(SI)(R9*1), Z18, Z5
+	VPDPWSSD.BCST    52(SI)(DI*4), Z18, Z6
+	VPDPWSSD.BCST    52(SI)(R10*1), Z18, Z7
+	VPDPWSSD.BCST    52(SI)(R9*2), Z18, Z8
+	VPDPWSSD.BCST    52(SI)(R11*1), Z18, Z9
+	VPDPWSSD.BCST    52(R8), Z18, Z10
+	VPDPWSSD.BCST    52(R8)(DI*1), Z18, Z11
+	VPDPWSSD.BCST    52(R8)(DI*2), Z18, Z12
+	VPDPWSSD.BCST    52(R8)(R9*1), Z18, Z13
+	VPDPWSSD.BCST    52(R8)(DI*4), Z18, Z14
+	VPDPWSSD.BCST    52(R8)(R10*1), Z18, Z15
+	VPDPWSSD.BCST    52(R8)(R9*2), Z18, Z16
+	VPDPWSSD.BCST    52(R8)(R11*1), Z18, Z17
+	VMOVDQU32        192(DX), Z18
+	VPANDD           Z0, Z18, Z19
+	VPDPWSSD.BCST    24(SI), Z19, Z2
+	VPDPWSSD.BCST    24(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    24(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    24(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    24(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    24(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    24(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    24(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    24(R8), Z19, Z10
+	VPDPWSSD.BCST    24(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    24(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    24(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    24(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    24(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    24(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    24(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x08, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    28(SI), Z19, Z2
+	VPDPWSSD.BCST    28(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    28(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    28(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    28(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    28(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    28(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    28(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    28(R8), Z19, Z10
+	VPDPWSSD.BCST    28(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    28(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    28(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    28(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    28(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    28(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    28(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x04, Z18, Z19
+	VPANDD           Z0, Z19, Z19
+	VPDPWSSD.BCST    56(SI), Z19, Z2
+	VPDPWSSD.BCST    56(SI)(DI*1), Z19, Z3
+	VPDPWSSD.BCST    56(SI)(DI*2), Z19, Z4
+	VPDPWSSD.BCST    56(SI)(R9*1), Z19, Z5
+	VPDPWSSD.BCST    56(SI)(DI*4), Z19, Z6
+	VPDPWSSD.BCST    56(SI)(R10*1), Z19, Z7
+	VPDPWSSD.BCST    56(SI)(R9*2), Z19, Z8
+	VPDPWSSD.BCST    56(SI)(R11*1), Z19, Z9
+	VPDPWSSD.BCST    56(R8), Z19, Z10
+	VPDPWSSD.BCST    56(R8)(DI*1), Z19, Z11
+	VPDPWSSD.BCST    56(R8)(DI*2), Z19, Z12
+	VPDPWSSD.BCST    56(R8)(R9*1), Z19, Z13
+	VPDPWSSD.BCST    56(R8)(DI*4), Z19, Z14
+	VPDPWSSD.BCST    56(R8)(R10*1), Z19, Z15
+	VPDPWSSD.BCST    56(R8)(R9*2), Z19, Z16
+	VPDPWSSD.BCST    56(R8)(R11*1), Z19, Z17
+	VPSRLW           $0x0c, Z18, Z18
+	VPDPWSSD.BCST    60(SI), Z18, Z2
+	VPDPWSSD.BCST    60(SI)(DI*1), Z18, Z3
+	VPDPWSSD.BCST    60(SI)(DI*2), Z18, Z4
+	VPDPWSSD.BCST    60(SI)(R9*1), Z18, Z5
+	VPDPWSSD.BCST    60(SI)(DI*4), Z18, Z6
+	VPDPWSSD.BCST    60(SI)(R10*1), Z18, Z7
+	VPDPWSSD.BCST    60(SI)(R9*2), Z18, Z8
+	VPDPWSSD.BCST    60(SI)(R11*1), Z18, Z9
+	VPDPWSSD.BCST    60(R8), Z18, Z10
+	VPDPWSSD.BCST    60(R8)(DI*1), Z18, Z11
+	VPDPWSSD.BCST    60(R8)(DI*2), Z18, Z12
+	VPDPWSSD.BCST    60(R8)(R9*1), Z18, Z13
+	VPDPWSSD.BCST    60(R8)(DI*4), Z18, Z14
+	VPDPWSSD.BCST    60(R8)(R10*1), Z18, Z15
+	VPDPWSSD.BCST    60(R8)(R9*2), Z18, Z16
+	VPDPWSSD.BCST    60(R8)(R11*1), Z18, Z17
+	VCVTPH2PS        256(DX), Z18
+	VCVTPH2PS        288(DX), Z19
+	VCVTDQ2PS        Z2, Z2
+	VFMADD213PS      (R12), Z18, Z2
+	VFMADD231PS.BCST 64(SI), Z19, Z2
+	VMOVAPS          Z2, (R12)
+	VCVTDQ2PS        Z3, Z3
+	VFMADD213PS      64(R12), Z18, Z3
+	VFMADD231PS.BCST 64(SI)(DI*1), Z19, Z3
+	VMOVAPS          Z3, 64(R12)
+	VCVTDQ2PS        Z4, Z4
+	VFMADD213PS      128(R12), Z18, Z4
+	VFMADD231PS.BCST 64(SI)(DI*2), Z19, Z4
+	VMOVAPS          Z4, 128(R12)
+	VCVTDQ2PS        Z5, Z5
+	VFMADD213PS      192(R12), Z18, Z5
+	VFMADD231PS.BCST 64(SI)(R9*1), Z19, Z5
+	VMOVAPS          Z5, 192(R12)
+	VCVTDQ2PS        Z6, Z6
+	VFMADD213PS      256(R12), Z18, Z6
+	VFMADD231PS.BCST 64(SI)(DI*4), Z19, Z6
+	VMOVAPS          Z6, 256(R12)
+	VCVTDQ2PS        Z7, Z7
+	VFMADD213PS      320(R12), Z18, Z7
+	VFMADD231PS.BCST 64(SI)(R10*1), Z19, Z7
+	VMOVAPS          Z7, 320(R12)
+	VCVTDQ2PS        Z8, Z8
+	VFMADD213PS      384(R12), Z18, Z8
+	VFMADD231PS.BCST 64(SI)(R9*2), Z19, Z8
+	VMOVAPS          Z8, 384(R12)
+	VCVTDQ2PS        Z9, Z9
+	VFMADD213PS      448(R12), Z18, Z9
+	VFMADD231PS.BCST 64(SI)(R11*1), Z19, Z9
+	VMOVAPS          Z9, 448(R12)
+	VCVTDQ2PS        Z10, Z10
+	VFMADD213PS      512(R12), Z18, Z10
+	VFMADD231PS.BCST 64(R8), Z19, Z10
+	VMOVAPS          Z10, 512(R12)
+	VCVTDQ2PS        Z11, Z11
+	VFMADD213PS      576(R12), Z18, Z11
+	VFMADD231PS.BCST 64(R8)(DI*1), Z19, Z11
+	VMOVAPS          Z11, 576(R12)
+	VCVTDQ2PS        Z12, Z12
+	VFMADD213PS      640(R12), Z18, Z12
+	VFMADD231PS.BCST 64(R8)(DI*2), Z19, Z12
+	VMOVAPS          Z12, 640(R12)
+	VCVTDQ2PS        Z13, Z13
+	VFMADD213PS      704(R12), Z18, Z13
+	VFMADD231PS.BCST 64(R8)(R9*1), Z19, Z13
+	VMOVAPS          Z13, 704(R12)
+	VCVTDQ2PS        Z14, Z14
+	VFMADD213PS      768(R12), Z18, Z14
+	VFMADD231PS.BCST 64(R8)(DI*4), Z19, Z14
+	VMOVAPS          Z14, 768(R12)
+	VCVTDQ2PS        Z15, Z15
+	VFMADD213PS      832(R12), Z18, Z15
+	VFMADD231PS.BCST 64(R8)(R10*1), Z19, Z15
+	VMOVAPS          Z15, 832(R12)
+	VCVTDQ2PS        Z16, Z16
+	VFMADD213PS      896(R12), Z18, Z16
+	VFMADD231PS.BCST 64(R8)(R9*2), Z19, Z16
+	VMOVAPS          Z16, 896(R12)
+	VCVTDQ2PS        Z17, Z17
+	VFMADD213PS      960(R12), Z18, Z17
+	VFMADD231PS.BCST 64(R8)(R11*1), Z19, Z17
+	VMOVAPS          Z17, 960(R12)
+	ADDQ             $0x00000140, DX
+	ADDQ             $0x00000060, SI
+	ADDQ             $0x00000060, R8
+	DECQ             R13
+	JNZ              by1Block
+	MOVQ             AX, R13
+	VBROADCASTSS     (SI), Z2
+	VMOVAPS          (R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*1), Z2
+	VMOVAPS          64(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*2), Z2
+	VMOVAPS          128(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R9*1), Z2
+	VMOVAPS          192(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(DI*4), Z2
+	VMOVAPS          256(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R10*1), Z2
+	VMOVAPS          320(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R9*2), Z2
+	VMOVAPS          384(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (SI)(R11*1), Z2
+	VMOVAPS          448(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8), Z2
+	VMOVAPS          512(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(DI*1), Z2
+	VMOVAPS          576(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(DI*2), Z2
+	VMOVAPS          640(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(R9*1), Z2
+	VMOVAPS          704(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(DI*4), Z2
+	VMOVAPS          768(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(R10*1), Z2
+	VMOVAPS          832(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(R9*2), Z2
+	VMOVAPS          896(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	ADDQ             CX, R13
+	VBROADCASTSS     (R8)(R11*1), Z2
+	VMOVAPS          960(R12), Z3
+	VMULPS           Z2, Z3, Z3
+	VMOVUPS          Z3, (R13)
+	MOVQ             blocks+48(FP), R13
+	IMUL3Q           $0x00000060, R13, R13
+	SUBQ             R13, SI
+	SUBQ             R13, R8
+	ADDQ             $0x00000040, AX
+	SUBQ             $0x00000001, BX
+	JMP              by1
+
+by1After:
 	VZEROUPPER
 	RET
 
@@ -8032,32 +17386,23 @@ TEXT ·matMulF32Rows1AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000040, CX, CX
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ   (CX)(CX*2), DI
-	MOVQ   n+48(FP), R8
+	MOVQ   n+48(FP), DI
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(CX*1)
-	PREFETCHT0   4096(DX)(CX*2)
-	PREFETCHT0   4096(DX)(DI*1)
-	VBROADCASTSS (SI), Z4
-	VMOVUPS      (DX), Z5
-	VFMADD231PS  Z5, Z4, Z0
-	VMOVUPS      (DX)(CX*1), Z5
-	VFMADD231PS  Z5, Z4, Z1
-	VMOVUPS      (DX)(CX*2), Z5
-	VFMADD231PS  Z5, Z4, Z2
-	VMOVUPS      (DX)(DI*1), Z5
-	VFMADD231PS  Z5, Z4, Z3
+	VBROADCASTSS (SI), Z2
+	VMOVUPS      (DX), Z3
+	VFMADD231PS  Z3, Z2, Z0
+	VMOVUPS      (DX)(CX*1), Z3
+	VFMADD231PS  Z3, Z2, Z1
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R8
+	DECQ         DI
 	JNZ          wideInput
 	MOVQ         n+48(FP), DI
 	SHLQ         $0x02, DI
@@ -8065,26 +17410,22 @@ wideInput:
 	MOVQ         AX, DI
 	VMOVUPS      Z0, (DI)
 	VMOVUPS      Z1, 64(DI)
-	VMOVUPS      Z2, 128(DI)
-	VMOVUPS      Z3, 192(DI)
 	ADDQ         CX, DX
-	ADDQ         CX, DX
-	ADDQ         CX, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z6, Z6, Z6
+	VPXORD Z4, Z4, Z4
 	MOVQ   n+48(FP), CX
 
 narrowInput:
 	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z0
 	VMOVUPS      (DX), Z1
-	VFMADD231PS  Z1, Z0, Z6
+	VFMADD231PS  Z1, Z0, Z4
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x00000004, SI
 	DECQ         CX
@@ -8093,7 +17434,7 @@ narrowInput:
 	SHLQ         $0x02, CX
 	SUBQ         CX, SI
 	MOVQ         AX, CX
-	VMOVUPS      Z6, (CX)
+	VMOVUPS      Z4, (CX)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -8117,41 +17458,28 @@ TEXT ·matMulF32Rows2AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000040, R8, R8
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ   (R8)(R8*2), R9
-	MOVQ   n+48(FP), R10
+	MOVQ   n+48(FP), R9
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(R8*1)
-	PREFETCHT0   4096(DX)(R8*2)
-	PREFETCHT0   4096(DX)(R9*1)
-	VMOVUPS      (DX), Z8
-	VMOVUPS      (DX)(R8*1), Z9
-	VMOVUPS      (DX)(R8*2), Z10
-	VMOVUPS      (DX)(R9*1), Z11
-	VBROADCASTSS (SI), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (SI)(DI*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
+	VMOVUPS      (DX), Z4
+	VMOVUPS      (DX)(R8*1), Z5
+	VBROADCASTSS (SI), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	VBROADCASTSS (SI)(DI*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R10
+	DECQ         R9
 	JNZ          wideInput
 	MOVQ         n+48(FP), R9
 	SHLQ         $0x02, R9
@@ -8159,34 +17487,28 @@ wideInput:
 	MOVQ         AX, R9
 	VMOVUPS      Z0, (R9)
 	VMOVUPS      Z1, 64(R9)
-	VMOVUPS      Z2, 128(R9)
-	VMOVUPS      Z3, 192(R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z4, (R9)
-	VMOVUPS      Z5, 64(R9)
-	VMOVUPS      Z6, 128(R9)
-	VMOVUPS      Z7, 192(R9)
+	VMOVUPS      Z2, (R9)
+	VMOVUPS      Z3, 64(R9)
 	ADDQ         R8, DX
-	ADDQ         R8, DX
-	ADDQ         R8, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
 	MOVQ   n+48(FP), R8
 
 narrowInput:
 	PREFETCHT0   4096(DX)
 	VMOVUPS      (DX), Z0
 	VBROADCASTSS (SI), Z1
-	VFMADD231PS  Z0, Z1, Z13
+	VFMADD231PS  Z0, Z1, Z7
 	VBROADCASTSS (SI)(DI*1), Z1
-	VFMADD231PS  Z0, Z1, Z14
+	VFMADD231PS  Z0, Z1, Z8
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x00000004, SI
 	DECQ         R8
@@ -8195,9 +17517,9 @@ narrowInput:
 	SHLQ         $0x02, R8
 	SUBQ         R8, SI
 	MOVQ         AX, R8
-	VMOVUPS      Z13, (R8)
+	VMOVUPS      Z7, (R8)
 	ADDQ         CX, R8
-	VMOVUPS      Z14, (R8)
+	VMOVUPS      Z8, (R8)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -8222,7 +17544,7 @@ TEXT ·matMulF32Rows4AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000040, R9, R9
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -8232,49 +17554,28 @@ wide:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	LEAQ   (R9)(R9*2), R10
-	MOVQ   n+48(FP), R11
+	MOVQ   n+48(FP), R10
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(R9*1)
-	PREFETCHT0   4096(DX)(R9*2)
-	PREFETCHT0   4096(DX)(R10*1)
-	VMOVUPS      (DX), Z16
-	VMOVUPS      (DX)(R9*1), Z17
-	VMOVUPS      (DX)(R9*2), Z18
-	VMOVUPS      (DX)(R10*1), Z19
-	VBROADCASTSS (SI), Z20
-	VFMADD231PS  Z16, Z20, Z0
-	VFMADD231PS  Z17, Z20, Z1
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (SI)(DI*1), Z20
-	VFMADD231PS  Z16, Z20, Z4
-	VFMADD231PS  Z17, Z20, Z5
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (SI)(DI*2), Z20
-	VFMADD231PS  Z16, Z20, Z8
-	VFMADD231PS  Z17, Z20, Z9
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (SI)(R8*1), Z20
-	VFMADD231PS  Z16, Z20, Z12
-	VFMADD231PS  Z17, Z20, Z13
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
+	VMOVUPS      (DX), Z8
+	VMOVUPS      (DX)(R9*1), Z9
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (SI)(DI*1), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (SI)(DI*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (SI)(R8*1), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R11
+	DECQ         R10
 	JNZ          wideInput
 	MOVQ         n+48(FP), R10
 	SHLQ         $0x02, R10
@@ -8282,50 +17583,40 @@ wideInput:
 	MOVQ         AX, R10
 	VMOVUPS      Z0, (R10)
 	VMOVUPS      Z1, 64(R10)
-	VMOVUPS      Z2, 128(R10)
-	VMOVUPS      Z3, 192(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Z2, (R10)
+	VMOVUPS      Z3, 64(R10)
 	ADDQ         CX, R10
 	VMOVUPS      Z4, (R10)
 	VMOVUPS      Z5, 64(R10)
-	VMOVUPS      Z6, 128(R10)
-	VMOVUPS      Z7, 192(R10)
 	ADDQ         CX, R10
-	VMOVUPS      Z8, (R10)
-	VMOVUPS      Z9, 64(R10)
-	VMOVUPS      Z10, 128(R10)
-	VMOVUPS      Z11, 192(R10)
-	ADDQ         CX, R10
-	VMOVUPS      Z12, (R10)
-	VMOVUPS      Z13, 64(R10)
-	VMOVUPS      Z14, 128(R10)
-	VMOVUPS      Z15, 192(R10)
+	VMOVUPS      Z6, (R10)
+	VMOVUPS      Z7, 64(R10)
 	ADDQ         R9, DX
-	ADDQ         R9, DX
-	ADDQ         R9, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-	VPXORD Z24, Z24, Z24
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
 	MOVQ   n+48(FP), R9
 
 narrowInput:
 	PREFETCHT0   4096(DX)
 	VMOVUPS      (DX), Z0
 	VBROADCASTSS (SI), Z1
-	VFMADD231PS  Z0, Z1, Z21
+	VFMADD231PS  Z0, Z1, Z11
 	VBROADCASTSS (SI)(DI*1), Z1
-	VFMADD231PS  Z0, Z1, Z22
+	VFMADD231PS  Z0, Z1, Z12
 	VBROADCASTSS (SI)(DI*2), Z1
-	VFMADD231PS  Z0, Z1, Z23
+	VFMADD231PS  Z0, Z1, Z13
 	VBROADCASTSS (SI)(R8*1), Z1
-	VFMADD231PS  Z0, Z1, Z24
+	VFMADD231PS  Z0, Z1, Z14
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x00000004, SI
 	DECQ         R9
@@ -8334,13 +17625,13 @@ narrowInput:
 	SHLQ         $0x02, R9
 	SUBQ         R9, SI
 	MOVQ         AX, R9
-	VMOVUPS      Z21, (R9)
+	VMOVUPS      Z11, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z22, (R9)
+	VMOVUPS      Z12, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z23, (R9)
+	VMOVUPS      Z13, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z24, (R9)
+	VMOVUPS      Z14, (R9)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -8507,6 +17798,129 @@ narrowInput:
 	VMOVUPS      Z25, (R11)
 	ADDQ         CX, R11
 	VMOVUPS      Z26, (R11)
+	ADDQ         $0x00000040, AX
+	DECQ         BX
+	JMP          narrow
+
+done:
+	VZEROUPPER
+	RET
+
+// func matMulF32Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·matMulF32Rows16AVX512(SB), NOSPLIT, $0-56
+	MOVQ   dst+0(FP), AX
+	MOVQ   ldd+8(FP), CX
+	MOVQ   w+16(FP), DX
+	MOVQ   panels+24(FP), BX
+	MOVQ   x+32(FP), SI
+	MOVQ   ldx+40(FP), DI
+	SHLQ   $0x02, CX
+	SHLQ   $0x02, DI
+	LEAQ   (SI)(DI*8), R8
+	LEAQ   (DI)(DI*2), R9
+	LEAQ   (R9)(DI*2), R10
+	LEAQ   (R10)(DI*2), R11
+	MOVQ   n+48(FP), R12
+	IMUL3Q $0x00000040, R12, R12
+
+narrow:
+	TESTQ  BX, BX
+	JZ     done
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   n+48(FP), R12
+
+narrowInput:
+	PREFETCHT0   4096(DX)
+	VMOVUPS      (DX), Z16
+	VBROADCASTSS (SI), Z17
+	VFMADD231PS  Z16, Z17, Z0
+	VBROADCASTSS (SI)(DI*1), Z17
+	VFMADD231PS  Z16, Z17, Z1
+	VBROADCASTSS (SI)(DI*2), Z17
+	VFMADD231PS  Z16, Z17, Z2
+	VBROADCASTSS (SI)(R9*1), Z17
+	VFMADD231PS  Z16, Z17, Z3
+	VBROADCASTSS (SI)(DI*4), Z17
+	VFMADD231PS  Z16, Z17, Z4
+	VBROADCASTSS (SI)(R10*1), Z17
+	VFMADD231PS  Z16, Z17, Z5
+	VBROADCASTSS (SI)(R9*2), Z17
+	VFMADD231PS  Z16, Z17, Z6
+	VBROADCASTSS (SI)(R11*1), Z17
+	VFMADD231PS  Z16, Z17, Z7
+	VBROADCASTSS (R8), Z17
+	VFMADD231PS  Z16, Z17, Z8
+	VBROADCASTSS (R8)(DI*1), Z17
+	VFMADD231PS  Z16, Z17, Z9
+	VBROADCASTSS (R8)(DI*2), Z17
+	VFMADD231PS  Z16, Z17, Z10
+	VBROADCASTSS (R8)(R9*1), Z17
+	VFMADD231PS  Z16, Z17, Z11
+	VBROADCASTSS (R8)(DI*4), Z17
+	VFMADD231PS  Z16, Z17, Z12
+	VBROADCASTSS (R8)(R10*1), Z17
+	VFMADD231PS  Z16, Z17, Z13
+	VBROADCASTSS (R8)(R9*2), Z17
+	VFMADD231PS  Z16, Z17, Z14
+	VBROADCASTSS (R8)(R11*1), Z17
+	VFMADD231PS  Z16, Z17, Z15
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000004, SI
+	ADDQ         $0x00000004, R8
+	DECQ         R12
+	JNZ          narrowInput
+	MOVQ         n+48(FP), R12
+	SHLQ         $0x02, R12
+	SUBQ         R12, SI
+	SUBQ         R12, R8
+	MOVQ         AX, R12
+	VMOVUPS      Z0, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z1, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z2, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z3, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z4, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z5, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z6, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z7, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z8, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z9, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z10, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z11, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z12, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z13, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z14, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z15, (R12)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -8812,32 +18226,23 @@ TEXT ·matMulF16Rows1AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000020, CX, CX
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ   (CX)(CX*2), DI
-	MOVQ   n+48(FP), R8
+	MOVQ   n+48(FP), DI
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(CX*1)
-	PREFETCHT0   4096(DX)(CX*2)
-	PREFETCHT0   4096(DX)(DI*1)
-	VBROADCASTSS (SI), Z4
-	VCVTPH2PS    (DX), Z5
-	VFMADD231PS  Z5, Z4, Z0
-	VCVTPH2PS    (DX)(CX*1), Z5
-	VFMADD231PS  Z5, Z4, Z1
-	VCVTPH2PS    (DX)(CX*2), Z5
-	VFMADD231PS  Z5, Z4, Z2
-	VCVTPH2PS    (DX)(DI*1), Z5
-	VFMADD231PS  Z5, Z4, Z3
+	VBROADCASTSS (SI), Z2
+	VCVTPH2PS    (DX), Z3
+	VFMADD231PS  Z3, Z2, Z0
+	VCVTPH2PS    (DX)(CX*1), Z3
+	VFMADD231PS  Z3, Z2, Z1
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R8
+	DECQ         DI
 	JNZ          wideInput
 	MOVQ         n+48(FP), DI
 	SHLQ         $0x02, DI
@@ -8845,26 +18250,22 @@ wideInput:
 	MOVQ         AX, DI
 	VMOVUPS      Z0, (DI)
 	VMOVUPS      Z1, 64(DI)
-	VMOVUPS      Z2, 128(DI)
-	VMOVUPS      Z3, 192(DI)
 	ADDQ         CX, DX
-	ADDQ         CX, DX
-	ADDQ         CX, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z6, Z6, Z6
+	VPXORD Z4, Z4, Z4
 	MOVQ   n+48(FP), CX
 
 narrowInput:
 	PREFETCHT0   4096(DX)
 	VBROADCASTSS (SI), Z0
 	VCVTPH2PS    (DX), Z1
-	VFMADD231PS  Z1, Z0, Z6
+	VFMADD231PS  Z1, Z0, Z4
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
 	DECQ         CX
@@ -8873,7 +18274,7 @@ narrowInput:
 	SHLQ         $0x02, CX
 	SUBQ         CX, SI
 	MOVQ         AX, CX
-	VMOVUPS      Z6, (CX)
+	VMOVUPS      Z4, (CX)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -8897,41 +18298,28 @@ TEXT ·matMulF16Rows2AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000020, R8, R8
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ   (R8)(R8*2), R9
-	MOVQ   n+48(FP), R10
+	MOVQ   n+48(FP), R9
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(R8*1)
-	PREFETCHT0   4096(DX)(R8*2)
-	PREFETCHT0   4096(DX)(R9*1)
-	VCVTPH2PS    (DX), Z8
-	VCVTPH2PS    (DX)(R8*1), Z9
-	VCVTPH2PS    (DX)(R8*2), Z10
-	VCVTPH2PS    (DX)(R9*1), Z11
-	VBROADCASTSS (SI), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (SI)(DI*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
+	VCVTPH2PS    (DX), Z4
+	VCVTPH2PS    (DX)(R8*1), Z5
+	VBROADCASTSS (SI), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	VBROADCASTSS (SI)(DI*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R10
+	DECQ         R9
 	JNZ          wideInput
 	MOVQ         n+48(FP), R9
 	SHLQ         $0x02, R9
@@ -8939,34 +18327,28 @@ wideInput:
 	MOVQ         AX, R9
 	VMOVUPS      Z0, (R9)
 	VMOVUPS      Z1, 64(R9)
-	VMOVUPS      Z2, 128(R9)
-	VMOVUPS      Z3, 192(R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z4, (R9)
-	VMOVUPS      Z5, 64(R9)
-	VMOVUPS      Z6, 128(R9)
-	VMOVUPS      Z7, 192(R9)
+	VMOVUPS      Z2, (R9)
+	VMOVUPS      Z3, 64(R9)
 	ADDQ         R8, DX
-	ADDQ         R8, DX
-	ADDQ         R8, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
 	MOVQ   n+48(FP), R8
 
 narrowInput:
 	PREFETCHT0   4096(DX)
 	VCVTPH2PS    (DX), Z0
 	VBROADCASTSS (SI), Z1
-	VFMADD231PS  Z0, Z1, Z13
+	VFMADD231PS  Z0, Z1, Z7
 	VBROADCASTSS (SI)(DI*1), Z1
-	VFMADD231PS  Z0, Z1, Z14
+	VFMADD231PS  Z0, Z1, Z8
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
 	DECQ         R8
@@ -8975,9 +18357,9 @@ narrowInput:
 	SHLQ         $0x02, R8
 	SUBQ         R8, SI
 	MOVQ         AX, R8
-	VMOVUPS      Z13, (R8)
+	VMOVUPS      Z7, (R8)
 	ADDQ         CX, R8
-	VMOVUPS      Z14, (R8)
+	VMOVUPS      Z8, (R8)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -9002,7 +18384,7 @@ TEXT ·matMulF16Rows4AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000020, R9, R9
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -9012,49 +18394,28 @@ wide:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	LEAQ   (R9)(R9*2), R10
-	MOVQ   n+48(FP), R11
+	MOVQ   n+48(FP), R10
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(R9*1)
-	PREFETCHT0   4096(DX)(R9*2)
-	PREFETCHT0   4096(DX)(R10*1)
-	VCVTPH2PS    (DX), Z16
-	VCVTPH2PS    (DX)(R9*1), Z17
-	VCVTPH2PS    (DX)(R9*2), Z18
-	VCVTPH2PS    (DX)(R10*1), Z19
-	VBROADCASTSS (SI), Z20
-	VFMADD231PS  Z16, Z20, Z0
-	VFMADD231PS  Z17, Z20, Z1
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (SI)(DI*1), Z20
-	VFMADD231PS  Z16, Z20, Z4
-	VFMADD231PS  Z17, Z20, Z5
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (SI)(DI*2), Z20
-	VFMADD231PS  Z16, Z20, Z8
-	VFMADD231PS  Z17, Z20, Z9
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (SI)(R8*1), Z20
-	VFMADD231PS  Z16, Z20, Z12
-	VFMADD231PS  Z17, Z20, Z13
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
+	VCVTPH2PS    (DX), Z8
+	VCVTPH2PS    (DX)(R9*1), Z9
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (SI)(DI*1), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (SI)(DI*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (SI)(R8*1), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R11
+	DECQ         R10
 	JNZ          wideInput
 	MOVQ         n+48(FP), R10
 	SHLQ         $0x02, R10
@@ -9062,50 +18423,40 @@ wideInput:
 	MOVQ         AX, R10
 	VMOVUPS      Z0, (R10)
 	VMOVUPS      Z1, 64(R10)
-	VMOVUPS      Z2, 128(R10)
-	VMOVUPS      Z3, 192(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Z2, (R10)
+	VMOVUPS      Z3, 64(R10)
 	ADDQ         CX, R10
 	VMOVUPS      Z4, (R10)
 	VMOVUPS      Z5, 64(R10)
-	VMOVUPS      Z6, 128(R10)
-	VMOVUPS      Z7, 192(R10)
 	ADDQ         CX, R10
-	VMOVUPS      Z8, (R10)
-	VMOVUPS      Z9, 64(R10)
-	VMOVUPS      Z10, 128(R10)
-	VMOVUPS      Z11, 192(R10)
-	ADDQ         CX, R10
-	VMOVUPS      Z12, (R10)
-	VMOVUPS      Z13, 64(R10)
-	VMOVUPS      Z14, 128(R10)
-	VMOVUPS      Z15, 192(R10)
+	VMOVUPS      Z6, (R10)
+	VMOVUPS      Z7, 64(R10)
 	ADDQ         R9, DX
-	ADDQ         R9, DX
-	ADDQ         R9, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-	VPXORD Z24, Z24, Z24
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
 	MOVQ   n+48(FP), R9
 
 narrowInput:
 	PREFETCHT0   4096(DX)
 	VCVTPH2PS    (DX), Z0
 	VBROADCASTSS (SI), Z1
-	VFMADD231PS  Z0, Z1, Z21
+	VFMADD231PS  Z0, Z1, Z11
 	VBROADCASTSS (SI)(DI*1), Z1
-	VFMADD231PS  Z0, Z1, Z22
+	VFMADD231PS  Z0, Z1, Z12
 	VBROADCASTSS (SI)(DI*2), Z1
-	VFMADD231PS  Z0, Z1, Z23
+	VFMADD231PS  Z0, Z1, Z13
 	VBROADCASTSS (SI)(R8*1), Z1
-	VFMADD231PS  Z0, Z1, Z24
+	VFMADD231PS  Z0, Z1, Z14
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
 	DECQ         R9
@@ -9114,13 +18465,13 @@ narrowInput:
 	SHLQ         $0x02, R9
 	SUBQ         R9, SI
 	MOVQ         AX, R9
-	VMOVUPS      Z21, (R9)
+	VMOVUPS      Z11, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z22, (R9)
+	VMOVUPS      Z12, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z23, (R9)
+	VMOVUPS      Z13, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z24, (R9)
+	VMOVUPS      Z14, (R9)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -9287,6 +18638,129 @@ narrowInput:
 	VMOVUPS      Z25, (R11)
 	ADDQ         CX, R11
 	VMOVUPS      Z26, (R11)
+	ADDQ         $0x00000040, AX
+	DECQ         BX
+	JMP          narrow
+
+done:
+	VZEROUPPER
+	RET
+
+// func matMulF16Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·matMulF16Rows16AVX512(SB), NOSPLIT, $0-56
+	MOVQ   dst+0(FP), AX
+	MOVQ   ldd+8(FP), CX
+	MOVQ   w+16(FP), DX
+	MOVQ   panels+24(FP), BX
+	MOVQ   x+32(FP), SI
+	MOVQ   ldx+40(FP), DI
+	SHLQ   $0x02, CX
+	SHLQ   $0x02, DI
+	LEAQ   (SI)(DI*8), R8
+	LEAQ   (DI)(DI*2), R9
+	LEAQ   (R9)(DI*2), R10
+	LEAQ   (R10)(DI*2), R11
+	MOVQ   n+48(FP), R12
+	IMUL3Q $0x00000020, R12, R12
+
+narrow:
+	TESTQ  BX, BX
+	JZ     done
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   n+48(FP), R12
+
+narrowInput:
+	PREFETCHT0   4096(DX)
+	VCVTPH2PS    (DX), Z16
+	VBROADCASTSS (SI), Z17
+	VFMADD231PS  Z16, Z17, Z0
+	VBROADCASTSS (SI)(DI*1), Z17
+	VFMADD231PS  Z16, Z17, Z1
+	VBROADCASTSS (SI)(DI*2), Z17
+	VFMADD231PS  Z16, Z17, Z2
+	VBROADCASTSS (SI)(R9*1), Z17
+	VFMADD231PS  Z16, Z17, Z3
+	VBROADCASTSS (SI)(DI*4), Z17
+	VFMADD231PS  Z16, Z17, Z4
+	VBROADCASTSS (SI)(R10*1), Z17
+	VFMADD231PS  Z16, Z17, Z5
+	VBROADCASTSS (SI)(R9*2), Z17
+	VFMADD231PS  Z16, Z17, Z6
+	VBROADCASTSS (SI)(R11*1), Z17
+	VFMADD231PS  Z16, Z17, Z7
+	VBROADCASTSS (R8), Z17
+	VFMADD231PS  Z16, Z17, Z8
+	VBROADCASTSS (R8)(DI*1), Z17
+	VFMADD231PS  Z16, Z17, Z9
+	VBROADCASTSS (R8)(DI*2), Z17
+	VFMADD231PS  Z16, Z17, Z10
+	VBROADCASTSS (R8)(R9*1), Z17
+	VFMADD231PS  Z16, Z17, Z11
+	VBROADCASTSS (R8)(DI*4), Z17
+	VFMADD231PS  Z16, Z17, Z12
+	VBROADCASTSS (R8)(R10*1), Z17
+	VFMADD231PS  Z16, Z17, Z13
+	VBROADCASTSS (R8)(R9*2), Z17
+	VFMADD231PS  Z16, Z17, Z14
+	VBROADCASTSS (R8)(R11*1), Z17
+	VFMADD231PS  Z16, Z17, Z15
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000004, SI
+	ADDQ         $0x00000004, R8
+	DECQ         R12
+	JNZ          narrowInput
+	MOVQ         n+48(FP), R12
+	SHLQ         $0x02, R12
+	SUBQ         R12, SI
+	SUBQ         R12, R8
+	MOVQ         AX, R12
+	VMOVUPS      Z0, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z1, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z2, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z3, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z4, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z5, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z6, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z7, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z8, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z9, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z10, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z11, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z12, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z13, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z14, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z15, (R12)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -9610,36 +19084,25 @@ TEXT ·matMulBF16Rows1AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000020, CX, CX
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ   (CX)(CX*2), DI
-	MOVQ   n+48(FP), R8
+	MOVQ   n+48(FP), DI
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(CX*1)
-	PREFETCHT0   4096(DX)(CX*2)
-	PREFETCHT0   4096(DX)(DI*1)
-	VBROADCASTSS (SI), Z4
-	VPMOVZXWD    (DX), Z5
-	VPSLLD       $0x10, Z5, Z5
-	VFMADD231PS  Z5, Z4, Z0
-	VPMOVZXWD    (DX)(CX*1), Z5
-	VPSLLD       $0x10, Z5, Z5
-	VFMADD231PS  Z5, Z4, Z1
-	VPMOVZXWD    (DX)(CX*2), Z5
-	VPSLLD       $0x10, Z5, Z5
-	VFMADD231PS  Z5, Z4, Z2
-	VPMOVZXWD    (DX)(DI*1), Z5
-	VPSLLD       $0x10, Z5, Z5
-	VFMADD231PS  Z5, Z4, Z3
+	VBROADCASTSS (SI), Z2
+	VPMOVZXWD    (DX), Z3
+	VPSLLD       $0x10, Z3, Z3
+	VFMADD231PS  Z3, Z2, Z0
+	VPMOVZXWD    (DX)(CX*1), Z3
+	VPSLLD       $0x10, Z3, Z3
+	VFMADD231PS  Z3, Z2, Z1
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R8
+	DECQ         DI
 	JNZ          wideInput
 	MOVQ         n+48(FP), DI
 	SHLQ         $0x02, DI
@@ -9647,19 +19110,15 @@ wideInput:
 	MOVQ         AX, DI
 	VMOVUPS      Z0, (DI)
 	VMOVUPS      Z1, 64(DI)
-	VMOVUPS      Z2, 128(DI)
-	VMOVUPS      Z3, 192(DI)
 	ADDQ         CX, DX
-	ADDQ         CX, DX
-	ADDQ         CX, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z6, Z6, Z6
+	VPXORD Z4, Z4, Z4
 	MOVQ   n+48(FP), CX
 
 narrowInput:
@@ -9667,7 +19126,7 @@ narrowInput:
 	VBROADCASTSS (SI), Z0
 	VPMOVZXWD    (DX), Z1
 	VPSLLD       $0x10, Z1, Z1
-	VFMADD231PS  Z1, Z0, Z6
+	VFMADD231PS  Z1, Z0, Z4
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
 	DECQ         CX
@@ -9676,7 +19135,7 @@ narrowInput:
 	SHLQ         $0x02, CX
 	SUBQ         CX, SI
 	MOVQ         AX, CX
-	VMOVUPS      Z6, (CX)
+	VMOVUPS      Z4, (CX)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -9700,45 +19159,30 @@ TEXT ·matMulBF16Rows2AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000020, R8, R8
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ   (R8)(R8*2), R9
-	MOVQ   n+48(FP), R10
+	MOVQ   n+48(FP), R9
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(R8*1)
-	PREFETCHT0   4096(DX)(R8*2)
-	PREFETCHT0   4096(DX)(R9*1)
-	VPMOVZXWD    (DX), Z8
-	VPSLLD       $0x10, Z8, Z8
-	VPMOVZXWD    (DX)(R8*1), Z9
-	VPSLLD       $0x10, Z9, Z9
-	VPMOVZXWD    (DX)(R8*2), Z10
-	VPSLLD       $0x10, Z10, Z10
-	VPMOVZXWD    (DX)(R9*1), Z11
-	VPSLLD       $0x10, Z11, Z11
-	VBROADCASTSS (SI), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (SI)(DI*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
+	VPMOVZXWD    (DX), Z4
+	VPSLLD       $0x10, Z4, Z4
+	VPMOVZXWD    (DX)(R8*1), Z5
+	VPSLLD       $0x10, Z5, Z5
+	VBROADCASTSS (SI), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	VBROADCASTSS (SI)(DI*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R10
+	DECQ         R9
 	JNZ          wideInput
 	MOVQ         n+48(FP), R9
 	SHLQ         $0x02, R9
@@ -9746,25 +19190,19 @@ wideInput:
 	MOVQ         AX, R9
 	VMOVUPS      Z0, (R9)
 	VMOVUPS      Z1, 64(R9)
-	VMOVUPS      Z2, 128(R9)
-	VMOVUPS      Z3, 192(R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z4, (R9)
-	VMOVUPS      Z5, 64(R9)
-	VMOVUPS      Z6, 128(R9)
-	VMOVUPS      Z7, 192(R9)
+	VMOVUPS      Z2, (R9)
+	VMOVUPS      Z3, 64(R9)
 	ADDQ         R8, DX
-	ADDQ         R8, DX
-	ADDQ         R8, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
 	MOVQ   n+48(FP), R8
 
 narrowInput:
@@ -9772,9 +19210,9 @@ narrowInput:
 	VPMOVZXWD    (DX), Z0
 	VPSLLD       $0x10, Z0, Z0
 	VBROADCASTSS (SI), Z1
-	VFMADD231PS  Z0, Z1, Z13
+	VFMADD231PS  Z0, Z1, Z7
 	VBROADCASTSS (SI)(DI*1), Z1
-	VFMADD231PS  Z0, Z1, Z14
+	VFMADD231PS  Z0, Z1, Z8
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
 	DECQ         R8
@@ -9783,9 +19221,9 @@ narrowInput:
 	SHLQ         $0x02, R8
 	SUBQ         R8, SI
 	MOVQ         AX, R8
-	VMOVUPS      Z13, (R8)
+	VMOVUPS      Z7, (R8)
 	ADDQ         CX, R8
-	VMOVUPS      Z14, (R8)
+	VMOVUPS      Z8, (R8)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -9810,7 +19248,7 @@ TEXT ·matMulBF16Rows4AVX512(SB), NOSPLIT, $0-56
 	IMUL3Q $0x00000020, R9, R9
 
 wide:
-	CMPQ   BX, $0x00000004
+	CMPQ   BX, $0x00000002
 	JLT    narrow
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -9820,53 +19258,30 @@ wide:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	LEAQ   (R9)(R9*2), R10
-	MOVQ   n+48(FP), R11
+	MOVQ   n+48(FP), R10
 
 wideInput:
 	PREFETCHT0   4096(DX)
 	PREFETCHT0   4096(DX)(R9*1)
-	PREFETCHT0   4096(DX)(R9*2)
-	PREFETCHT0   4096(DX)(R10*1)
-	VPMOVZXWD    (DX), Z16
-	VPSLLD       $0x10, Z16, Z16
-	VPMOVZXWD    (DX)(R9*1), Z17
-	VPSLLD       $0x10, Z17, Z17
-	VPMOVZXWD    (DX)(R9*2), Z18
-	VPSLLD       $0x10, Z18, Z18
-	VPMOVZXWD    (DX)(R10*1), Z19
-	VPSLLD       $0x10, Z19, Z19
-	VBROADCASTSS (SI), Z20
-	VFMADD231PS  Z16, Z20, Z0
-	VFMADD231PS  Z17, Z20, Z1
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (SI)(DI*1), Z20
-	VFMADD231PS  Z16, Z20, Z4
-	VFMADD231PS  Z17, Z20, Z5
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (SI)(DI*2), Z20
-	VFMADD231PS  Z16, Z20, Z8
-	VFMADD231PS  Z17, Z20, Z9
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (SI)(R8*1), Z20
-	VFMADD231PS  Z16, Z20, Z12
-	VFMADD231PS  Z17, Z20, Z13
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
+	VPMOVZXWD    (DX), Z8
+	VPSLLD       $0x10, Z8, Z8
+	VPMOVZXWD    (DX)(R9*1), Z9
+	VPSLLD       $0x10, Z9, Z9
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (SI)(DI*1), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (SI)(DI*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (SI)(R8*1), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
-	DECQ         R11
+	DECQ         R10
 	JNZ          wideInput
 	MOVQ         n+48(FP), R10
 	SHLQ         $0x02, R10
@@ -9874,37 +19289,27 @@ wideInput:
 	MOVQ         AX, R10
 	VMOVUPS      Z0, (R10)
 	VMOVUPS      Z1, 64(R10)
-	VMOVUPS      Z2, 128(R10)
-	VMOVUPS      Z3, 192(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Z2, (R10)
+	VMOVUPS      Z3, 64(R10)
 	ADDQ         CX, R10
 	VMOVUPS      Z4, (R10)
 	VMOVUPS      Z5, 64(R10)
-	VMOVUPS      Z6, 128(R10)
-	VMOVUPS      Z7, 192(R10)
 	ADDQ         CX, R10
-	VMOVUPS      Z8, (R10)
-	VMOVUPS      Z9, 64(R10)
-	VMOVUPS      Z10, 128(R10)
-	VMOVUPS      Z11, 192(R10)
-	ADDQ         CX, R10
-	VMOVUPS      Z12, (R10)
-	VMOVUPS      Z13, 64(R10)
-	VMOVUPS      Z14, 128(R10)
-	VMOVUPS      Z15, 192(R10)
+	VMOVUPS      Z6, (R10)
+	VMOVUPS      Z7, 64(R10)
 	ADDQ         R9, DX
-	ADDQ         R9, DX
-	ADDQ         R9, DX
-	ADDQ         $0x00000100, AX
-	SUBQ         $0x00000004, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x00000002, BX
 	JMP          wide
 
 narrow:
 	TESTQ  BX, BX
 	JZ     done
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-	VPXORD Z24, Z24, Z24
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
 	MOVQ   n+48(FP), R9
 
 narrowInput:
@@ -9912,13 +19317,13 @@ narrowInput:
 	VPMOVZXWD    (DX), Z0
 	VPSLLD       $0x10, Z0, Z0
 	VBROADCASTSS (SI), Z1
-	VFMADD231PS  Z0, Z1, Z21
+	VFMADD231PS  Z0, Z1, Z11
 	VBROADCASTSS (SI)(DI*1), Z1
-	VFMADD231PS  Z0, Z1, Z22
+	VFMADD231PS  Z0, Z1, Z12
 	VBROADCASTSS (SI)(DI*2), Z1
-	VFMADD231PS  Z0, Z1, Z23
+	VFMADD231PS  Z0, Z1, Z13
 	VBROADCASTSS (SI)(R8*1), Z1
-	VFMADD231PS  Z0, Z1, Z24
+	VFMADD231PS  Z0, Z1, Z14
 	ADDQ         $0x00000020, DX
 	ADDQ         $0x00000004, SI
 	DECQ         R9
@@ -9927,13 +19332,13 @@ narrowInput:
 	SHLQ         $0x02, R9
 	SUBQ         R9, SI
 	MOVQ         AX, R9
-	VMOVUPS      Z21, (R9)
+	VMOVUPS      Z11, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z22, (R9)
+	VMOVUPS      Z12, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z23, (R9)
+	VMOVUPS      Z13, (R9)
 	ADDQ         CX, R9
-	VMOVUPS      Z24, (R9)
+	VMOVUPS      Z14, (R9)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow
@@ -10103,6 +19508,130 @@ narrowInput:
 	VMOVUPS      Z25, (R11)
 	ADDQ         CX, R11
 	VMOVUPS      Z26, (R11)
+	ADDQ         $0x00000040, AX
+	DECQ         BX
+	JMP          narrow
+
+done:
+	VZEROUPPER
+	RET
+
+// func matMulBF16Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·matMulBF16Rows16AVX512(SB), NOSPLIT, $0-56
+	MOVQ   dst+0(FP), AX
+	MOVQ   ldd+8(FP), CX
+	MOVQ   w+16(FP), DX
+	MOVQ   panels+24(FP), BX
+	MOVQ   x+32(FP), SI
+	MOVQ   ldx+40(FP), DI
+	SHLQ   $0x02, CX
+	SHLQ   $0x02, DI
+	LEAQ   (SI)(DI*8), R8
+	LEAQ   (DI)(DI*2), R9
+	LEAQ   (R9)(DI*2), R10
+	LEAQ   (R10)(DI*2), R11
+	MOVQ   n+48(FP), R12
+	IMUL3Q $0x00000020, R12, R12
+
+narrow:
+	TESTQ  BX, BX
+	JZ     done
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   n+48(FP), R12
+
+narrowInput:
+	PREFETCHT0   4096(DX)
+	VPMOVZXWD    (DX), Z16
+	VPSLLD       $0x10, Z16, Z16
+	VBROADCASTSS (SI), Z17
+	VFMADD231PS  Z16, Z17, Z0
+	VBROADCASTSS (SI)(DI*1), Z17
+	VFMADD231PS  Z16, Z17, Z1
+	VBROADCASTSS (SI)(DI*2), Z17
+	VFMADD231PS  Z16, Z17, Z2
+	VBROADCASTSS (SI)(R9*1), Z17
+	VFMADD231PS  Z16, Z17, Z3
+	VBROADCASTSS (SI)(DI*4), Z17
+	VFMADD231PS  Z16, Z17, Z4
+	VBROADCASTSS (SI)(R10*1), Z17
+	VFMADD231PS  Z16, Z17, Z5
+	VBROADCASTSS (SI)(R9*2), Z17
+	VFMADD231PS  Z16, Z17, Z6
+	VBROADCASTSS (SI)(R11*1), Z17
+	VFMADD231PS  Z16, Z17, Z7
+	VBROADCASTSS (R8), Z17
+	VFMADD231PS  Z16, Z17, Z8
+	VBROADCASTSS (R8)(DI*1), Z17
+	VFMADD231PS  Z16, Z17, Z9
+	VBROADCASTSS (R8)(DI*2), Z17
+	VFMADD231PS  Z16, Z17, Z10
+	VBROADCASTSS (R8)(R9*1), Z17
+	VFMADD231PS  Z16, Z17, Z11
+	VBROADCASTSS (R8)(DI*4), Z17
+	VFMADD231PS  Z16, Z17, Z12
+	VBROADCASTSS (R8)(R10*1), Z17
+	VFMADD231PS  Z16, Z17, Z13
+	VBROADCASTSS (R8)(R9*2), Z17
+	VFMADD231PS  Z16, Z17, Z14
+	VBROADCASTSS (R8)(R11*1), Z17
+	VFMADD231PS  Z16, Z17, Z15
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000004, SI
+	ADDQ         $0x00000004, R8
+	DECQ         R12
+	JNZ          narrowInput
+	MOVQ         n+48(FP), R12
+	SHLQ         $0x02, R12
+	SUBQ         R12, SI
+	SUBQ         R12, R8
+	MOVQ         AX, R12
+	VMOVUPS      Z0, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z1, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z2, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z3, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z4, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z5, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z6, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z7, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z8, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z9, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z10, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z11, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z12, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z13, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z14, (R12)
+	ADDQ         CX, R12
+	VMOVUPS      Z15, (R12)
 	ADDQ         $0x00000040, AX
 	DECQ         BX
 	JMP          narrow

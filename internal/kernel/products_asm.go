@@ -25,9 +25,9 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 			BF16: byRows[float32](BF16, []int{1, 2, 4}, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
 		}
 	case cpu.AVX512, cpu.AMX:
-		s.Peak, s.Sum = peakAVX512, sumBy(sumAVX512)
+		s.Peak, s.Sum, s.Abreast = peakAVX512, sumBy(sumAVX512), 4
 		s.MatMul = [numFormats]MatMul{
-			Q4:    byRows[byte](Q4, []int{1, 2, 4, 8}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512),
+			Q4:    byRows[byte](Q4, []int{1, 2, 4, 8, 16}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512, matMulQ4Rows16AVX512),
 			Q8:    byRows[byte](Q8, []int{1, 2, 4, 8}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AVX512),
 			Q8x16: byRows[byte](Q8x16, []int{1, 2, 4, 8}, matMulQ8x16Rows1AVX512, matMulQ8x16Rows2AVX512, matMulQ8x16Rows4AVX512, matMulQ8x16Rows8AVX512),
 		}

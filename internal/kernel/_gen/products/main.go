@@ -130,12 +130,14 @@ func main() {
 	constants()
 	for _, f := range codeFormats {
 		for _, n := range []int{1, 2, 3, 4} {
-			f.product(avx2, n)
+			f.product(avx2, n, 1)
 		}
-		for _, n := range []int{1, 2, 4, 8} {
-			f.product(avx512, n)
+		for _, n := range []int{1, 2, 4} {
+			f.product(avx512, n, 4, 2, 1)
 		}
+		f.product(avx512, 8, 2, 1)
 	}
+	codeFormats[0].product(avx512, 16, 1)
 	shapes := tiles.Shapes("productTiles", block)
 	codeFormats[0].tileProduct(16, shapes)
 	codeFormats[1].tileProduct(8, shapes)
@@ -145,10 +147,11 @@ func main() {
 		f.product(avx2, 1, 4)
 		f.product(avx2, 2, 2)
 		f.product(avx2, 4, 1)
-		f.product(avx512, 1, 4)
-		f.product(avx512, 2, 4)
-		f.product(avx512, 4, 4)
+		f.product(avx512, 1, 2)
+		f.product(avx512, 2, 2)
+		f.product(avx512, 4, 2)
 		f.product(avx512, 8, 2)
+		f.product(avx512, 16, 1)
 	}
 	peak(avx2)
 	peak(avx512)
