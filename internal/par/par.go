@@ -16,13 +16,14 @@ import (
 
 // spins is how often a waiting worker looks before it yields, some ten
 // microseconds, which is longer than most phases of a small model. yields is how
-// often it yields before it parks: some hundred microseconds, longer than it
-// takes to wake a worker that has parked. With less, one that comes late once,
-// because the system had something else to do, finds all others parked, and
-// while it wakes them they find it parked, phase after phase.
+// often it yields before it parks, half a millisecond: longer than the system
+// usually lets somebody else have the processor of a worker that it waits for.
+// With less, one that comes late once finds all others parked, and while it wakes
+// them they find it parked, phase after phase; and Go wakes a thread to look for
+// work, which the system puts where a worker runs.
 const (
 	spins  = 1 << 12
-	yields = 1 << 10
+	yields = 1 << 12
 )
 
 // Team is a fixed set of workers. Close it to end their goroutines.
