@@ -8,20 +8,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"triforce/engine"
+	"triforce/tokenizer"
 )
 
 // writers is how many texts the target writes at a time, in shared passes.
-const writers = 8
+const writers = 16
 
 // write lets the target write texts, as many tokens as Self says if there is
 // time. A model with a chat template writes conversations: it is given what
 // comes before a user's message and makes that message up itself (Magpie: Xu et
-// al. 2024), then it answers. Any other continues its begin-of-text token. Each
-// text is one excerpt. What a text says depends on its number alone.
+// al. 2024), every other time after one of openings, then it answers. Any other
+// continues its begin-of-text token. Each text is one excerpt. What a text says
+// depends on its number alone.
 func (r *run) write(ctx context.Context) error {
 	if r.Self == 0 {
 		return nil
@@ -134,6 +137,15 @@ const (
 	leastText     = 24
 )
 
+// openings begin messages that a model by itself hardly makes up: it asks as those
+// did whose conversations it was trained on, for advice and for lists, while people
+// also want to know something in few words.
+var openings = []string{
+	"What is", "How do I", "Who was", "Why is", "Explain", "Write a", "Tell me", "What are", "How does", "List",
+	"When did", "Where is", "Give me", "Describe", "Why do", "How can I", "What's the difference between", "Translate",
+	"Summarize", "Which", "Should I", "What should", "Is it", "Define", "Compare", "Name", "How many", "Make up", "What happens", "Suggest",
+}
+
 func answerTemp(i uint64) float64 {
 	if i%2 == 0 {
 		return 0
@@ -151,8 +163,12 @@ func (r *run) compose(ctx context.Context, s *engine.Session, i uint64) ([]int32
 	if err != nil {
 		return nil, err
 	}
+	begun := opening
+	if i%4 >= 2 { // both of answerTemp's
+		begun = file.Tokenizer().Encode(slices.Clip(opening), openings[i/4%uint64(len(openings))], tokenizer.Options{Marks: tokenizer.MarksNone})
+	}
 	for try := uint64(0); ; try++ {
-		tokens, err := r.more(ctx, s, opening, messageTokens, 1, i+try<<32)
+		tokens, err := r.more(ctx, s, begun, messageTokens, 1, i+try<<32)
 		if err != nil {
 			return nil, err
 		}
