@@ -63,7 +63,7 @@ type Options struct {
 // Defaults are the options of a server for one machine's programs.
 func Defaults() Options {
 	return Options{
-		Parallel: 4, Queue: 64, MaxTokens: 4096, MaxBody: 16 << 20,
+		Parallel: 8, Queue: 64, MaxTokens: 4096, MaxBody: 16 << 20,
 		Timeout: 30 * time.Minute, WriteTimeout: time.Minute, Drain: 30 * time.Second,
 		Gen: engine.GenDefaults(), Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	}
