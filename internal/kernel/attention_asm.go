@@ -50,8 +50,9 @@ const (
 	rowBytes = 4 * Tile
 	intBytes = 2 * Tile
 
-	// A step of the merge, in words, and where the largest score is in it.
-	stepWords, stepLargest = 8, 4
+	// A step of the merge, in words, and where it says after the search for the
+	// largest score whether the row sees anything, and that score.
+	stepWords, stepSeen, stepLargest = 8, 3, 4
 )
 
 // accelerateAttention installs attention.
@@ -194,7 +195,10 @@ func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
 		}
 		if r != rows {
 			copy(scores[rows*Tile:(rows+1)*Tile], scores[r*Tile:])
-			copy(step[rows*stepWords:(rows+1)*stepWords], step[r*stepWords:])
+			// Word by word, as they were written: a longer load would wait until they
+			// have left for the cache.
+			to, from := step[rows*stepWords:(rows+1)*stepWords], step[r*stepWords:(r+1)*stepWords]
+			to[stepSeen], to[stepLargest] = from[stepSeen], from[stepLargest]
 		}
 		numbers[rows] = uint32(r)
 		rows++
