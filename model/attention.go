@@ -83,8 +83,10 @@ func (a *Attention) Twin() *Attention {
 	return &t
 }
 
-// Begin plans the work for a pass. One worker calls it.
-func (a *Attention) Begin(pass *kvcache.Pass) {
+// Begin plans the work for a pass. One worker calls it. If byHeads is set, no head's
+// tiles are shared: whoever has made a head's queries may attend with it at once
+// (AttendHead), without a Sync before, and Finish only reads.
+func (a *Attention) Begin(pass *kvcache.Pass, byHeads bool) {
 	a.pass, a.rows = pass, len(pass.Rows)
 	a.blocks = (a.rows + a.blockRows - 1) / a.blockRows
 	last := int32(1)
@@ -101,7 +103,7 @@ func (a *Attention) Begin(pass *kvcache.Pass) {
 	}
 	a.segments = (a.tiles + segment - 1) / segment
 	a.runs = 1
-	if workers > 1 && items < least*workers {
+	if workers > 1 && items < least*workers && !byHeads {
 		a.runs = min(16*workers/items, a.segments)
 	}
 	a.kept = 1
@@ -164,6 +166,13 @@ func Attend(w *par.Worker, layer int, sequences []*Attention) {
 		if a.pass.Offloaded() {
 			a.attendOffloaded(w, layer)
 		}
+	}
+}
+
+// AttendHead does for one KV head of a sequence what Attend does for all.
+func (a *Attention) AttendHead(worker, layer, kvHead int) {
+	for block := range a.blocks {
+		a.attend(worker, layer, kvHead, block, 0)
 	}
 }
 

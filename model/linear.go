@@ -97,17 +97,20 @@ func Multiply(w *par.Worker, set *kernel.Set, in *Acts, rows int, products ...Pr
 				i -= n
 				continue
 			}
-			m, per := p.W, groupPanels(set, p.W, rows)
-			lo := i * per
-			hi := min(lo+per, m.Panels())
-			dst, panel := p.Dst.F[lo*kernel.Panel:], m.Panel(lo, hi)
-			if m.Format.Float() {
-				set.MatMulFloat[m.Format](dst, p.Dst.Width, panel, hi-lo, in.F, in.Width, rows, m.Cols)
-			} else {
-				set.MatMul[m.Format](dst, p.Dst.Width, panel, hi-lo, in.Q, in.Stride, rows, m.Cols)
-			}
+			per := groupPanels(set, p.W, rows)
+			p.Panels(set, in, rows, i*per, min((i+1)*per, p.W.Panels()))
 			break
 		}
+	}
+}
+
+// Panels computes the outputs of panels lo … hi-1.
+func (p Product) Panels(set *kernel.Set, in *Acts, rows, lo, hi int) {
+	m, dst := p.W, p.Dst.F[lo*kernel.Panel:]
+	if m.Format.Float() {
+		set.MatMulFloat[m.Format](dst, p.Dst.Width, m.Panel(lo, hi), hi-lo, in.F, in.Width, rows, m.Cols)
+	} else {
+		set.MatMul[m.Format](dst, p.Dst.Width, m.Panel(lo, hi), hi-lo, in.Q, in.Stride, rows, m.Cols)
 	}
 }
 

@@ -3,6 +3,7 @@ package llama
 import (
 	"context"
 	"fmt"
+	"math/bits"
 
 	"triforce/internal/kernel"
 	"triforce/internal/par"
@@ -25,7 +26,6 @@ type Session struct {
 	stream              // of all workers
 	alone    []stream   // of each worker, for small passes
 	q, k, v  model.Acts // (rows, heads·HeadDim)
-	a        model.Acts // (rows, Heads·HeadDim): what attention found
 	up       model.Acts // (rows, FFN); in the memory of q, k, v and a, which nobody needs by then
 	y        model.Acts // (rows, Dim): what attention and FFN add to x; in the memory of h, which products have read by then
 	logits   Logits     // of several sequences
@@ -39,6 +39,7 @@ type Session struct {
 	places []place // (rows)
 	wanted []int   // rows that want logits
 	scores *model.Acts
+	heads  bool // each worker goes through attention with heads of its own
 	stop   bool
 	one    [1]Part
 }
@@ -49,6 +50,7 @@ type stream struct {
 	x []float32  // (rows, Dim): the residual stream
 	h model.Acts // (rows, Dim): normalized
 	f model.Acts // (rows, FFN): gate, if of all workers, and then gate·up
+	a model.Acts // (rows, Heads·HeadDim): what attention found
 }
 
 // smallPass is up to how many elements of the feed-forward layer each worker
@@ -79,14 +81,18 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 		m: m, crew: crew{all: team, one: par.NewTeam(1)}, maxRows: maxRows, maxLogits: min(maxLogits, maxRows),
 		attn:   []*model.Attention{model.NewAttention(m.set, kvType, m.Heads, m.KVHeads, m.HeadDim, team.Size())},
 		stream: m.newStream(maxRows),
-		q:      model.NewActs(0, q), k: model.NewActs(0, kv), v: model.NewActs(0, kv), a: model.NewActs(0, q),
+		q:      model.NewActs(0, q), k: model.NewActs(0, kv), v: model.NewActs(0, kv),
 		cos: angles(), sin: angles(), scos: angles(), ssin: angles(),
 	}
 	s.y = model.Acts{F: s.h.F, Width: s.h.Width}
+	s.a = model.NewActs(0, q)
 	s.up = model.Overlay(maxRows, m.FFN, &s.q, &s.k, &s.v, &s.a)
 	s.a.MakeInput(m.set, maxRows, q)
 	for range team.Size() {
-		s.alone = append(s.alone, m.newStream(min(maxRows, m.smallRows())))
+		rows := min(maxRows, m.smallRows())
+		t := m.newStream(rows)
+		t.a = model.NewInput(m.set, rows, q)
+		s.alone = append(s.alone, t)
 	}
 	s.spare = s.attn
 	s.turned = make([]float32, team.Size()*m.HeadDim)
@@ -162,7 +168,11 @@ func (s *Session) Run(parts []Part) bool {
 			}
 			s.places = append(s.places, place{int32(p), int32(r)})
 		}
-		s.attn[p].Begin(parts[p].Pass)
+	}
+	work := s.work()
+	s.heads = s.byHeads(work)
+	for p := range parts {
+		s.attn[p].Begin(parts[p].Pass, s.heads)
 	}
 	if len(s.places) > s.maxRows {
 		panic(fmt.Sprintf("llama: pass of %d rows; the session has room for %d", len(s.places), s.maxRows))
@@ -172,10 +182,25 @@ func (s *Session) Run(parts []Part) bool {
 		s.logits.fit(s.m, len(s.wanted), 4*len(s.wanted)) // if more come, room for as many again
 		s.scores = &s.logits.scores
 	}
-	s.crew.run(s.work(), s.run)
+	s.crew.run(work, s.run)
 	s.parts, s.scores = nil, nil
 	s.one[0] = Part{}
 	return !s.stop
+}
+
+// byHeads reports whether each worker is to go through attention with heads of its
+// own: in small passes sharing them more evenly is not worth the barriers.
+func (s *Session) byHeads(work int) bool {
+	m := s.m
+	if len(s.places) > m.smallRows() || bits.Len(uint(work)) > smallWork || m.KVHeads%s.crew.all.Size() > 0 || m.HeadDim%kernel.Panel > 0 {
+		return false
+	}
+	for p := range s.parts {
+		if s.parts[p].Pass.Offloaded() {
+			return false
+		}
+	}
+	return true
 }
 
 // work is the multiply-accumulates of the pass.
@@ -222,14 +247,27 @@ func (s *Session) forward(w *par.Worker) {
 		p := s.places[r]
 		m.embed.Lookup(t.residual(m, r), s.parts[p.part].Batch.Tokens[p.row])
 	}
+	if s.heads { // which all want all angles, and no barrier before
+		w.Sync()
+	}
 	for l := range m.layers {
 		layer := &m.layers[l]
 		for r := from; r < to; r++ {
 			t.norm(m, r, layer.attnNorm)
 		}
 		sync()
-		model.Multiply(w, m.set, &t.h, rows,
-			model.Product{W: layer.q, Dst: &s.q}, model.Product{W: layer.k, Dst: &s.k}, model.Product{W: layer.v, Dst: &s.v})
+		a, first, last, meet := &s.a, lo, hi, w.Sync
+		if s.heads {
+			s.ownHeads(w, t, l)
+			a, first, last, meet = &t.a, from, to, sync
+		} else {
+			model.Multiply(w, m.set, &t.h, rows,
+				model.Product{W: layer.q, Dst: &s.q}, model.Product{W: layer.k, Dst: &s.k}, model.Product{W: layer.v, Dst: &s.v})
+			w.Sync()
+			s.rotateAndStore(w, l)
+			w.Sync()
+			model.Attend(w, l, s.attn)
+		}
 		if w.ID == 0 && s.ended() {
 			s.stop = true
 		}
@@ -237,22 +275,18 @@ func (s *Session) forward(w *par.Worker) {
 		if s.stop {
 			return
 		}
-		s.rotateAndStore(w, l)
-		w.Sync()
-		model.Attend(w, l, s.attn)
-		w.Sync()
-		for r := lo; r < hi; r++ {
+		for r := first; r < last; r++ {
 			p := s.places[r]
-			s.attn[p.part].Finish(s.a.Row(r, m.Heads*m.HeadDim), int(p.row))
-			m.quantize(&s.a, r, m.Heads*m.HeadDim)
+			s.attn[p.part].Finish(a.Row(r, m.Heads*m.HeadDim), int(p.row))
+			m.quantize(a, r, m.Heads*m.HeadDim)
 		}
-		w.Sync()
+		meet()
 		for p := range s.parts {
 			if s.parts[p].Pass.Mass != nil {
 				s.attn[p].Weigh(w, l)
 			}
 		}
-		model.Multiply(w, m.set, &s.a, rows, model.Product{W: layer.o, Dst: &s.y})
+		model.Multiply(w, m.set, a, rows, model.Product{W: layer.o, Dst: &s.y})
 		w.Sync()
 		for r := from; r < to; r++ {
 			m.set.Add(t.residual(m, r), s.y.Row(r, m.Dim))
@@ -311,33 +345,58 @@ func (s *Session) head(w *par.Worker, t *stream, sync func()) {
 	}
 }
 
+// ownHeads computes queries, keys and values of a worker's own KV heads and goes
+// on to attention with them.
+func (s *Session) ownHeads(w *par.Worker, t *stream, l int) {
+	m, layer, rows := s.m, &s.m.layers[l], len(s.places)
+	lo, hi := w.Share(m.KVHeads, 1)
+	panels := m.HeadDim / kernel.Panel // of a head
+	group := m.Heads / m.KVHeads * panels
+	model.Product{W: layer.q, Dst: &s.q}.Panels(m.set, &t.h, rows, lo*group, hi*group)
+	model.Product{W: layer.k, Dst: &s.k}.Panels(m.set, &t.h, rows, lo*panels, hi*panels)
+	model.Product{W: layer.v, Dst: &s.v}.Panels(m.set, &t.h, rows, lo*panels, hi*panels)
+	for kv := lo; kv < hi; kv++ {
+		for r := range rows {
+			s.rotate(w, l, r, kv)
+		}
+		for _, attn := range s.attn {
+			attn.AttendHead(w.ID, l, kv)
+		}
+	}
+}
+
 // rotateAndStore rotates queries and keys to their positions, puts keys and
 // values into the cache and prepares the queries, shared by row and KV head.
 func (s *Session) rotateAndStore(w *par.Worker, l int) {
+	kvHeads := s.m.KVHeads
+	lo, hi := w.Share(len(s.places)*kvHeads, 1)
+	for i := lo; i < hi; i++ {
+		s.rotate(w, l, i/kvHeads, i%kvHeads)
+	}
+}
+
+// rotate does it for a KV head of a row.
+func (s *Session) rotate(w *par.Worker, l, r, kv int) {
 	m, d, pairs := s.m, s.m.HeadDim, s.m.rope.Pairs()
 	group := m.Heads / m.KVHeads
-	lo, hi := w.Share(len(s.places)*m.KVHeads, 1)
-	for i := lo; i < hi; i++ {
-		r, kv := i/m.KVHeads, i%m.KVHeads
-		p := s.places[r]
-		pass, attn, at := s.parts[p.part].Pass, s.attn[p.part], int(p.row)
-		cos, sin := s.cos[r*pairs:(r+1)*pairs], s.sin[r*pairs:(r+1)*pairs]
-		k, v := s.k.Row(r, m.KVHeads*d)[kv*d:(kv+1)*d], s.v.Row(r, m.KVHeads*d)[kv*d:(kv+1)*d]
-		m.set.Rope(k, cos, sin)
-		pass.Put(l, kv, int(pass.Rows[at].Slot), k, v)
-		for h := kv * group; h < (kv+1)*group; h++ {
-			q := s.q.Row(r, m.Heads*d)[h*d : (h+1)*d]
-			var sinks []float32
-			if pass.Sinks {
-				sinks = s.turned[w.ID*d : (w.ID+1)*d]
-				copy(sinks, q)
-				m.set.Rope(sinks, s.scos[r*pairs:(r+1)*pairs], s.ssin[r*pairs:(r+1)*pairs])
-			}
-			m.set.Rope(q, cos, sin)
-			attn.SetQuery(at, h, q, sinks)
-			if pass.Mass != nil && at == len(pass.Rows)-1 {
-				pass.Mass.SetQuery(l, h, q)
-			}
+	p := s.places[r]
+	pass, attn, at := s.parts[p.part].Pass, s.attn[p.part], int(p.row)
+	cos, sin := s.cos[r*pairs:(r+1)*pairs], s.sin[r*pairs:(r+1)*pairs]
+	k, v := s.k.Row(r, m.KVHeads*d)[kv*d:(kv+1)*d], s.v.Row(r, m.KVHeads*d)[kv*d:(kv+1)*d]
+	m.set.Rope(k, cos, sin)
+	pass.Put(l, kv, int(pass.Rows[at].Slot), k, v)
+	for h := kv * group; h < (kv+1)*group; h++ {
+		q := s.q.Row(r, m.Heads*d)[h*d : (h+1)*d]
+		var sinks []float32
+		if pass.Sinks {
+			sinks = s.turned[w.ID*d : (w.ID+1)*d]
+			copy(sinks, q)
+			m.set.Rope(sinks, s.scos[r*pairs:(r+1)*pairs], s.ssin[r*pairs:(r+1)*pairs])
+		}
+		m.set.Rope(q, cos, sin)
+		attn.SetQuery(at, h, q, sinks)
+		if pass.Mass != nil && at == len(pass.Rows)-1 {
+			pass.Mass.SetQuery(l, h, q)
 		}
 	}
 }
