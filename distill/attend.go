@@ -151,7 +151,7 @@ func (a *attention) forward(team *par.Team, out, x []float32) {
 				for i := range rows {
 					row := p[i*wide : (i+1)*wide]
 					a.hide(b, lo+i, row)
-					softmax(row)
+					softmax(a.set, row)
 				}
 				to := view(out[lo*width+h*d:], width, false)
 				beta := float32(0)

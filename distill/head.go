@@ -94,19 +94,20 @@ func (h *head) row(r int, z []float32, scale float32) float64 {
 		clear(z)
 		return 0
 	}
-	logSum := float64(0)
 	listed, cross := float64(0), float64(0)
 	first := make([]float32, len(l.index))
 	for i, at := range l.index {
 		first[i] = z[at]
 	}
-	logSum = float64(softmax(z))
+	norm, logSum := powers(h.set, z)
 	if h.scores != nil {
+		times(z, norm)
+		norm = 1
 		h.scores(r, z)
 	}
 	for i, at := range l.index {
-		cross -= float64(l.probs[i]) * (float64(first[i]) - logSum)
-		listed += float64(z[at])
+		cross -= float64(l.probs[i]) * (float64(first[i]) - float64(logSum))
+		listed += float64(z[at] * norm)
 	}
 	// What is not listed: sum, never less than rounding leaves.
 	rest := max(1-listed, 1e-6)
@@ -116,11 +117,9 @@ func (h *head) row(r int, z []float32, scale float32) float64 {
 	// dz = q - p for the listed, q·(1 - tail/rest) for the others.
 	others := scale * (1 - l.tail/float32(rest))
 	for i, at := range l.index {
-		first[i] = (z[at] - l.probs[i]) * scale
+		first[i] = (z[at]*norm - l.probs[i]) * scale
 	}
-	for i := range z {
-		z[i] *= others
-	}
+	times(z, norm*others)
 	for i, at := range l.index {
 		z[at] = first[i]
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"triforce/internal/kernel"
 	"triforce/internal/par"
 )
 
@@ -112,7 +113,7 @@ func (s *store) get(x excerpt, vocab int) (*answers, error) {
 }
 
 // best takes the answers from logits, a row for each place, with a team.
-func (a *answers) best(team *par.Team, logits [][]float32, vocab int, scratch []float32) {
+func (a *answers) best(set *kernel.Set, team *par.Team, logits [][]float32, vocab int, scratch []float32) {
 	at := a.places()
 	a.tokens = append(a.tokens, make([]int32, len(logits)*topK)...)
 	a.probs = append(a.probs, make([]float32, len(logits)*topK)...)
@@ -120,7 +121,7 @@ func (a *answers) best(team *par.Team, logits [][]float32, vocab int, scratch []
 		weights := scratch[w.ID*vocab : (w.ID+1)*vocab]
 		for i := range w.Each(len(logits)) {
 			copy(weights, logits[i])
-			softmax(weights)
+			softmax(set, weights)
 			first := (at + i) * topK
 			top(a.tokens[first:first+topK], weights)
 			for j, t := range a.tokens[first : first+topK] {

@@ -1,6 +1,10 @@
 package distill
 
-import "math"
+import (
+	"math"
+
+	"triforce/internal/kernel"
+)
 
 // norm is RMSNorm without weights, a row at a time, and normBack its gradient.
 func norm(y, x []float32) {
@@ -81,38 +85,29 @@ const (
 	c6    = 1.5403530e-4
 )
 
-// least is the power of two below which a weight is zero. It is nothing beside a
-// sum of at least 1, and times other small numbers it would be subnormal, which
-// some processors take a hundred times as long to multiply.
-const least = -60
+// softmax makes weights of scores in place, their sum being 1.
+func softmax(set *kernel.Set, x []float32) {
+	r, _ := powers(set, x)
+	times(x, r)
+}
 
-// softmax makes weights of scores in place, their sum being 1, and returns the
-// logarithm of the sum of their exponentials.
-func softmax(x []float32) float32 {
+// powers makes of scores what times scale is their weights, and returns also the
+// logarithm of the sum of their exponentials. Weights next to nothing are zero: as
+// subnormal floats they would take some processors a hundred times as long to
+// multiply.
+func powers(set *kernel.Set, x []float32) (scale, logSum float32) {
 	top := x[0]
 	for _, v := range x {
 		if v > top {
 			top = v
 		}
 	}
-	sum := float32(0)
-	for i, v := range x {
-		// exp2, which the compiler would call.
-		v = (v - top) * math.Log2E
-		if v < least {
-			x[i] = 0
-			continue
-		}
-		t := v + magic
-		f := v - (t - magic)
-		p := ((((((c6*f+c5)*f+c4)*f+c3)*f+c2)*f + c1) * f) + 1
-		e := math.Float32frombits(math.Float32bits(p) + math.Float32bits(t)<<23)
-		x[i] = e
-		sum += e
-	}
-	r := 1 / sum
+	sum := set.Exp(x, top)
+	return 1 / sum, top + float32(math.Log(float64(sum)))
+}
+
+func times(x []float32, scale float32) {
 	for i := range x {
-		x[i] *= r
+		x[i] *= scale
 	}
-	return top + float32(math.Log(float64(sum)))
 }

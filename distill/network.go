@@ -23,6 +23,7 @@ type network struct {
 	Shape
 	batch  int
 	team   *par.Team
+	set    *kernel.Set
 	mul    *gemm.Multiplier
 	graph  *gorgonia.ExprGraph
 	vm     gorgonia.VM
@@ -48,7 +49,7 @@ func (f floats) Sgemm(ta, tb blas.Transpose, m, n, k int, alpha float32, a []flo
 // newNetwork builds the graph over the given matrices, which it uses as they
 // are. From here on Gorgonia's products in this process are those of team.
 func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.Team) (*network, error) {
-	n := &network{Shape: s, batch: batch, team: team, mul: gemm.New(set, team), graph: gorgonia.NewGraph()}
+	n := &network{Shape: s, batch: batch, team: team, set: set, mul: gemm.New(set, team), graph: gorgonia.NewGraph()}
 	gorgonia.Use(floats{mul: n.mul})
 	b := builder{network: n, byName: map[string]*gorgonia.Node{}}
 	b.leaf("input", n.rows(), s.Dim, newMatrix(n.rows(), s.Dim))

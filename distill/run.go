@@ -15,6 +15,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"triforce/engine"
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
 	"triforce/internal/par"
 )
 
@@ -24,6 +26,7 @@ type run struct {
 	engine *engine.Engine
 	shape  Shape
 	team   *par.Team
+	set    *kernel.Set
 	store  *store
 	state  state
 	began  time.Duration // Clock when this run, less what was spent before, began
@@ -93,7 +96,10 @@ func (r *run) open(texts [][]int32) error {
 		}
 	}
 	r.began = r.Clock() - time.Duration(r.state.Seconds*float64(time.Second))
-	r.team = par.NewTeam(r.engine.Options().Threads)
+	r.team, r.set = par.NewTeam(r.engine.Options().Threads), kernel.For(cpu.Best())
+	if tier, err := cpu.Parse(r.engine.Tier()); err == nil {
+		r.set = kernel.For(tier)
+	}
 	return r.checkSpace()
 }
 
@@ -218,7 +224,7 @@ func (r *run) label(ctx context.Context) error {
 			for i, row := range logits {
 				logits[i] = row[:r.shape.Vocab]
 			}
-			a.best(r.team, logits, r.shape.Vocab, scratch)
+			a.best(r.set, r.team, logits, r.shape.Vocab, scratch)
 			return nil
 		})
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"triforce/engine"
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
 	"triforce/internal/testutil/tiny"
 	"triforce/sample"
 )
@@ -355,7 +357,7 @@ func TestAnswers(t *testing.T) {
 		for j := range row {
 			row[j] = float32(r.NormFloat64() * 3)
 		}
-		softmax(row)
+		softmax(kernel.For(cpu.Best()), row)
 		best := make([]int32, topK)
 		top(best, row)
 		for k, token := range best {

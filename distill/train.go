@@ -12,8 +12,6 @@ import (
 
 	"gorgonia.org/gorgonia"
 
-	"triforce/internal/cpu"
-	"triforce/internal/kernel"
 	"triforce/tensor"
 )
 
@@ -62,10 +60,6 @@ type trainer struct {
 // train makes the student and writes the draft.
 func (r *run) train(ctx context.Context) (Result, error) {
 	result := Result{Out: r.Out, Labels: 0}
-	set := kernel.For(cpu.Best())
-	if tier, err := cpu.Parse(r.engine.Tier()); err == nil {
-		set = kernel.For(tier)
-	}
 	params := r.shape.params()
 	t := &trainer{run: r, opt: newAdamW(params, r.team)}
 	var resumed bool
@@ -80,7 +74,7 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	}
 	if !resumed {
 		t.tokens = chooseHead(mass, r.engine.File().Tokenizer().Vocab().EOG(), r.shape.Head)
-		initialize(params, r.engine.File().Source(), t.tokens, mass, &r.Options, set, r.team)
+		initialize(params, r.engine.File().Source(), t.tokens, mass, &r.Options, r.set, r.team)
 	}
 	result.Head, result.Covered = len(t.tokens), covered(mass, t.tokens)
 	t.index = make([]int32, r.shape.Vocab)
@@ -90,7 +84,7 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	for i, token := range t.tokens {
 		t.index[token] = int32(i)
 	}
-	if t.net, err = newNetwork(r.shape, params, r.Batch, set, r.team); err != nil {
+	if t.net, err = newNetwork(r.shape, params, r.Batch, r.set, r.team); err != nil {
 		return result, err
 	}
 	defer t.net.close()

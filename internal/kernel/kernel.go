@@ -60,6 +60,7 @@ type Set struct {
 	Rope    func(x, cos, sin []float32)
 	SwiGLU  func(dst, gate, up []float32)
 	Add     func(dst, x []float32)
+	Exp     func(x []float32, top float32) float32
 
 	// KV holds the kernels of each stored form of keys and values.
 	KV [numKVTypes]KVKernels
@@ -156,7 +157,7 @@ func portable() *Set {
 	none := func(int, int) int { return 0 }
 	s := &Set{
 		ActBytes: ref.ActBytes, Quantize: ref.Quantize,
-		RMSNorm: ref.RMSNorm, Rope: ref.Rope, SwiGLU: ref.SwiGLU, Add: ref.Add,
+		RMSNorm: ref.RMSNorm, Rope: ref.Rope, SwiGLU: ref.SwiGLU, Add: ref.Add, Exp: ref.Exp,
 		Reset: ref.Reset, Merge: ref.Merge, Finish: ref.Finish, Sum: ref.Sum,
 	}
 	s.MatMul[Q4], s.MatMul[Q8], s.MatMul[Q8x16] = ref.MatMulQ4, ref.MatMulQ8, ref.MatMulQ8x16

@@ -318,6 +318,11 @@ func ropeAsm(a *float32, b *float32, cos *float32, sin *float32, vectors int)
 //go:noescape
 func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
 
+// expAsm replaces vectors of 8 by e^(x-top), or 0 below 2^-60, and adds them to the sums.
+//
+//go:noescape
+func expAsm(x *float32, top float32, vectors int, sums *float32)
+
 // addAsm computes dst += x over vectors of 8.
 //
 //go:noescape

@@ -20046,74 +20046,6 @@ next:
 	VZEROUPPER
 	RET
 
-// func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·swiGLUAsm(SB), NOSPLIT, $0-32
-	MOVQ    dst+0(FP), AX
-	MOVQ    gate+8(FP), CX
-	MOVQ    up+16(FP), DX
-	MOVQ    vectors+24(FP), BX
-	VMOVUPS exp2c0<>+0(SB), Y0
-
-next:
-	VMOVUPS     (CX), Y1
-	VMULPS      minusLog2E<>+0(SB), Y1, Y2
-	VMAXPS      lowestExponent<>+0(SB), Y2, Y2
-	VMINPS      highestExponent<>+0(SB), Y2, Y2
-	VROUNDPS    $0x08, Y2, Y3
-	VSUBPS      Y3, Y2, Y2
-	VMOVUPS     exp2c5<>+0(SB), Y4
-	VFMADD213PS exp2c4<>+0(SB), Y2, Y4
-	VFMADD213PS exp2c3<>+0(SB), Y2, Y4
-	VFMADD213PS exp2c2<>+0(SB), Y2, Y4
-	VFMADD213PS exp2c1<>+0(SB), Y2, Y4
-	VFMADD213PS exp2c0<>+0(SB), Y2, Y4
-	VCVTPS2DQ   Y3, Y3
-	VPADDD      exponentBias<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y3, Y4, Y4
-	VADDPS      Y0, Y4, Y4
-	VDIVPS      Y4, Y1, Y1
-	VMULPS      (DX), Y1, Y1
-	VMOVUPS     Y1, (AX)
-	ADDQ        $0x20, AX
-	ADDQ        $0x20, CX
-	ADDQ        $0x20, DX
-	DECQ        BX
-	JNZ         next
-	VZEROUPPER
-	RET
-
-DATA minusLog2E<>+0(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+4(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+8(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+12(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+16(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+20(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+24(SB)/4, $0xbfb8aa3b
-DATA minusLog2E<>+28(SB)/4, $0xbfb8aa3b
-GLOBL minusLog2E<>(SB), RODATA|NOPTR, $32
-
-DATA lowestExponent<>+0(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+4(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+8(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+12(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+16(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+20(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+24(SB)/4, $0xc2fc0000
-DATA lowestExponent<>+28(SB)/4, $0xc2fc0000
-GLOBL lowestExponent<>(SB), RODATA|NOPTR, $32
-
-DATA highestExponent<>+0(SB)/4, $0x42fc0000
-DATA highestExponent<>+4(SB)/4, $0x42fc0000
-DATA highestExponent<>+8(SB)/4, $0x42fc0000
-DATA highestExponent<>+12(SB)/4, $0x42fc0000
-DATA highestExponent<>+16(SB)/4, $0x42fc0000
-DATA highestExponent<>+20(SB)/4, $0x42fc0000
-DATA highestExponent<>+24(SB)/4, $0x42fc0000
-DATA highestExponent<>+28(SB)/4, $0x42fc0000
-GLOBL highestExponent<>(SB), RODATA|NOPTR, $32
-
 DATA exp2c5<>+0(SB)/4, $0x3aaddd0a
 DATA exp2c5<>+4(SB)/4, $0x3aaddd0a
 DATA exp2c5<>+8(SB)/4, $0x3aaddd0a
@@ -20183,6 +20115,132 @@ DATA exponentBias<>+20(SB)/4, $0x0000007f
 DATA exponentBias<>+24(SB)/4, $0x0000007f
 DATA exponentBias<>+28(SB)/4, $0x0000007f
 GLOBL exponentBias<>(SB), RODATA|NOPTR, $32
+
+// func swiGLUAsm(dst *float32, gate *float32, up *float32, vectors int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·swiGLUAsm(SB), NOSPLIT, $0-32
+	MOVQ    dst+0(FP), AX
+	MOVQ    gate+8(FP), CX
+	MOVQ    up+16(FP), DX
+	MOVQ    vectors+24(FP), BX
+	VMOVUPS exp2c0<>+0(SB), Y0
+
+next:
+	VMOVUPS     (CX), Y1
+	VMULPS      minusLog2E<>+0(SB), Y1, Y2
+	VMAXPS      lowestExponent<>+0(SB), Y2, Y2
+	VMINPS      highestExponent<>+0(SB), Y2, Y2
+	VROUNDPS    $0x08, Y2, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     exp2c5<>+0(SB), Y4
+	VFMADD213PS exp2c4<>+0(SB), Y2, Y4
+	VFMADD213PS exp2c3<>+0(SB), Y2, Y4
+	VFMADD213PS exp2c2<>+0(SB), Y2, Y4
+	VFMADD213PS exp2c1<>+0(SB), Y2, Y4
+	VFMADD213PS exp2c0<>+0(SB), Y2, Y4
+	VCVTPS2DQ   Y3, Y3
+	VPADDD      exponentBias<>+0(SB), Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VMULPS      Y3, Y4, Y4
+	VADDPS      Y0, Y4, Y4
+	VDIVPS      Y4, Y1, Y1
+	VMULPS      (DX), Y1, Y1
+	VMOVUPS     Y1, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, DX
+	DECQ        BX
+	JNZ         next
+	VZEROUPPER
+	RET
+
+DATA minusLog2E<>+0(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+4(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+8(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+12(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+16(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+20(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+24(SB)/4, $0xbfb8aa3b
+DATA minusLog2E<>+28(SB)/4, $0xbfb8aa3b
+GLOBL minusLog2E<>(SB), RODATA|NOPTR, $32
+
+DATA lowestExponent<>+0(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+4(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+8(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+12(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+16(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+20(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+24(SB)/4, $0xc2fc0000
+DATA lowestExponent<>+28(SB)/4, $0xc2fc0000
+GLOBL lowestExponent<>(SB), RODATA|NOPTR, $32
+
+DATA highestExponent<>+0(SB)/4, $0x42fc0000
+DATA highestExponent<>+4(SB)/4, $0x42fc0000
+DATA highestExponent<>+8(SB)/4, $0x42fc0000
+DATA highestExponent<>+12(SB)/4, $0x42fc0000
+DATA highestExponent<>+16(SB)/4, $0x42fc0000
+DATA highestExponent<>+20(SB)/4, $0x42fc0000
+DATA highestExponent<>+24(SB)/4, $0x42fc0000
+DATA highestExponent<>+28(SB)/4, $0x42fc0000
+GLOBL highestExponent<>(SB), RODATA|NOPTR, $32
+
+// func expAsm(x *float32, top float32, vectors int, sums *float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·expAsm(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         vectors+16(FP), CX
+	MOVQ         sums+24(FP), DX
+	MOVSS        top+8(FP), X0
+	VBROADCASTSS X0, Y0
+	VMOVUPS      expLeast<>+0(SB), Y1
+	VMOVUPS      (DX), Y2
+
+next:
+	VMOVUPS     (AX), Y3
+	VSUBPS      Y0, Y3, Y3
+	VMULPS      log2E<>+0(SB), Y3, Y3
+	VCMPPS      $0x1d, Y1, Y3, Y4
+	VROUNDPS    $0x08, Y3, Y5
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     exp2c5<>+0(SB), Y6
+	VFMADD213PS exp2c4<>+0(SB), Y3, Y6
+	VFMADD213PS exp2c3<>+0(SB), Y3, Y6
+	VFMADD213PS exp2c2<>+0(SB), Y3, Y6
+	VFMADD213PS exp2c1<>+0(SB), Y3, Y6
+	VFMADD213PS exp2c0<>+0(SB), Y3, Y6
+	VCVTPS2DQ   Y5, Y5
+	VPADDD      exponentBias<>+0(SB), Y5, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VMULPS      Y5, Y6, Y6
+	VANDPS      Y4, Y6, Y6
+	VMOVUPS     Y6, (AX)
+	VADDPS      Y6, Y2, Y2
+	ADDQ        $0x20, AX
+	DECQ        CX
+	JNZ         next
+	VMOVUPS     Y2, (DX)
+	VZEROUPPER
+	RET
+
+DATA expLeast<>+0(SB)/4, $0xc2700000
+DATA expLeast<>+4(SB)/4, $0xc2700000
+DATA expLeast<>+8(SB)/4, $0xc2700000
+DATA expLeast<>+12(SB)/4, $0xc2700000
+DATA expLeast<>+16(SB)/4, $0xc2700000
+DATA expLeast<>+20(SB)/4, $0xc2700000
+DATA expLeast<>+24(SB)/4, $0xc2700000
+DATA expLeast<>+28(SB)/4, $0xc2700000
+GLOBL expLeast<>(SB), RODATA|NOPTR, $32
+
+DATA log2E<>+0(SB)/4, $0x3fb8aa3b
+DATA log2E<>+4(SB)/4, $0x3fb8aa3b
+DATA log2E<>+8(SB)/4, $0x3fb8aa3b
+DATA log2E<>+12(SB)/4, $0x3fb8aa3b
+DATA log2E<>+16(SB)/4, $0x3fb8aa3b
+DATA log2E<>+20(SB)/4, $0x3fb8aa3b
+DATA log2E<>+24(SB)/4, $0x3fb8aa3b
+DATA log2E<>+28(SB)/4, $0x3fb8aa3b
+GLOBL log2E<>(SB), RODATA|NOPTR, $32
 
 // func addAsm(dst *float32, x *float32, vectors int)
 // Requires: AVX

@@ -2,7 +2,11 @@
 
 package kernel
 
-import "triforce/internal/cpu"
+import (
+	"math"
+
+	"triforce/internal/cpu"
+)
 
 //go:generate go run -C _gen ./products -out ../products_amd64.s -stubs ../products_amd64.go -pkg kernel
 
@@ -10,7 +14,7 @@ import "triforce/internal/cpu"
 // rows are the same on both tiers, and so are the functions around products.
 func accelerateProducts(s *Set, tier cpu.Tier) {
 	s.ActBytes, s.Quantize = actBytes, quantize
-	s.RMSNorm, s.Rope, s.SwiGLU, s.Add = rmsNorm, rope, swiGLU, add
+	s.RMSNorm, s.Rope, s.SwiGLU, s.Add, s.Exp = rmsNorm, rope, swiGLU, add, exp
 	switch tier {
 	case cpu.AVX2:
 		s.Peak, s.Sum = peakAVX2, sumBy(sumAVX2)
@@ -48,6 +52,22 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 	}
 	s.MatMul[Q4] = byRows[byte](Q4, []int{1, 2, 4, 8, 16}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows4AVX512, matMulQ4Rows8AVX512, matMulQ4Rows16AMX)
 	s.MatMul[Q8] = byRows[byte](Q8, []int{1, 2, 4, 8, 16}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows4AVX512, matMulQ8Rows8AMX, matMulQ8Rows16AMX)
+}
+
+func exp(x []float32, top float32) float32 {
+	var sums [8]float32
+	whole := len(x) &^ 7
+	if whole > 0 {
+		expAsm(&x[0], top, whole/8, &sums[0])
+	}
+	if whole < len(x) {
+		none := float32(math.Inf(-1))
+		last := [8]float32{none, none, none, none, none, none, none, none}
+		copy(last[:], x[whole:])
+		expAsm(&last[0], top, 1, &sums[0])
+		copy(x[whole:], last[:])
+	}
+	return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
 }
 
 // Sizes of a block of activations, in a layout that _gen draws, and of what

@@ -33,6 +33,7 @@ func Products(t *testing.T, set *kernel.Set) {
 	t.Run("RMSNorm", func(t *testing.T) { rmsNorm(t, set) })
 	t.Run("Rope", func(t *testing.T) { rope(t, set) })
 	t.Run("SwiGLU", func(t *testing.T) { swiGLU(t, set) })
+	t.Run("Exp", func(t *testing.T) { exp(t, set) })
 	t.Run("Add", func(t *testing.T) { add(t, set) })
 	t.Run("Sum", func(t *testing.T) { sum(t, set) })
 }
@@ -260,6 +261,7 @@ func productAllocations(t *testing.T, set *kernel.Set) {
 		set.Rope(x, weight, weight)
 		set.SwiGLU(x[:n], x[:n], weight)
 		set.Add(x[:n], weight)
+		set.Exp(x[:n], 1)
 		set.Sum(words)
 	})
 	if count != 0 {
@@ -344,6 +346,25 @@ func swiGLU(t *testing.T, set *kernel.Set) {
 		}
 		elementwise(t, run(set.SwiGLU), run(ref.SwiGLU))
 	}
+}
+
+func exp(t *testing.T, set *kernel.Set) {
+	run := func(f func(x []float32, top float32) float32) func(func(int) []float32, int) []float32 {
+		return func(in func(int) []float32, n int) []float32 {
+			x := in(n)
+			top := float32(math.Inf(-1))
+			for _, v := range x {
+				if v > top {
+					top = v
+				}
+			}
+			if n > 2 {
+				x[1] = top - 41.6 // about 2^-60
+			}
+			return append([]float32{f(x, top)}, x...)
+		}
+	}
+	elementwise(t, run(set.Exp), run(ref.Exp))
 }
 
 func add(t *testing.T, set *kernel.Set) {

@@ -67,6 +67,30 @@ func Exp2(x float32) float32 {
 	return float32(p * math.Float32frombits(uint32(int32(n)+127)<<23))
 }
 
+// expLeast is the power of two below which Exp gives zero: nothing beside a sum of
+// at least 1, and far from numbers that processors are slow to multiply.
+const expLeast = -60
+
+// Exp replaces each x by e^(x-top), or 0 below 2^-60, and returns their sum, by
+// eight lanes and a tree. No x is larger than top.
+func Exp(x []float32, top float32) float32 {
+	var sums [8]float32
+	for i, v := range x {
+		t := float32(float32(v-top) * math.Log2E)
+		x[i] = 0
+		if t >= expLeast {
+			x[i] = Exp2(t)
+		}
+		sums[i%8] += x[i]
+	}
+	for n := 4; n > 0; n /= 2 {
+		for i := range n {
+			sums[i] += sums[i+n]
+		}
+	}
+	return sums[0]
+}
+
 // treeSum adds the lanes in a fixed tree: i and i+8, then +4, +2, +1.
 func treeSum(v [lanes]float32) float32 {
 	for n := lanes / 2; n > 0; n /= 2 {

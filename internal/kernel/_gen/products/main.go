@@ -163,7 +163,9 @@ func main() {
 	sumSquares()
 	normalize()
 	rope()
-	swiGLU()
+	e := newExponential()
+	swiGLU(e)
+	exp(e)
 	add()
 	Generate()
 }

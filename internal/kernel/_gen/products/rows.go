@@ -203,38 +203,83 @@ func rope() {
 	RET()
 }
 
-func swiGLU() {
+// exponential is 2^x to a vector, for exponents that floats have; it overwrites x.
+type exponential struct {
+	coefficients []Mem // from the highest
+	bias         Mem
+}
+
+func newExponential() exponential {
+	return exponential{
+		[]Mem{
+			float("exp2c5", 0x1.5bba14p-10), float("exp2c4", 0x1.3cea88p-7), float("exp2c3", 0x1.c6b752p-5),
+			float("exp2c2", 0x1.ebf9bcp-3), float("exp2c1", 0x1.62e42ap-1), float("exp2c0", 1),
+		},
+		repeated32("exponentBias", 127),
+	}
+}
+
+func (e exponential) power(x reg.VecVirtual) reg.VecVirtual {
+	n, p := YMM(), YMM()
+	VROUNDPS(Imm(8), x, n) // to nearest even
+	VSUBPS(n, x, x)
+	VMOVUPS(e.coefficients[0], p)
+	for _, c := range e.coefficients[1:] {
+		VFMADD213PS(c, x, p)
+	}
+	VCVTPS2DQ(n, n)
+	VPADDD(e.bias, n, n)
+	VPSLLD(Imm(23), n, n)
+	VMULPS(n, p, p)
+	return p
+}
+
+func exp(e exponential) {
+	TEXT("expAsm", NOSPLIT, "func(x *float32, top float32, vectors int, sums *float32)")
+	Doc("expAsm replaces vectors of 8 by e^(x-top), or 0 below 2^-60, and adds them to the sums.")
+	Pragma("noescape")
+	p := params("x", "vectors", "sums")
+	top, topx, least, sum := YMM(), XMM(), YMM(), YMM()
+	Load(Param("top"), topx)
+	VBROADCASTSS(topx, top)
+	VMOVUPS(float("expLeast", -60), least)
+	log2E := float("log2E", math.Log2E)
+	VMOVUPS(Mem{Base: p[2]}, sum)
+	loop("next", p[1], func() {
+		x, seen := YMM(), YMM()
+		VMOVUPS(Mem{Base: p[0]}, x)
+		VSUBPS(top, x, x)
+		VMULPS(log2E, x, x)
+		VCMPPS(Imm(0x1d), least, x, seen) // ≥, and no NaN is
+		y := e.power(x)
+		VANDPS(seen, y, y)
+		VMOVUPS(y, Mem{Base: p[0]})
+		VADDPS(y, sum, sum)
+		ADDQ(Imm(32), p[0])
+	})
+	VMOVUPS(sum, Mem{Base: p[2]})
+	VZEROUPPER()
+	RET()
+}
+
+func swiGLU(e exponential) {
 	TEXT("swiGLUAsm", NOSPLIT, "func(dst, gate, up *float32, vectors int)")
 	Doc("swiGLUAsm computes dst = gate·sigmoid(gate)·up over vectors of 8.")
 	Pragma("noescape")
 	p := params("dst", "gate", "up", "vectors")
 	minusLog2E := float("minusLog2E", -math.Log2E)
 	lowest, highest := float("lowestExponent", -126), float("highestExponent", 126)
-	coefficients := []Mem{
-		float("exp2c5", 0x1.5bba14p-10), float("exp2c4", 0x1.3cea88p-7), float("exp2c3", 0x1.c6b752p-5),
-		float("exp2c2", 0x1.ebf9bcp-3), float("exp2c1", 0x1.62e42ap-1), float("exp2c0", 1),
-	}
-	exponentBias := repeated32("exponentBias", 127)
 	one := YMM()
-	VMOVUPS(coefficients[5], one)
+	VMOVUPS(e.coefficients[5], one)
 	loop("next", p[3], func() {
-		g, t, n, e := YMM(), YMM(), YMM(), YMM()
+		g, t := YMM(), YMM()
 		VMOVUPS(Mem{Base: p[1]}, g)
 		VMULPS(minusLog2E, g, t)
 		VMAXPS(lowest, t, t)
 		VMINPS(highest, t, t)
-		VROUNDPS(Imm(8), t, n) // to nearest even
-		VSUBPS(n, t, t)
-		VMOVUPS(coefficients[0], e)
-		for _, c := range coefficients[1:] {
-			VFMADD213PS(c, t, e)
-		}
-		VCVTPS2DQ(n, n)
-		VPADDD(exponentBias, n, n)
-		VPSLLD(Imm(23), n, n)
-		VMULPS(n, e, e)
-		VADDPS(one, e, e)
-		VDIVPS(e, g, g)
+		power := e.power(t)
+		VADDPS(one, power, power)
+		VDIVPS(power, g, g)
 		VMULPS(Mem{Base: p[2]}, g, g)
 		VMOVUPS(g, Mem{Base: p[0]})
 		for _, at := range p[:3] {
