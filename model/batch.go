@@ -13,6 +13,9 @@ type Batch struct {
 	Parents []int32
 	// Logits is how many rows, from the last backwards, want logits.
 	Logits int
+	// States, if not nil, holds for each row the state (Config.State) that a
+	// target had after the token before it, or nil where that is not known.
+	States [][]float32
 }
 
 // Embedding is a matrix of which rows are looked up: as stored, or, if the

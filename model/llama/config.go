@@ -38,6 +38,10 @@ type Config struct {
 	// row i of the output head belongs to Head[i], and every other token has
 	// probability zero. A draft saves most of its time that way.
 	Head []int32
+	// State is the width of another model's state that the model takes in beside
+	// each token, or 0: that of the target, for which a draft was made (EAGLE: Li
+	// et al. 2024).
+	State int
 	// Context is the number of tokens that the model was made for.
 	Context int
 	// Window is the reach of sliding-window attention, or 0.
@@ -51,6 +55,12 @@ type Config struct {
 // HeadKey is the metadata key of a trimmed head: its tokens, ascending, one for
 // each row of output.weight. Without it there is a row for every token.
 const HeadKey = "triforce.head.tokens"
+
+// StateTensor is the name of the matrix (Dim, State) that makes of a target's
+// state what is added to a token's embedding. The state is the target's final
+// hidden state after the token before, as its output head takes it, scaled to a
+// mean square of 1; where it is not known nothing is added.
+const StateTensor = "triforce.state.weight"
 
 // ParseConfig reads the shape from metadata. Errors wrap weights.ErrCorrupt or
 // weights.ErrUnsupported and name the key.
@@ -101,6 +111,11 @@ func ParseConfig(src weights.Source) (Config, error) {
 	}
 	c.Vocab = embed.Rows
 	c.Head = p.head(c.Vocab)
+	if state, ok := src.Tensor(StateTensor); ok {
+		if c.State = state.Cols; c.State < 1 || c.State > maxDim {
+			return Config{}, p.corrupt("%s has %d columns, expected 1 to %d", StateTensor, c.State, maxDim)
+		}
+	}
 	return c, p.err
 }
 

@@ -26,6 +26,7 @@ type Session struct {
 	stream              // of all workers
 	alone    []stream   // of each worker, for small passes
 	q, k, v  model.Acts // (rows, heads·HeadDim)
+	known    model.Acts // (rows, State): what a target had, or zero
 	up       model.Acts // (rows, FFN); in the memory of q, k, v and a, which nobody needs by then
 	y        model.Acts // (rows, Dim): what attention and FFN add to x; in the memory of h, which products have read by then
 	logits   Logits     // of several sequences
@@ -37,6 +38,7 @@ type Session struct {
 
 	parts  []Part
 	places []place // (rows)
+	told   bool    // some rows come with a target's state
 	wanted []int   // rows that want logits
 	scores *model.Acts
 	heads  bool // each worker goes through attention with heads of its own
@@ -93,6 +95,9 @@ func (m *Model) NewSession(team *par.Team, kvType kernel.KVType, maxRows, maxLog
 		t := m.newStream(rows)
 		t.a = model.NewInput(m.set, rows, q)
 		s.alone = append(s.alone, t)
+	}
+	if m.State > 0 {
+		s.known = model.NewInput(m.set, maxRows, m.State)
 	}
 	s.spare = s.attn
 	s.turned = make([]float32, team.Size()*m.HeadDim)
@@ -155,7 +160,7 @@ func (s *Session) Begin(ctx context.Context, cache kvcache.Cache, batch model.Ba
 // most MaxRows rows together. It gives up, and returns false, when the contexts
 // of all of them have ended.
 func (s *Session) Run(parts []Part) bool {
-	s.parts, s.places, s.wanted, s.stop = parts, s.places[:0], s.wanted[:0], false
+	s.parts, s.places, s.wanted, s.stop, s.told = parts, s.places[:0], s.wanted[:0], false, false
 	for len(s.spare) < len(parts) {
 		s.spare = append(s.spare, s.spare[0].Twin())
 	}
@@ -167,6 +172,7 @@ func (s *Session) Run(parts []Part) bool {
 				s.wanted = append(s.wanted, len(s.places))
 			}
 			s.places = append(s.places, place{int32(p), int32(r)})
+			s.told = s.told || batch.States != nil && batch.States[r] != nil
 		}
 	}
 	work := s.work()
@@ -220,6 +226,12 @@ func (s *Session) work() int {
 // last Forward.
 func (s *Session) Logits(i int) []float32 { return s.own.Row(i) }
 
+// State returns the state (Dim) of that row, if the session keeps them.
+func (s *Session) State(i int) []float32 { return s.own.State(i) }
+
+// KeepStates makes the session keep the states of rows that want logits.
+func (s *Session) KeepStates() { s.own.States = true }
+
 // ended reports whether nobody waits for the pass any more.
 func (s *Session) ended() bool {
 	for i := range s.parts {
@@ -246,6 +258,9 @@ func (s *Session) forward(w *par.Worker) {
 	for r := from; r < to; r++ {
 		p := s.places[r]
 		m.embed.Lookup(t.residual(m, r), s.parts[p.part].Batch.Tokens[p.row])
+	}
+	if s.told {
+		s.tell(w, t, from, to)
 	}
 	if s.heads { // which all want all angles, and no barrier before
 		w.Sync()
@@ -326,21 +341,63 @@ func (s *Session) head(w *par.Worker, t *stream, sync func()) {
 	if n == 0 {
 		return
 	}
+	for i := lo; i < hi; i++ {
+		if part, row := s.wantedBy(i); part.Logits.States {
+			copy(part.Logits.State(row), t.h.Row(i, s.m.Dim))
+		}
+	}
 	model.Multiply(w, s.m.set, &t.h, n, model.Product{W: s.m.output, Dst: s.scores})
 	if len(s.parts) == 1 && s.m.Head == nil {
 		return
 	}
 	w.Sync()
 	for i := lo; i < hi; i++ {
-		p := s.places[s.wanted[i]]
-		part := &s.parts[p.part]
-		row := part.Logits.Row(int(p.row) - (len(part.Batch.Tokens) - part.Batch.Logits))
+		part, at := s.wantedBy(i)
+		row := part.Logits.Row(at)
 		from := s.scores.Row(i, s.m.HeadRows())
 		if s.m.Head == nil {
 			copy(row, from)
 		}
 		for j, token := range s.m.Head {
 			row[token] = from[j]
+		}
+	}
+}
+
+// wantedBy is the part whose row the i-th that wants logits is, and which of those
+// that want them it is there.
+func (s *Session) wantedBy(i int) (*Part, int) {
+	p := s.places[s.wanted[i]]
+	part := &s.parts[p.part]
+	return part, int(p.row) - (len(part.Batch.Tokens) - part.Batch.Logits)
+}
+
+// tell adds to rows from … to-1 of t what the model makes of a target's states.
+func (s *Session) tell(w *par.Worker, t *stream, from, to int) {
+	m, rows := s.m, len(s.places)
+	state := func(r int) []float32 {
+		p := s.places[r]
+		if batch := &s.parts[p.part].Batch; batch.States != nil {
+			return batch.States[p.row]
+		}
+		return nil
+	}
+	lo, hi := w.Share(rows, 1)
+	for r := lo; r < hi; r++ {
+		in := s.known.Row(r, m.State)
+		if given := state(r); given != nil {
+			m.set.RMSNorm(in, given, m.ones, m.Eps)
+		} else {
+			clear(in)
+		}
+		m.quantize(&s.known, r, m.State)
+	}
+	w.Sync()
+	model.Multiply(w, m.set, &s.known, rows, model.Product{W: m.state, Dst: &s.y})
+	w.Sync()
+	for r := from; r < to; r++ {
+		if state(r) != nil {
+			m.set.Add(t.residual(m, r), s.y.Row(r, m.Dim))
 		}
 	}
 }

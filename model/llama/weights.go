@@ -24,6 +24,8 @@ type Model struct {
 	layers []layer
 	norm   []float32      // (Dim)
 	output *kernel.Matrix // (HeadRows, Dim)
+	state  *kernel.Matrix // (Dim, State), or nil
+	ones   []float32      // (State)
 	arena  mem.Arena
 	bytes  int64
 	quant  bool // some matrix wants quantized activations
@@ -65,6 +67,9 @@ func (m *Model) slots() []slot {
 		{name: "output.weight", rows: m.HeadRows(), cols: m.Dim, matrix: &m.output},
 		{name: "output_norm.weight", rows: 1, cols: m.Dim, vector: &m.norm},
 	}
+	if m.State > 0 {
+		all = append(all, slot{name: StateTensor, rows: m.Dim, cols: m.State, matrix: &m.state})
+	}
 	for i := range m.layers {
 		l := &m.layers[i]
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s.weight", i, s) }
@@ -97,6 +102,7 @@ func Load(ctx context.Context, src weights.Source, opt Options) (*Model, error) 
 	}
 	m.arena.Block = int(PackedBytes(src, opt.Set.Tier)) + 64*len(tensors)
 	m.rope = model.NewRope(cfg.RopeDims, cfg.RopeBase, cfg.Scaling, factors)
+	m.ones = slices.Repeat([]float32{1}, m.State)
 	total, done := int64(0), int64(0)
 	for _, t := range tensors {
 		total += t.Bytes()

@@ -42,6 +42,8 @@ type Options struct {
 	// hold, and vectors, are F32.
 	Type  tensor.DType
 	Vocab Vocab
+	// State is the width of another model's states that it takes in [none].
+	State int
 	// Chat is a chat template, for files [none].
 	Chat string
 	// Padding is how many unused tokens follow the vocabulary.
@@ -194,6 +196,9 @@ func Tensors(o Options) []tensor.Tensor {
 	norm("output_norm.weight")
 	if o.Untied {
 		matrix("output.weight", vocab, o.Dim, 2)
+	}
+	if o.State > 0 {
+		matrix("triforce.state.weight", o.Dim, o.State, 1)
 	}
 	return all
 }
