@@ -187,6 +187,9 @@ func (s *seat) Forward(ctx context.Context, cache kvcache.Cache, batch model.Bat
 // Logits returns the scores of the i-th row that wanted them.
 func (s *seat) Logits(i int) []float32 { return s.logits.Row(i) }
 
+// State returns the state of that row, if logits.States asks for them.
+func (s *seat) State(i int) []float32 { return s.logits.State(i) }
+
 // alone runs work on the team while no pass runs.
 func (s *seat) alone(work func()) {
 	s.job.alone = work

@@ -102,5 +102,13 @@ func (f *File) CanDraft(draft *File) error {
 	if err := tokenizer.Compatible(f.tokenizer.Vocab(), draft.tokenizer.Vocab()); err != nil {
 		return fmt.Errorf("%s cannot draft for %s: %w", draft.Name(), f.Name(), err)
 	}
+	mine, err := f.config()
+	if err != nil {
+		return err
+	}
+	if small, err := draft.config(); err == nil && small.State != 0 && small.State != mine.Dim {
+		return fmt.Errorf("%s cannot draft for %s: it takes states of %d elements, the model's have %d: %w",
+			draft.Name(), f.Name(), small.State, mine.Dim, tokenizer.ErrMismatch)
+	}
 	return nil
 }

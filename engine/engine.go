@@ -176,6 +176,9 @@ func (e *Engine) UseDraft(draft *Engine) error {
 	return nil
 }
 
+// StateWidth is the number of elements of the model's states (Token.State).
+func (e *Engine) StateWidth() int { return e.model.Dim }
+
 // Draft returns the draft in use, or nil.
 func (e *Engine) Draft() *Engine { return e.draft }
 

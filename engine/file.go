@@ -145,6 +145,13 @@ func (f *File) HeadTokens() int {
 	return n
 }
 
+// StateWidth is the number of elements of a target's states that the model takes in
+// beside tokens, 0 for most.
+func (f *File) StateWidth() int {
+	c, _ := f.config()
+	return c.State
+}
+
 // CheckLength reports, before anything is loaded, a text that is longer than
 // the context; the error wraps ErrContext.
 func (f *File) CheckLength(what string, tokens int, o Options) error {

@@ -42,14 +42,24 @@ type verifier struct {
 	vocab int // logits beyond it are cut off
 	limit int // tokens that the cache takes
 	rows  [][]float32
+
+	states *states     // what passes find of them, or nil
+	silent int         // tokens of the last pass before those that wanted logits
+	given  [][]float32 // states for the tokens of a pass, or nil
 }
 
 func (v *verifier) Len() int     { return v.cache.Len() }
 func (v *verifier) MaxRows() int { return min(v.run.MaxRows(), v.limit-v.Len()) }
 
 func (v *verifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
-	if err := v.run.Forward(ctx, v.cache, model.Batch{Tokens: tokens, Parents: parents, Logits: want}); err != nil {
+	base := v.cache.Len()
+	if err := v.run.Forward(ctx, v.cache, model.Batch{Tokens: tokens, Parents: parents, Logits: want, States: v.given}); err != nil {
 		return nil, err
+	}
+	if v.silent = len(tokens) - want; v.states != nil && parents == nil {
+		for i := range want {
+			v.states.put(base+v.silent+i, v.run.State(i))
+		}
 	}
 	v.rows = v.rows[:0]
 	for i := range want {
@@ -63,9 +73,23 @@ func (v *verifier) Truncate(n int) {
 	if n < v.cache.Len() {
 		v.cache.Rewind(n)
 	}
+	if v.states != nil {
+		v.states.truncate(n)
+	}
 }
 
-func (v *verifier) Keep(base int, path []int32) { v.cache.Keep(base, path) }
+func (v *verifier) Keep(base int, path []int32) {
+	v.cache.Keep(base, path)
+	if v.states == nil {
+		return
+	}
+	v.states.truncate(base)
+	for i, at := range path {
+		if at := int(at) - v.silent; at >= 0 {
+			v.states.put(base+i, v.run.State(at))
+		}
+	}
+}
 
 // Commit does nothing: these caches neither evict nor index what is final.
 func (v *verifier) Commit(int) {}
@@ -138,6 +162,9 @@ func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, wan
 func (v *viewVerifier) Truncate(n int) {
 	if v.stale {
 		v.final = min(v.final, n)
+		if v.states != nil {
+			v.states.truncate(n)
+		}
 	} else {
 		v.verifier.Truncate(n)
 	}
@@ -158,12 +185,48 @@ func (v *viewVerifier) CatchUp() error {
 }
 
 // draftVerifier is a verifier over a streaming cache. Of a long history it feeds
-// only what the cache shows: the sinks and the window.
+// only what the cache shows: the sinks and the window. A draft that takes the
+// target's states is fed again what it has drafted, once they are known.
 type draftVerifier struct {
 	verifier
 	stream *kvcache.Stream
 	sinks  int
-	final  int // tokens of the history that are
+	final  int     // tokens of the history that are
+	known  *states // of the target, or nil
+	told   int     // tokens of the cache that will not be fed again
+}
+
+// retellRate is about how many tokens a second are fed again.
+const retellRate = 1e5
+
+// Behind is the seconds that it takes to feed again what was drafted before the
+// target's states were known, more or less.
+func (v *draftVerifier) Behind() float64 {
+	if v.known == nil {
+		return 0
+	}
+	v.told = min(max(v.told, v.known.from+1), v.stream.Len())
+	if v.known.before(v.told) == nil {
+		return 0
+	}
+	return float64(v.stream.Len()-v.told) / retellRate
+}
+
+// CatchUp makes the cache forget it, so that the next pass is fed it again.
+func (v *draftVerifier) CatchUp() error {
+	v.stream.Rewind(v.told)
+	return nil
+}
+
+// tell finds the states for tokens from position base on.
+func (v *draftVerifier) tell(base, tokens int) {
+	v.given = v.given[:0]
+	for p := base; p < base+tokens; p++ {
+		state := v.known.before(p)
+		if v.given = append(v.given, state); state != nil && v.told == p {
+			v.told++
+		}
+	}
 }
 
 func (v *draftVerifier) Commit(n int) { v.final = n }
@@ -191,12 +254,16 @@ func (v *draftVerifier) MaxRows() int {
 func (v *draftVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
 	if to, skips := v.skips(); skips && v.stream.Len() >= v.sinks {
 		v.stream.Skip(to)
+		v.told = max(v.told, to)
+	}
+	if v.known != nil {
+		v.tell(v.stream.Len(), len(tokens))
 	}
 	return v.verifier.Forward(ctx, tokens, parents, want)
 }
 
 func (v *draftVerifier) Truncate(n int) {
-	v.final = min(v.final, n)
+	v.final, v.told = min(v.final, n), min(v.told, n)
 	v.verifier.Truncate(n)
 }
 
@@ -212,6 +279,7 @@ type hierarchy struct {
 	small  *speculate.Level // over the draft, or nil
 	draft  *seat            // or nil
 	stream *kvcache.Stream  // or nil
+	known  *states          // of the target, if the draft takes them, or nil
 }
 
 // Chances that a token of a level is accepted, as long as that is not known:
@@ -242,12 +310,15 @@ func (s *Session) build(spec Spec) *hierarchy {
 	newDraft := func() speculate.Drafter {
 		if h.small == nil {
 			d := s.e.draft
+			if d.model.State > 0 {
+				h.known = newStates(d.model.State)
+			}
 			window := max(draftWindow, spec.Window)
 			h.draft = s.b.newSeat(s.b.lane(d), s, draftRows)
 			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRoom)
 			c := speculate.Config{Name: "draft", Origin: originDraft, Prior: draftPrior,
 				Expect: s.expect(d, func() int { return min(s.cache.Len(), spec.Sinks+window) }),
-				Verifier: &draftVerifier{stream: h.stream, sinks: spec.Sinks,
+				Verifier: &draftVerifier{stream: h.stream, sinks: spec.Sinks, known: h.known,
 					verifier: verifier{run: h.draft, cache: h.stream, vocab: vocab, limit: maxContext}}}
 			if spec.Tree {
 				c.Branches = treeBranches
@@ -260,7 +331,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 		h.mass = kvcache.NewMass(s.cache.Shape(), s.e.model.Heads/s.e.model.KVHeads, massRows)
 		view := spec.view()
 		cache := kvcache.NewView(s.e.set, s.cache, s.b.team, view)
-		h.view = newViewVerifier(viewVerifier{verifier: verifier{run: s.run, cache: cache, vocab: vocab, limit: maxContext},
+		h.view = newViewVerifier(viewVerifier{verifier: verifier{run: s.run, cache: cache, vocab: vocab, limit: maxContext, states: h.known},
 			view: cache, full: s.cache, mass: h.mass, slotBytes: s.e.slotBytes()})
 		name := "retrieved"
 		if spec.Mode == SpecStream {
@@ -290,7 +361,7 @@ func (s *Session) build(spec Spec) *hierarchy {
 	}
 	h.top = level(speculate.Config{Name: "target", Origin: originTarget, Below: below, Depth: spec.Outer,
 		Expect:   s.expectFull(),
-		Verifier: &verifier{run: s.run, cache: s.cache, vocab: vocab, limit: s.e.opt.Context}})
+		Verifier: &verifier{run: s.run, cache: s.cache, vocab: vocab, limit: s.e.opt.Context, states: h.known}})
 	s.cache.Record(h.mass)
 	return h
 }
@@ -319,6 +390,9 @@ func (h *hierarchy) rewind(n int) {
 	}
 	if h.stream != nil && h.stream.Len() > n {
 		h.stream.Rewind(n)
+	}
+	if h.known != nil {
+		h.known.truncate(n)
 	}
 }
 

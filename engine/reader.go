@@ -28,6 +28,13 @@ func (e *Engine) NewReader() *Reader {
 	return &Reader{e: e, team: team, run: e.model.NewSession(team, e.kv, readerRows, readerRows), cache: e.newCache()}
 }
 
+// KeepStates makes Read keep the model's states, too.
+func (r *Reader) KeepStates() { r.run.KeepStates() }
+
+// State is the state of the model (see llama.Logits) of the i-th row that f was
+// given, during the call.
+func (r *Reader) State(i int) []float32 { return r.run.State(i) }
+
 // Close ends the reader's workers and gives its cache back.
 func (r *Reader) Close() {
 	r.team.Close()

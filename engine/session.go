@@ -38,6 +38,8 @@ type GenOptions struct {
 	IgnoreEOS bool
 	// LogProbs is how many of the most probable tokens to report with each.
 	LogProbs int
+	// Rows asks for Token.Logits and Token.State.
+	Rows bool
 	// Spec says how to speculate.
 	Spec Spec
 	// Progress, if not nil, is told how many tokens of the prompt are read.
@@ -82,6 +84,10 @@ type Token struct {
 	// Top the most probable tokens, if they were asked for.
 	LogProb float64
 	Top     []sample.LogProb
+	// Logits is what the model made of the text before the token, and State its
+	// final hidden state there, if they were asked for. They are valid during the
+	// call.
+	Logits, State []float32
 	// Origin indexes OriginNames: the level that first proposed the token.
 	Origin uint8
 }
@@ -223,6 +229,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o GenOptions, em
 	if err := s.speculate(o.Spec); err != nil {
 		return result, err
 	}
+	s.run.logits.States = o.Rows || s.levels.known != nil
 	s.b.begin()
 	defer s.b.end(s)
 	start := time.Now()
@@ -339,6 +346,9 @@ func (s *Session) decode(ctx context.Context, o *GenOptions, result *Result, emi
 			if o.LogProbs > 0 {
 				token.LogProb = sample.LogProbOf(t.Row, t.ID)
 				token.Top = sample.LogProbs(t.Row, o.LogProbs)
+			}
+			if o.Rows {
+				token.Logits, token.State = t.Row, s.run.State(t.At)
 			}
 			var stopped bool
 			token.Text, stopped = text.next(t.ID)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"triforce/sample"
 	"triforce/speculate"
 	"triforce/tensor"
+	"triforce/tokenizer"
 	"triforce/weights/gguf"
 )
 
@@ -132,8 +134,9 @@ func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
 	return tokens
 }
 
-// trimmedDraft is the embedded draft with logits for half of the tokens.
-func trimmedDraft(t testing.TB) *Engine {
+// trimmedDraft is the embedded draft with logits for half of the tokens, which takes
+// in states of that width, if that is not 0.
+func trimmedDraft(t testing.TB, state int) *Engine {
 	t.Helper()
 	f, err := OpenFile(EmbeddedDraft, Rope{})
 	if err != nil {
@@ -158,19 +161,33 @@ func trimmedDraft(t testing.TB) *Engine {
 		output.Data = append(output.Data, embed.Row(i)...)
 	}
 	output.Rows = len(head)
+	tensors = append(tensors, output)
+	if state > 0 {
+		w := tensor.Tensor{Name: llama.StateTensor, DType: tensor.F32, Rows: embed.Cols, Cols: state}
+		w.Data = make([]byte, 4*w.Rows*w.Cols)
+		x, r := make([]float32, w.Rows*w.Cols), rand.New(rand.NewPCG(1, 0))
+		for i := range x {
+			x[i] = float32(0.01 * r.NormFloat64())
+		}
+		tensor.Quantize(w.Data, tensor.F32, x)
+		tensors = append(tensors, w)
+	}
 	path := filepath.Join(t.TempDir(), "trimmed.gguf")
-	if err := gguf.WriteFile(path, append(meta, gguf.KV{Key: llama.HeadKey, Value: head}), append(tensors, output)); err != nil {
+	if err := gguf.WriteFile(path, append(meta, gguf.KV{Key: llama.HeadKey, Value: head}), tensors); err != nil {
 		t.Fatal(err)
 	}
 	return open(t, path, nil)
 }
 
 // Whatever the mode, depths, budget, threads and batches, whether caches are
-// cold or restored, in memory or on disk, and whether the draft has logits for
-// all tokens: the tokens are those of plain decoding.
+// cold or restored, in memory or on disk, whether the draft has logits for all
+// tokens and whether it takes in the target's states: the tokens are those of plain decoding.
 func TestSameTokens(t *testing.T) {
 	e, text := embeddedPair(t)
-	drafts := []*Engine{e.Draft(), trimmedDraft(t)}
+	drafts := []*Engine{e.Draft(), trimmedDraft(t, 0), trimmedDraft(t, e.model.Dim)}
+	if err := e.file.CanDraft(trimmedDraft(t, e.model.Dim+1).file); !errors.Is(err, tokenizer.ErrMismatch) {
+		t.Errorf("a draft for states of another width: %v", err)
+	}
 	const perTask = 6
 	n, longest := *sets, 60
 	if testing.Short() {

@@ -159,7 +159,7 @@ func (l *Level) Round(ctx context.Context, limit int) ([]Token, error) {
 	}
 	l.out = l.out[:0]
 	for i, s := range l.steps {
-		l.out = append(l.out, Token{ID: l.history[base+i], Pos: base + i, Origin: s.origin, Row: rows[s.row]})
+		l.out = append(l.out, Token{ID: l.history[base+i], Pos: base + i, Origin: s.origin, Row: rows[s.row], At: s.row})
 	}
 	return l.out, nil
 }

@@ -189,6 +189,7 @@ type Token struct {
 	Pos    int       // in the history
 	Origin uint8     // who first proposed it
 	Row    []float32 // the logits it was drawn from, before sampling
+	At     int       // which of the rows of the topmost verifier's last pass that is
 }
 
 // parent is the index of the token that token i follows.

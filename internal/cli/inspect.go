@@ -29,7 +29,9 @@ type inspectReport struct {
 	Parameters int64  `json:"parameters"`
 	Vocabulary int    `json:"vocabulary"`
 	// Head is the number of tokens that have logits, if not all of them do.
-	Head     int            `json:"head,omitempty"`
+	Head int `json:"head,omitempty"`
+	// State is the width of a target's states that a draft takes in, if it does.
+	State    int            `json:"state,omitempty"`
 	Metadata map[string]any `json:"metadata"`
 	Tensors  []tensorReport `json:"tensors"`
 	// Memory is what the model would take, by stored form of keys and values;
@@ -130,6 +132,7 @@ func newInspectReport(f *engine.File, o engine.Options) (*inspectReport, error) 
 	if n := f.HeadTokens(); n < r.Vocabulary {
 		r.Head = n
 	}
+	r.State = f.StateWidth()
 	onDisk := o
 	o.KVRAM = 0
 	for _, kv := range engine.KVTypes() {
@@ -210,6 +213,9 @@ func (r *inspectReport) print(out io.Writer) {
 	head := ""
 	if r.Head > 0 {
 		head = fmt.Sprintf(", %s of which have logits", grouped(r.Head))
+	}
+	if r.State > 0 {
+		head += fmt.Sprintf(", a target's states of %s", grouped(r.State))
 	}
 	fmt.Fprintf(out, "%s: %s parameters, %s tensors, %s tokens%s\n\n", r.Model, grouped(r.Parameters), grouped(len(r.Tensors)), grouped(r.Vocabulary), head)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
