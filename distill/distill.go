@@ -50,6 +50,8 @@ type Options struct {
 	Sinks, Window, Length, Batch int
 	// Rate is the highest learning rate.
 	Rate float64
+	// Blind leaves out what the target's states say (llama.Config.State).
+	Blind bool
 	// Random starts from random embeddings instead of a projection of the
 	// target's.
 	Random bool
@@ -139,6 +141,11 @@ type Score struct {
 	// Agreement is how often both have the same most probable token: the
 	// acceptance at temperature 0.
 	Agreement float64 `json:"agreement"`
+	// BlindOverlap and BlindAgreement are the same where the target's states are
+	// not known: more or less those of a draft's later tokens, as Overlap and
+	// Agreement are those of its first.
+	BlindOverlap   float64 `json:"blind_overlap"`
+	BlindAgreement float64 `json:"blind_agreement"`
 	// Places is how many places were looked at.
 	Places int `json:"places"`
 }
@@ -166,8 +173,8 @@ type Result struct {
 
 // Shares of the time that the phases before training may take.
 const (
-	writeShare = 0.25 // to write texts
-	labelShare = 0.45 // to write and label them
+	writeShare = 0.35 // to write texts, and label what the target wrote of them
+	labelShare = 0.45 // to label the others, too
 )
 
 // Run makes a draft for the target e from texts, each a sequence of tokens. What
@@ -179,7 +186,7 @@ func Run(ctx context.Context, e *engine.Engine, texts [][]int32, o Options) (Res
 	if o.Report == nil {
 		o.Report = func(Status) {}
 	}
-	r := &run{Options: o, engine: e, shape: newShape(&o, e.File().Tokenizer().Vocab().Size())}
+	r := &run{Options: o, engine: e, shape: newShape(&o, e.File().Tokenizer().Vocab().Size(), e.StateWidth())}
 	defer r.close()
 	start := o.Clock()
 	if err := r.open(texts); err != nil {

@@ -83,6 +83,9 @@ func fileTensors(s Shape, params []param, format tensor.DType) []tensor.Tensor {
 		ones[i] = 1
 	}
 	put("token_embd.weight", format, s.Vocab, s.Dim, byName[embedName].data)
+	if s.State > 0 {
+		columns(llama.StateTensor, byName[stateName], 0, s.Dim)
+	}
 	for i := range s.Layers {
 		name := func(what string) string { return fmt.Sprintf("blk.%d.%s.weight", i, what) }
 		get := func(what string) param { return byName[layerName(i, what)] }

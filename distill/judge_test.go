@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"gorgonia.org/gorgonia"
@@ -24,7 +25,7 @@ import (
 // tinyShape is a student of each layout of heads, whose excerpts are longer than
 // the window and no multiple of a block of rows.
 func tinyShape(heads, kvHeads int) Shape {
-	return Shape{Layers: 2, Dim: 32, FFN: 64, Heads: heads, KVHeads: kvHeads, HeadDim: 8, Vocab: 60, Head: 37,
+	return Shape{Layers: 2, Dim: 32, FFN: 64, Heads: heads, KVHeads: kvHeads, HeadDim: 8, Vocab: 60, Head: 37, State: 12,
 		RopeBase: 10000, Sinks: 5, Window: 40, Length: 101}
 }
 
@@ -52,7 +53,8 @@ func randomParams(s Shape, seed uint64) []param {
 type rig struct {
 	*network
 	params []param
-	tokens []int32 // of all rows
+	tokens []int32   // of all rows
+	given  []float32 // (rows, State)
 }
 
 func newRig(t testing.TB, s Shape, batch, threads int, seed uint64) *rig {
@@ -70,6 +72,8 @@ func newRig(t testing.TB, s Shape, batch, threads int, seed uint64) *rig {
 	for range n.rows() {
 		r.tokens = append(r.tokens, int32(random.IntN(s.Vocab)))
 	}
+	r.given = randomStates(random, n.rows(), s.State)
+	copy(n.states.Value().Data().([]float32), r.given)
 	for i := range n.head.labels {
 		if random.IntN(7) == 0 {
 			continue // a row without a label
@@ -78,6 +82,20 @@ func newRig(t testing.TB, s Shape, batch, threads int, seed uint64) *rig {
 	}
 	r.look()
 	return r
+}
+
+// randomStates are states of mean square 1, of which some are not known.
+func randomStates(r *rand.Rand, rows, width int) []float32 {
+	all := make([]float32, rows*width)
+	for i := range rows {
+		if row := all[i*width : (i+1)*width]; r.IntN(3) > 0 {
+			for j := range row {
+				row[j] = float32(r.NormFloat64())
+			}
+			norm(row, row)
+		}
+	}
+	return all
 }
 
 func randomLabel(r *rand.Rand, head int) label {
@@ -115,7 +133,7 @@ func (r *rig) matrix(name string) []float32 {
 
 // judge is the same model, written with Gorgonia's own operations only, one
 // excerpt at a time and without any thought of speed.
-func judge(t testing.TB, s Shape, params []param, tokens []int32) (logits [][]float32) {
+func judge(t testing.TB, s Shape, params []param, tokens []int32, states []float32) (logits [][]float32) {
 	t.Helper()
 	g := gorgonia.NewGraph()
 	must := gorgonia.Must
@@ -176,7 +194,7 @@ func judge(t testing.TB, s Shape, params []param, tokens []int32) (logits [][]fl
 	for i, token := range tokens {
 		copy(embed[i*s.Dim:], w[embedName].data[int(token)*s.Dim:][:s.Dim])
 	}
-	x := matrix(n, s.Dim, embed)
+	x := must(gorgonia.Add(matrix(n, s.Dim, embed), must(gorgonia.Mul(matrix(n, s.State, states), columns(w[stateName], 0, s.Dim)))))
 	same := func(i int) int { return i }
 	far := func(i int) int { return min(i, s.Sinks+s.Window-1) }
 	for l := range s.Layers {
@@ -234,7 +252,8 @@ func TestJudge(t *testing.T) {
 			for i := range tokens {
 				tokens[i] = int32(r.IntN(s.Vocab))
 			}
-			want := judge(t, s, params, tokens)
+			states := randomStates(r, len(tokens), s.State)
+			want := judge(t, s, params, tokens, states)
 			head := make([]int32, s.Head)
 			for i := range head {
 				head[i] = int32(i + i/2)
@@ -260,7 +279,14 @@ func TestJudge(t *testing.T) {
 			worst := 0.0
 			for at := 0; at < len(tokens); {
 				n := min(1+r.IntN(20), len(tokens)-at)
-				if err := run.Forward(t.Context(), cache, model.Batch{Tokens: tokens[at : at+n], Logits: n}); err != nil {
+				given := make([][]float32, n)
+				for i := range given {
+					if row := states[(at+i)*s.State : (at+i+1)*s.State]; row[0] != 0 {
+						given[i] = slices.Clone(row)
+						times(given[i], 3) // any scale will do
+					}
+				}
+				if err := run.Forward(t.Context(), cache, model.Batch{Tokens: tokens[at : at+n], Logits: n, States: given}); err != nil {
 					t.Fatal(err)
 				}
 				for i := range n {

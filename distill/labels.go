@@ -14,24 +14,35 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"triforce/internal/kernel"
-	"triforce/internal/par"
+	"triforce/tensor"
 )
 
 // answers is what the target said about an excerpt: after each token, its topK
 // most probable tokens, the most probable first, and their probabilities.
 type answers struct {
 	tokens []int32   // (places, topK)
-	probs  []float32 // the same
+	probs  []float32 // the same; all zero where it was not asked
+	states []byte    // (places): its states, as stateType has them
 }
 
 func (a *answers) places() int { return len(a.probs) / topK }
 
-// answerBytes is the size of a place's answer before compression.
-const answerBytes = topK * (4 + 2)
+// stateType is how answers keep states, scaled to a mean square of 1.
+func stateType(width int) tensor.DType {
+	if width%tensor.Q8_0.BlockSize() != 0 {
+		return tensor.F16
+	}
+	return tensor.Q8_0
+}
+
+// answerBytes is the size of a place's answer before compression, with a state of
+// that width.
+func answerBytes(state int) int { return topK*(4+2) + stateType(state).RowBytes(state) }
 
 // store keeps answers on disk, a compressed file for each excerpt:
 //
-//	topK·places tokens as u32, topK·places probabilities as u16 (-2048·ln p)
+//	topK·places tokens as u32, topK·places probabilities as u16 (-2048·ln p,
+//	65535 for none), states
 //
 // The folder's name says which target answered. Files come whole or not at all.
 type store struct {
@@ -68,19 +79,20 @@ func (s *store) has(x excerpt) bool {
 const logScale = 2048
 
 func (s *store) put(x excerpt, a *answers) error {
-	raw := make([]byte, 0, a.places()*answerBytes)
+	raw := make([]byte, 0, 6*len(a.tokens)+len(a.states))
 	for _, t := range a.tokens {
 		raw = binary.LittleEndian.AppendUint32(raw, uint32(t))
 	}
 	for _, p := range a.probs {
-		v := -math.Log(float64(p)) * logScale
+		v := -math.Log(float64(p)) * logScale // +Inf for none
 		raw = binary.LittleEndian.AppendUint16(raw, uint16(min(math.Round(v), math.MaxUint16)))
 	}
+	raw = append(raw, a.states...)
 	return writeData(s.path(x), s.enc.EncodeAll(raw, nil))
 }
 
-// get reads answers to x, for a vocabulary of that size.
-func (s *store) get(x excerpt, vocab int) (*answers, error) {
+// get reads answers to x, of a target with a vocabulary and states of that size.
+func (s *store) get(x excerpt, vocab, state int) (*answers, error) {
 	path := s.path(x)
 	damaged := func(format string, args ...any) error {
 		return fmt.Errorf("%s: %s; remove the file, it will be made again: %w", path, fmt.Sprintf(format, args...), ErrWork)
@@ -96,39 +108,55 @@ func (s *store) get(x excerpt, vocab int) (*answers, error) {
 	if err != nil {
 		return nil, damaged("%v", err)
 	}
-	if len(raw) != len(x)*answerBytes {
-		return nil, damaged("%d bytes, expected %d for %d tokens", len(raw), len(x)*answerBytes, len(x))
+	if want := len(x) * answerBytes(state); len(raw) != want {
+		return nil, damaged("%d bytes, expected %d for %d tokens", len(raw), want, len(x))
 	}
 	n := len(x) * topK
-	a := &answers{make([]int32, n), make([]float32, n)}
+	a := &answers{make([]int32, n), make([]float32, n), raw[6*n:]}
 	for i := range n {
 		t := binary.LittleEndian.Uint32(raw[4*i:])
 		if int64(t) >= int64(vocab) {
 			return nil, damaged("token %d at %d, expected one below %d", t, 4*i, vocab)
 		}
 		a.tokens[i] = int32(t)
-		a.probs[i] = float32(math.Exp(-float64(binary.LittleEndian.Uint16(raw[4*n+2*i:])) / logScale))
+		if v := binary.LittleEndian.Uint16(raw[4*n+2*i:]); v < math.MaxUint16 {
+			a.probs[i] = float32(math.Exp(-float64(v) / logScale))
+		}
 	}
 	return a, nil
 }
 
-// best takes the answers from logits, a row for each place, with a team.
-func (a *answers) best(set *kernel.Set, team *par.Team, logits [][]float32, vocab int, scratch []float32) {
-	at := a.places()
-	a.tokens = append(a.tokens, make([]int32, len(logits)*topK)...)
-	a.probs = append(a.probs, make([]float32, len(logits)*topK)...)
-	team.Run(func(w *par.Worker) {
-		weights := scratch[w.ID*vocab : (w.ID+1)*vocab]
-		for i := range w.Each(len(logits)) {
-			copy(weights, logits[i])
-			softmax(set, weights)
-			first := (at + i) * topK
-			top(a.tokens[first:first+topK], weights)
-			for j, t := range a.tokens[first : first+topK] {
-				a.probs[first+j] = weights[t]
-			}
-		}
-	})
+// newAnswers makes room for the places of a text, none of which was asked about.
+func newAnswers(places, state int) *answers {
+	return &answers{make([]int32, places*topK), make([]float32, places*topK), make([]byte, places*stateType(state).RowBytes(state))}
+}
+
+// fill takes the answer at a place from the target's logits, which it uses up, and
+// state, which it scales.
+func (a *answers) fill(set *kernel.Set, place int, logits, state []float32) {
+	softmax(set, logits)
+	tokens := a.tokens[place*topK : (place+1)*topK]
+	top(tokens, logits)
+	for i, t := range tokens {
+		a.probs[place*topK+i] = logits[t]
+	}
+	times(state, scaleOf(state))
+	format := stateType(len(state))
+	n := format.RowBytes(len(state))
+	tensor.Quantize(a.states[place*n:(place+1)*n], format, state)
+}
+
+// cut leaves the places of a text of so many tokens.
+func (a *answers) cut(places, state int) {
+	a.tokens, a.probs = a.tokens[:places*topK], a.probs[:places*topK]
+	a.states = a.states[:places*stateType(state).RowBytes(state)]
+}
+
+// state writes that of a place to dst.
+func (a *answers) state(dst []float32, place int) {
+	format := stateType(len(dst))
+	n := format.RowBytes(len(dst))
+	tensor.Dequantize(dst, format, a.states[place*n:(place+1)*n])
 }
 
 // top writes the indices of the largest numbers, the largest first, the first

@@ -28,6 +28,7 @@ type network struct {
 	graph  *gorgonia.ExprGraph
 	vm     gorgonia.VM
 	input  *gorgonia.Node   // (rows, Dim)
+	states *gorgonia.Node   // (rows, State), or nil
 	nodes  []*gorgonia.Node // of all params but the embedding
 	loss   *gorgonia.Node
 	head   *head
@@ -54,6 +55,10 @@ func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.T
 	b := builder{network: n, byName: map[string]*gorgonia.Node{}}
 	b.leaf("input", n.rows(), s.Dim, newMatrix(n.rows(), s.Dim))
 	n.input = b.byName["input"]
+	if s.State > 0 {
+		b.leaf("states", n.rows(), s.State, newMatrix(n.rows(), s.State))
+		n.states = b.byName["states"]
+	}
 	for _, p := range params {
 		if p.name == embedName {
 			continue
@@ -62,6 +67,9 @@ func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.T
 		n.nodes = append(n.nodes, b.byName[p.name])
 	}
 	x := n.input
+	if n.states != nil {
+		x = b.add(x, b.times(n.states, stateName))
+	}
 	for i := range s.Layers {
 		a := newAttention(s, batch, set, team)
 		h := b.each(layerName(i, "norm"), x, s.Dim, norm, normBack)

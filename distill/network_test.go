@@ -44,7 +44,7 @@ func TestLoss(t *testing.T) {
 		got := r.exact(t)
 		want, n := 0.0, 0
 		for e := range 3 {
-			for i, z := range judge(t, s, r.params, r.tokens[e*s.Length:(e+1)*s.Length]) {
+			for i, z := range judge(t, s, r.params, r.tokens[e*s.Length:(e+1)*s.Length], r.given[e*s.Length*s.State:(e+1)*s.Length*s.State]) {
 				lab := r.head.labels[e*s.Length+i]
 				if len(lab.index) == 0 {
 					continue
@@ -161,7 +161,7 @@ func TestExp2(t *testing.T) {
 // BenchmarkStep is a step of the usual student, without the optimizer.
 func BenchmarkStep(b *testing.B) {
 	o := Options{Layers: 2, Dim: 128, Head: 8192, Sinks: 16, Window: 256, Length: 512}
-	r := newRig(b, newShape(&o, 8192), 8, 2, 1)
+	r := newRig(b, newShape(&o, 8192, 576), 8, 2, 1)
 	for b.Loop() {
 		if _, err := r.run(); err != nil {
 			b.Fatal(err)

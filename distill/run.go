@@ -77,7 +77,7 @@ func (r *run) open(texts [][]int32) error {
 		Random: r.Random, Seed: r.Seed, Steps: r.Steps, Labels: r.Labels, Self: r.Self,
 	}
 	var err error
-	if r.store, err = openStore(filepath.Join(r.Work, "labels-"+mine.Target)); err != nil {
+	if r.store, err = openStore(filepath.Join(r.Work, "answers-"+mine.Target)); err != nil {
 		return err
 	}
 	data, err := os.ReadFile(r.statePath())
@@ -169,7 +169,7 @@ func (r *run) checkSpace() error {
 		weights += len(p.data)
 	}
 	// Matrices and their averages, twice while one checkpoint follows another.
-	need := int64(places*answerBytes*compressed) + 2*3*4*int64(weights)
+	need := int64(places*float64(answerBytes(r.engine.StateWidth()))*compressed) + 2*3*4*int64(weights)
 	if need > free {
 		return fmt.Errorf("%w: labels and checkpoints may take %v in %s, of which %v are free; lower --minutes or choose another folder with --work",
 			ErrSpace, engine.Bytes(need), r.Work, engine.Bytes(free))
@@ -214,17 +214,19 @@ func (r *run) label(ctx context.Context) error {
 	}
 	reader := r.engine.NewReader()
 	defer reader.Close()
-	scratch := make([]float32, r.team.Size()*r.shape.Vocab)
+	reader.KeepStates()
 	ask := func(x excerpt) error {
 		if r.store.has(x) {
 			return nil
 		}
-		a := &answers{}
+		a, done := newAnswers(len(x), r.engine.StateWidth()), 0
 		err := reader.Read(ctx, x, func(logits [][]float32) error {
-			for i, row := range logits {
-				logits[i] = row[:r.shape.Vocab]
-			}
-			a.best(r.set, r.team, logits, r.shape.Vocab, scratch)
+			r.team.Run(func(w *par.Worker) {
+				for i := range w.Each(len(logits)) {
+					a.fill(r.set, done+i, logits[i][:r.shape.Vocab], reader.State(i))
+				}
+			})
+			done += len(logits)
 			return nil
 		})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -105,12 +106,12 @@ func TestDistill(t *testing.T) {
 	if err := e.UseDraft(draft); err != nil {
 		t.Fatal(err)
 	}
-	write := func(mode string, temp float64) (ids []int32, accepted, proposed int) {
+	write := func(mode string, tree bool, temp float64) (ids []int32, accepted, proposed int) {
 		s := e.NewSession()
 		defer s.Close()
 		g := engine.GenDefaults()
 		g.Predict, g.IgnoreEOS, g.Spec.Mode, g.Sample.Temp, g.Sample.Seed = 80, true, mode, temp, 3
-		g.Spec.Outer = 3 * boolInt(mode == engine.SpecDraft)
+		g.Spec.Outer, g.Spec.Inner, g.Spec.Tree = 3*boolInt(mode != engine.SpecAuto), 2*boolInt(mode == engine.SpecTriForce), tree
 		if _, err := s.Generate(t.Context(), texts[0][:100], g, func(token engine.Token) error {
 			if token.ID >= 0 {
 				ids = append(ids, token.ID)
@@ -123,15 +124,20 @@ func TestDistill(t *testing.T) {
 		return ids, int(top.Accepted), int(top.Proposed)
 	}
 	for _, temp := range []float64{0, 0.4} {
-		want, _, _ := write(engine.SpecPlain, temp)
-		got, accepted, proposed := write(engine.SpecDraft, temp)
-		if !bytes.Equal(int32Bytes(got), int32Bytes(want)) {
-			t.Errorf("temperature %v: with the draft %v, expected %v", temp, got, want)
+		want, _, _ := write(engine.SpecPlain, false, temp)
+		for _, how := range []struct {
+			mode string
+			tree bool
+		}{{engine.SpecDraft, false}, {engine.SpecDraft, true}, {engine.SpecTriForce, false}, {engine.SpecAuto, false}} {
+			got, accepted, proposed := write(how.mode, how.tree, temp)
+			if !bytes.Equal(int32Bytes(got), int32Bytes(want)) {
+				t.Errorf("temperature %v, %+v: with the draft %v, expected %v", temp, how, got, want)
+			}
+			if how.mode != engine.SpecAuto && (accepted == 0 || proposed == 0) {
+				t.Errorf("temperature %v, %+v: %d of %d guesses were accepted", temp, how, accepted, proposed)
+			}
+			t.Logf("temperature %v, %+v: %d of %d guesses were accepted", temp, how, accepted, proposed)
 		}
-		if accepted == 0 || proposed == 0 {
-			t.Errorf("temperature %v: %d of %d guesses were accepted", temp, accepted, proposed)
-		}
-		t.Logf("temperature %v: %d of %d guesses were accepted", temp, accepted, proposed)
 	}
 }
 
@@ -263,7 +269,7 @@ func TestRefusals(t *testing.T) {
 		}},
 		{"damaged label", ErrWork, "remove the file", func(t *testing.T) error {
 			o := interrupted(t)
-			files, _ := filepath.Glob(filepath.Join(o.Work, "labels-*", "*.zst"))
+			files, _ := filepath.Glob(filepath.Join(o.Work, "answers-*", "*.zst"))
 			for _, f := range files {
 				data := read(t, f)
 				data[len(data)-3] ^= 0x40
@@ -322,13 +328,13 @@ func FuzzAnswers(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(s.enc.EncodeAll(make([]byte, 2*answerBytes), nil))
+	f.Add(s.enc.EncodeAll(make([]byte, 2*answerBytes(64)), nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x := excerpt{1, 2}
 		if err := os.WriteFile(s.path(x), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		a, err := s.get(x, 300)
+		a, err := s.get(x, 300, 64)
 		if err != nil {
 			if !errors.Is(err, ErrWork) {
 				t.Errorf("%v", err)
@@ -350,16 +356,24 @@ func TestAnswers(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 0))
 	x := make(excerpt, 50)
-	a := &answers{}
+	const width = 64
+	a := newAnswers(len(x), width)
+	var states [][]float32
 	for i := range x {
 		x[i] = int32(r.IntN(100))
-		row := make([]float32, 100)
+		row, state := make([]float32, 100), make([]float32, width)
 		for j := range row {
 			row[j] = float32(r.NormFloat64() * 3)
 		}
-		softmax(kernel.For(cpu.Best()), row)
-		best := make([]int32, topK)
-		top(best, row)
+		for j := range state {
+			state[j] = float32(r.NormFloat64() * 7)
+		}
+		states = append(states, state)
+		if i%7 == 3 {
+			continue // not asked
+		}
+		a.fill(kernel.For(cpu.Best()), i, row, state)
+		best := a.tokens[i*topK : (i+1)*topK]
 		for k, token := range best {
 			for j, v := range row {
 				if v > row[token] && k == 0 {
@@ -369,19 +383,29 @@ func TestAnswers(t *testing.T) {
 			if k > 0 && row[token] > row[best[k-1]] {
 				t.Fatal("not in order")
 			}
-			a.tokens, a.probs = append(a.tokens, token), append(a.probs, row[token])
 		}
 	}
 	if err := s.put(x, a); err != nil {
 		t.Fatal(err)
 	}
-	b, err := s.get(x, 100)
+	b, err := s.get(x, 100, width)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range a.probs {
 		if b.tokens[i] != a.tokens[i] || b.probs[i] < p*0.999 || b.probs[i] > p*1.001 {
 			t.Fatalf("answer %d is %d with %v, expected %d with %v", i, b.tokens[i], b.probs[i], a.tokens[i], p)
+		}
+	}
+	got := make([]float32, width)
+	for i, state := range states {
+		if b.state(got, i); i%7 == 3 {
+			clear(state)
+		}
+		for j, v := range state {
+			if math.Abs(float64(got[j]-v)) > 0.02 {
+				t.Fatalf("state %d is %v, expected %v", i, got, state)
+			}
 		}
 	}
 }

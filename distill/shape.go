@@ -13,6 +13,7 @@ type Shape struct {
 	Heads, KVHeads, HeadDim int
 	Vocab                   int // rows of the embedding
 	Head                    int // rows of the output head
+	State                   int // width of the target's states that it takes in, or 0
 	RopeBase                float64
 	// Sinks and Window are what its streaming cache shows, and Length the tokens
 	// of an excerpt.
@@ -26,11 +27,14 @@ const (
 )
 
 // newShape is the student that the options ask for.
-func newShape(o *Options, vocab int) Shape {
+func newShape(o *Options, vocab, state int) Shape {
+	if o.Blind {
+		state = 0
+	}
 	return Shape{
 		Layers: o.Layers, Dim: o.Dim, FFN: (o.Dim*8/3 + 31) / 32 * 32,
 		Heads: o.Dim / headDim, KVHeads: o.Dim / headDim, HeadDim: headDim,
-		Vocab: vocab, Head: min(o.Head, vocab), RopeBase: 10000,
+		Vocab: vocab, Head: min(o.Head, vocab), State: state, RopeBase: 10000,
 		Sinks: o.Sinks, Window: o.Window, Length: o.Length,
 	}
 }
@@ -48,19 +52,24 @@ type param struct {
 
 // Names of the matrices outside of layers.
 const (
+	stateName = "state"
 	embedName = "embed"
 	headName  = "head"
 )
 
 func layerName(i int, what string) string { return fmt.Sprintf("layer.%d.%s", i, what) }
 
-// params lists the student's matrices, all zero: for each layer queries, keys
+// params lists the student's matrices, all zero: what takes in states, if any; for
+// each layer queries, keys
 // and values side by side, the output of attention, gate and up side by side,
 // and down; then the head and the embedding (Vocab, Dim).
 func (s *Shape) params() []param {
 	var all []param
 	add := func(name string, rows, cols int) {
 		all = append(all, param{name, rows, cols, make([]float32, rows*cols)})
+	}
+	if s.State > 0 {
+		add(stateName, s.State, s.Dim)
 	}
 	for i := range s.Layers {
 		add(layerName(i, "qkv"), s.Dim, s.qkv())

@@ -50,6 +50,11 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 		return // there is nothing to take away
 	}
 	directions := project(embed, counts, params[last].cols, r, set, team)
+	if p := params[0]; p.name == stateName && p.rows == embed.Cols {
+		for i, v := range directions { // states lie where the head's rows do
+			p.data[i] = stateGain * v
+		}
+	}
 	local := gemm.NewLocal(set)
 	d, wide := params[last].cols, embed.Cols
 	// look computes row t of a stored matrix, projected.
@@ -76,6 +81,7 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 const (
 	embedSize = 0.5
 	headSize  = 0.04
+	stateGain = 0.3 // of a state's part in the student's directions
 )
 
 // rescale gives the elements that mean square.

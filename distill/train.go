@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -97,11 +98,18 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	if err := t.loop(ctx); err != nil {
 		return result, err
 	}
-	if result.Text, err = t.score(r.text.held); err == nil {
-		result.Self, err = t.score(r.self.held)
-	}
-	if err != nil {
-		return result, err
+	for _, held := range []struct {
+		score    *Score
+		excerpts []excerpt
+	}{{&result.Text, r.text.held}, {&result.Self, r.self.held}} {
+		blind, err := t.score(held.excerpts, false)
+		if err == nil {
+			*held.score, err = t.score(held.excerpts, true)
+		}
+		if err != nil {
+			return result, err
+		}
+		held.score.BlindOverlap, held.score.BlindAgreement = blind.Overlap, blind.Agreement
 	}
 	for _, p := range []*pool{&r.text, &r.self} {
 		for _, x := range p.train[:p.labelled] {
@@ -186,7 +194,7 @@ func (t *trainer) fit() {
 // if the score no longer improves.
 func (t *trainer) judge() (Score, error) {
 	held := append(append([]excerpt(nil), t.text.held...), t.self.held...)
-	score, err := t.score(held)
+	score, err := t.score(held, true)
 	if err != nil {
 		return score, err
 	}
@@ -219,7 +227,7 @@ func (t *trainer) one() error {
 			if p.labelled == 0 || t.self.labelled > 0 && r.IntN(2) == 0 {
 				p = &t.self
 			}
-			if err := t.fillLabelled(e, p.train[r.IntN(p.labelled)]); err != nil {
+			if err := t.fillLabelled(e, p.train[r.IntN(p.labelled)], known(r, t.Length)); err != nil {
 				return err
 			}
 		}
@@ -275,12 +283,41 @@ func (t *trainer) sum(g []float32) {
 	}
 }
 
-// fill puts the tokens of an excerpt into the graph's input, without labels.
+// known says at which places of an excerpt the student is given the target's state:
+// as in use, where those of a prompt are not kept, and later ones follow a few
+// tokens behind.
+func known(r *rand.Rand, places int) []bool {
+	all := make([]bool, places)
+	i := 0
+	if r.IntN(3) == 0 {
+		i = r.IntN(places)
+	}
+	for i < places {
+		for range 1 + r.IntN(longestKnown) {
+			if i < places {
+				all[i] = true
+			}
+			i++
+		}
+		i += r.IntN(longestDraft + 1)
+	}
+	return all
+}
+
+// Longest runs of places with and without states.
+const (
+	longestKnown = 12
+	longestDraft = 6
+)
+
+// fill puts the tokens of an excerpt into the graph's input, without labels or
+// states.
 func (t *trainer) fill(e int, x excerpt) []label {
 	d, n := t.shape.Dim, t.Length
 	embed := t.opt.params[len(t.opt.params)-1].data
 	input := t.net.input.Value().Data().([]float32)[e*n*d : (e+1)*n*d]
 	labels := t.net.head.labels[e*n : (e+1)*n]
+	clear(t.states(e))
 	for i := range n {
 		l := &labels[i]
 		l.index, l.probs, l.tail = l.index[:0], l.probs[:0], 0
@@ -295,6 +332,15 @@ func (t *trainer) fill(e int, x excerpt) []label {
 	return labels
 }
 
+// states is the graph's input of them for an excerpt (Length, State).
+func (t *trainer) states(e int) []float32 {
+	if t.net.states == nil {
+		return nil
+	}
+	n := t.Length * t.shape.State
+	return t.net.states.Value().Data().([]float32)[e*n : (e+1)*n]
+}
+
 // fillRaw lets a text's next token be the label.
 func (t *trainer) fillRaw(e int, x excerpt) {
 	labels := t.fill(e, x)
@@ -306,14 +352,21 @@ func (t *trainer) fillRaw(e int, x excerpt) {
 }
 
 // fillLabelled takes the target's answers for labels: what they say about tokens
-// that the head lacks counts nothing.
-func (t *trainer) fillLabelled(e int, x excerpt) error {
-	a, err := t.store.get(x, t.shape.Vocab)
+// that the head lacks counts nothing. The student is given the target's states at
+// the places that are known.
+func (t *trainer) fillLabelled(e int, x excerpt, known []bool) error {
+	a, err := t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
 	if err != nil {
 		return err
 	}
-	labels := t.fill(e, x)
+	labels, states, width := t.fill(e, x), t.states(e), t.shape.State
 	for i := range x {
+		if width > 0 && i > 0 && known[i] {
+			a.state(states[i*width:(i+1)*width], i-1)
+		}
+		if a.probs[i*topK] == 0 {
+			continue // the target was not asked
+		}
 		l := &labels[i]
 		known, all := float32(0), float32(0)
 		for k, token := range a.tokens[i*topK : (i+1)*topK] {
@@ -338,14 +391,17 @@ func (t *trainer) fillLabelled(e int, x excerpt) error {
 }
 
 // score compares the student with the target on excerpts that it never learnt
-// from.
-func (t *trainer) score(held []excerpt) (Score, error) {
+// from, given the target's states or not.
+func (t *trainer) score(held []excerpt, states bool) (Score, error) {
 	var total Score
 	rows := t.net.rows()
 	overlap, agree := make([]float64, rows), make([]float64, rows)
 	given := make([]*answers, t.Batch)
 	t.net.head.scores = func(row int, q []float32) {
 		a, i := given[row/t.Length], row%t.Length
+		if a.probs[i*topK] == 0 {
+			return
+		}
 		for k, token := range a.tokens[i*topK : (i+1)*topK] {
 			if at := t.index[token]; at >= 0 {
 				overlap[row] += float64(min(a.probs[i*topK+k], q[at]))
@@ -371,14 +427,18 @@ func (t *trainer) score(held []excerpt) (Score, error) {
 				t.fill(e, nil)
 				continue
 			}
-			if err := t.fillLabelled(e, held[e]); err != nil {
+			if err := t.fillLabelled(e, held[e], slices.Repeat([]bool{states}, t.Length)); err != nil {
 				return total, err
 			}
 			var err error
-			if given[e], err = t.store.get(held[e], t.shape.Vocab); err != nil {
+			if given[e], err = t.store.get(held[e], t.shape.Vocab, t.engine.StateWidth()); err != nil {
 				return total, err
 			}
-			total.Places += len(held[e])
+			for i := range held[e] {
+				if given[e].probs[i*topK] > 0 {
+					total.Places++
+				}
+			}
 		}
 		if _, err := t.net.run(); err != nil {
 			return total, err
@@ -403,7 +463,7 @@ func (r *run) usefulness() ([]float64, error) {
 	mass := make([]float64, r.shape.Vocab)
 	for _, p := range []*pool{&r.text, &r.self} {
 		for _, x := range p.train[:p.labelled] {
-			a, err := r.store.get(x, r.shape.Vocab)
+			a, err := r.store.get(x, r.shape.Vocab, r.engine.StateWidth())
 			if err != nil {
 				return nil, err
 			}

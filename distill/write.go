@@ -23,7 +23,8 @@ const writers = 16
 // time. A model with a chat template writes conversations: it is given what
 // comes before a user's message and makes that message up itself (Magpie: Xu et
 // al. 2024), every other time after one of openings, then it answers. Any other
-// continues its begin-of-text token. Each text is one excerpt. What a text says
+// continues its begin-of-text token. Each text is one excerpt, about whose new
+// tokens the target need not be asked again. What a text says
 // depends on its number alone.
 func (r *run) write(ctx context.Context) error {
 	if r.Self == 0 {
@@ -91,7 +92,11 @@ func (r *run) written(ctx context.Context, s *engine.Session, i int) ([]int32, e
 	if !r.state.Settled && r.Steps == 0 && r.late(writeShare) {
 		return nil, errLate
 	}
-	if text, err = r.compose(ctx, s, uint64(i)); err != nil {
+	text, a, err := r.compose(ctx, s, uint64(i))
+	if err == nil {
+		err = r.store.put(text, a)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return text, r.keep(i, text)
@@ -153,24 +158,24 @@ func answerTemp(i uint64) float64 {
 	return 0.7
 }
 
-// compose makes text number i.
-func (r *run) compose(ctx context.Context, s *engine.Session, i uint64) ([]int32, error) {
+// compose makes text number i, and answers to it.
+func (r *run) compose(ctx context.Context, s *engine.Session, i uint64) (excerpt, *answers, error) {
 	file := r.engine.File()
 	if !file.HasChat() {
-		return r.more(ctx, s, nil, r.Length, 1, i)
+		return r.more(ctx, s, nil, r.Length, 1, i, true)
 	}
 	opening, err := file.ChatOpening(r.Now())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	begun := opening
 	if i%4 >= 2 { // both of answerTemp's
 		begun = file.Tokenizer().Encode(slices.Clip(opening), openings[i/4%uint64(len(openings))], tokenizer.Options{Marks: tokenizer.MarksNone})
 	}
 	for try := uint64(0); ; try++ {
-		tokens, err := r.more(ctx, s, begun, messageTokens, 1, i+try<<32)
+		tokens, _, err := r.more(ctx, s, begun, messageTokens, 1, i+try<<32, false)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		vocab := file.Tokenizer().Vocab()
 		var message strings.Builder
@@ -185,25 +190,37 @@ func (r *run) compose(ctx context.Context, s *engine.Session, i uint64) ([]int32
 		}
 		prompt, err := file.Chat(nil, []engine.Message{{Role: "user", Content: content}}, r.Now())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(prompt)+leastText > r.Length {
 			prompt = prompt[:r.Length-leastText]
 		}
-		return r.more(ctx, s, prompt, r.Length-len(prompt), answerTemp(i), i)
+		return r.more(ctx, s, prompt, r.Length-len(prompt), answerTemp(i), i, true)
 	}
 }
 
-// more is the prompt with up to n tokens that the target goes on with.
-func (r *run) more(ctx context.Context, s *engine.Session, prompt []int32, n int, temp float64, seed uint64) ([]int32, error) {
+// more is the prompt with up to n tokens that the target goes on with, and what it
+// says about the places before these, if that is wanted.
+func (r *run) more(ctx context.Context, s *engine.Session, prompt []int32, n int, temp float64, seed uint64, wanted bool) (excerpt, *answers, error) {
 	g := engine.GenDefaults()
-	g.Predict, g.Sample.Temp, g.Sample.Seed = n, temp, r.Seed+seed
-	text := append([]int32(nil), prompt...)
+	g.Predict, g.Sample.Temp, g.Sample.Seed, g.Spec.Mode, g.Rows = n, temp, r.Seed+seed, engine.SpecPlain, wanted
+	text := append(excerpt(nil), prompt...)
+	var a *answers
+	if wanted {
+		a = newAnswers(len(prompt)+n, r.engine.StateWidth())
+	}
 	_, err := s.Generate(ctx, prompt, g, func(t engine.Token) error {
-		if t.ID >= 0 {
-			text = append(text, t.ID)
+		if t.ID < 0 {
+			return nil
 		}
+		if wanted && len(text) > 0 {
+			a.fill(r.set, len(text)-1, slices.Clone(t.Logits), slices.Clone(t.State))
+		}
+		text = append(text, t.ID)
 		return nil
 	})
-	return text, err
+	if a != nil {
+		a.cut(len(text), r.engine.StateWidth())
+	}
+	return text, a, err
 }

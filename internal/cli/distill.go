@@ -83,6 +83,7 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 	f.IntVar(&o.Labels, "labels", 0, "ask the model about this many `excerpts` of the texts (0 = by time)")
 	f.IntVar(&o.Batch, "batch", o.Batch, "`excerpts` of a step")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "highest learning rate")
+	f.BoolVar(&o.Blind, "blind", false, "do not let the draft see what the model had in mind (its last hidden state)")
 	f.BoolVar(&o.Random, "random-start", false, "start from random embeddings, not from a projection of the model's")
 	f.Uint64Var(&o.Seed, "seed", 0, "of all chance")
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
@@ -137,8 +138,8 @@ func runDistill(ctx context.Context, o *distillOptions) error {
 		score distill.Score
 	}{{"the texts", result.Text}, {"the model's own texts", result.Self}} {
 		if s.score.Places > 0 {
-			fmt.Fprintf(o.Sys.Out, "expected acceptance on %s: %.3f sampled, %.3f at temperature 0 (%s places that were kept back)\n",
-				s.what, s.score.Overlap, s.score.Agreement, grouped(s.score.Places))
+			fmt.Fprintf(o.Sys.Out, "expected acceptance on %s: %.3f sampled, %.3f at temperature 0; without the model's state, as for later tokens, %.3f and %.3f (%s places that were kept back)\n",
+				s.what, s.score.Overlap, s.score.Agreement, s.score.BlindOverlap, s.score.BlindAgreement, grouped(s.score.Places))
 		}
 	}
 	_, err = fmt.Fprintf(o.Sys.Out, "%.0f s, %s tokens a second in training\n", result.Seconds, grouped(int(result.TokensPerSecond)))
