@@ -15,7 +15,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"triforce/engine"
-	"triforce/internal/cpu"
 	"triforce/internal/kernel"
 	"triforce/internal/par"
 )
@@ -96,10 +95,7 @@ func (r *run) open(texts [][]int32) error {
 		}
 	}
 	r.began = r.Clock() - time.Duration(r.state.Seconds*float64(time.Second))
-	r.team, r.set = par.NewTeam(r.engine.Options().Threads), kernel.For(cpu.Best())
-	if tier, err := cpu.Parse(r.engine.Tier()); err == nil {
-		r.set = kernel.For(tier)
-	}
+	r.team, r.set = par.NewTeam(r.engine.Options().Threads), r.engine.Kernels()
 	return r.checkSpace()
 }
 

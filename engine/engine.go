@@ -176,6 +176,9 @@ func (e *Engine) UseDraft(draft *Engine) error {
 	return nil
 }
 
+// Kernels are those that the engine computes with.
+func (e *Engine) Kernels() *kernel.Set { return e.set }
+
 // StateWidth is the number of elements of the model's states (Token.State).
 func (e *Engine) StateWidth() int { return e.model.Dim }
 
