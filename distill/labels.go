@@ -27,6 +27,9 @@ type answers struct {
 
 func (a *answers) places() int { return len(a.probs) / topK }
 
+// asked reports whether the target was asked about a place.
+func (a *answers) asked(place int) bool { return a.probs[place*topK] > 0 }
+
 // stateType is how answers keep states, scaled to a mean square of 1.
 func stateType(width int) tensor.DType {
 	if width%tensor.Q8_0.BlockSize() != 0 {
@@ -35,9 +38,12 @@ func stateType(width int) tensor.DType {
 	return tensor.Q8_0
 }
 
+// stateBytes is the size of a state of that width as stateType has it.
+func stateBytes(width int) int { return stateType(width).RowBytes(width) }
+
 // answerBytes is the size of a place's answer before compression, with a state of
 // that width.
-func answerBytes(state int) int { return topK*(4+2) + stateType(state).RowBytes(state) }
+func answerBytes(state int) int { return topK*(4+2) + stateBytes(state) }
 
 // store keeps answers on disk, a compressed file for each excerpt:
 //
@@ -128,7 +134,7 @@ func (s *store) get(x excerpt, vocab, state int) (*answers, error) {
 
 // newAnswers makes room for the places of a text, none of which was asked about.
 func newAnswers(places, state int) *answers {
-	return &answers{make([]int32, places*topK), make([]float32, places*topK), make([]byte, places*stateType(state).RowBytes(state))}
+	return &answers{make([]int32, places*topK), make([]float32, places*topK), make([]byte, places*stateBytes(state))}
 }
 
 // fill takes the answer at a place from the target's logits, which it uses up, and
@@ -141,22 +147,20 @@ func (a *answers) fill(set *kernel.Set, place int, logits, state []float32) {
 		a.probs[place*topK+i] = logits[t]
 	}
 	times(state, scaleOf(state))
-	format := stateType(len(state))
-	n := format.RowBytes(len(state))
-	tensor.Quantize(a.states[place*n:(place+1)*n], format, state)
+	n := stateBytes(len(state))
+	tensor.Quantize(a.states[place*n:(place+1)*n], stateType(len(state)), state)
 }
 
 // cut leaves the places of a text of so many tokens.
-func (a *answers) cut(places, state int) {
+func (a *answers) cut(places int) {
+	a.states = a.states[:len(a.states)/a.places()*places]
 	a.tokens, a.probs = a.tokens[:places*topK], a.probs[:places*topK]
-	a.states = a.states[:places*stateType(state).RowBytes(state)]
 }
 
 // state writes that of a place to dst.
 func (a *answers) state(dst []float32, place int) {
-	format := stateType(len(dst))
-	n := format.RowBytes(len(dst))
-	tensor.Dequantize(dst, format, a.states[place*n:(place+1)*n])
+	n := stateBytes(len(dst))
+	tensor.Dequantize(dst, stateType(len(dst)), a.states[place*n:(place+1)*n])
 }
 
 // top writes the indices of the largest numbers, the largest first, the first

@@ -60,9 +60,8 @@ const (
 func layerName(i int, what string) string { return fmt.Sprintf("layer.%d.%s", i, what) }
 
 // params lists the student's matrices, all zero: what takes in states, if any; for
-// each layer queries, keys
-// and values side by side, the output of attention, gate and up side by side,
-// and down; then the head and the embedding (Vocab, Dim).
+// each layer queries, keys and values side by side, the output of attention, gate
+// and up side by side, and down; then the head and the embedding (Vocab, Dim).
 func (s *Shape) params() []param {
 	var all []param
 	add := func(name string, rows, cols int) {

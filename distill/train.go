@@ -227,7 +227,7 @@ func (t *trainer) one() error {
 			if p.labelled == 0 || t.self.labelled > 0 && r.IntN(2) == 0 {
 				p = &t.self
 			}
-			if err := t.fillLabelled(e, p.train[r.IntN(p.labelled)], known(r, t.Length)); err != nil {
+			if _, err := t.fillLabelled(e, p.train[r.IntN(p.labelled)], known(r, t.Length)); err != nil {
 				return err
 			}
 		}
@@ -353,19 +353,19 @@ func (t *trainer) fillRaw(e int, x excerpt) {
 
 // fillLabelled takes the target's answers for labels: what they say about tokens
 // that the head lacks counts nothing. The student is given the target's states at
-// the places that are known.
-func (t *trainer) fillLabelled(e int, x excerpt, known []bool) error {
+// the places that are known. It returns those answers.
+func (t *trainer) fillLabelled(e int, x excerpt, known []bool) (*answers, error) {
 	a, err := t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	labels, states, width := t.fill(e, x), t.states(e), t.shape.State
 	for i := range x {
 		if width > 0 && i > 0 && known[i] {
 			a.state(states[i*width:(i+1)*width], i-1)
 		}
-		if a.probs[i*topK] == 0 {
-			continue // the target was not asked
+		if !a.asked(i) {
+			continue
 		}
 		l := &labels[i]
 		known, all := float32(0), float32(0)
@@ -387,7 +387,7 @@ func (t *trainer) fillLabelled(e int, x excerpt, known []bool) error {
 		}
 		l.tail /= sum
 	}
-	return nil
+	return a, nil
 }
 
 // score compares the student with the target on excerpts that it never learnt
@@ -399,7 +399,7 @@ func (t *trainer) score(held []excerpt, states bool) (Score, error) {
 	given := make([]*answers, t.Batch)
 	t.net.head.scores = func(row int, q []float32) {
 		a, i := given[row/t.Length], row%t.Length
-		if a.probs[i*topK] == 0 {
+		if !a.asked(i) {
 			return
 		}
 		for k, token := range a.tokens[i*topK : (i+1)*topK] {
@@ -427,15 +427,12 @@ func (t *trainer) score(held []excerpt, states bool) (Score, error) {
 				t.fill(e, nil)
 				continue
 			}
-			if err := t.fillLabelled(e, held[e], slices.Repeat([]bool{states}, t.Length)); err != nil {
-				return total, err
-			}
 			var err error
-			if given[e], err = t.store.get(held[e], t.shape.Vocab, t.engine.StateWidth()); err != nil {
+			if given[e], err = t.fillLabelled(e, held[e], slices.Repeat([]bool{states}, t.Length)); err != nil {
 				return total, err
 			}
 			for i := range held[e] {
-				if given[e].probs[i*topK] > 0 {
+				if given[e].asked(i) {
 					total.Places++
 				}
 			}

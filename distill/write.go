@@ -220,7 +220,7 @@ func (r *run) more(ctx context.Context, s *engine.Session, prompt []int32, n int
 		return nil
 	})
 	if a != nil {
-		a.cut(len(text), r.engine.StateWidth())
+		a.cut(len(text))
 	}
 	return text, a, err
 }
