@@ -73,9 +73,7 @@ func (v *verifier) Truncate(n int) {
 	if n < v.cache.Len() {
 		v.cache.Rewind(n)
 	}
-	if v.states != nil {
-		v.states.truncate(n)
-	}
+	v.states.truncate(n)
 }
 
 func (v *verifier) Keep(base int, path []int32) {
@@ -162,9 +160,7 @@ func (v *viewVerifier) Forward(ctx context.Context, tokens, parents []int32, wan
 func (v *viewVerifier) Truncate(n int) {
 	if v.stale {
 		v.final = min(v.final, n)
-		if v.states != nil {
-			v.states.truncate(n)
-		}
+		v.states.truncate(n)
 	} else {
 		v.verifier.Truncate(n)
 	}
@@ -391,9 +387,7 @@ func (h *hierarchy) rewind(n int) {
 	if h.stream != nil && h.stream.Len() > n {
 		h.stream.Rewind(n)
 	}
-	if h.known != nil {
-		h.known.truncate(n)
-	}
+	h.known.truncate(n)
 }
 
 // prime hands the history to the levels, and brings the caches below the

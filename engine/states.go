@@ -2,6 +2,7 @@ package engine
 
 // states are the newest states of a target along a session's history (model.Batch):
 // what its passes found, over the full cache or a view, for a draft that takes them.
+// nil is those that nobody takes.
 type states struct {
 	dim      int
 	rows     []float32 // (stateRows, dim): that of position p is in row p modulo stateRows
@@ -38,6 +39,9 @@ func (s *states) before(p int) []float32 {
 
 // truncate forgets all but the first n positions.
 func (s *states) truncate(n int) {
+	if s == nil {
+		return
+	}
 	s.to = min(s.to, n)
 	s.from = min(s.from, s.to)
 }
