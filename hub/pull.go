@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -121,7 +122,7 @@ func replace(path string, write func(temporary string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("hub: %w", err)
 	}
-	temporary := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
+	temporary := path + "." + rand.Text() + ".tmp"
 	err := write(temporary)
 	if err == nil {
 		err = os.Rename(temporary, path)
