@@ -34,7 +34,7 @@ type progress struct {
 
 // saveCheckpoint writes all that a training needs to go on, as a GGUF file that
 // replaces the one before at once.
-func saveCheckpoint(path string, a *adamW, p progress, tokens []int32) error {
+func saveCheckpoint(path string, a *optimizer, p progress, tokens []int32) error {
 	meta := []gguf.KV{
 		{Key: "general.architecture", Value: checkpointArch},
 		{Key: progressKey, Value: []int64{int64(p.step), int64(p.total), int64(p.fall), int64(p.stale), int64(math.Float64bits(p.best)), int64(math.Float64bits(p.loss))}},
@@ -49,7 +49,9 @@ func saveCheckpoint(path string, a *adamW, p progress, tokens []int32) error {
 	for i, m := range a.params {
 		put(m.name, m.rows, m.cols, m.data)
 		put(m.name+momentum, m.rows, m.cols, a.m[i])
-		put(m.name+variance, m.rows, m.cols, a.v[i])
+		if !m.inner() {
+			put(m.name+variance, m.rows, m.cols, a.v[i])
+		}
 	}
 	put(seenName, 1, len(a.seen), a.seen)
 	return write(path, func(w io.Writer) error { return gguf.Write(w, meta, all) })
@@ -57,7 +59,7 @@ func saveCheckpoint(path string, a *adamW, p progress, tokens []int32) error {
 
 // loadCheckpoint fills the optimizer and its matrices, and reports false if
 // there is no checkpoint.
-func loadCheckpoint(path string, a *adamW) (p progress, tokens []int32, ok bool, err error) {
+func loadCheckpoint(path string, a *optimizer) (p progress, tokens []int32, ok bool, err error) {
 	src, err := gguf.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil, false, nil
@@ -86,7 +88,9 @@ func loadCheckpoint(path string, a *adamW) (p progress, tokens []int32, ok bool,
 	for i, m := range a.params {
 		get(m.name, m.rows, m.cols, m.data)
 		get(m.name+momentum, m.rows, m.cols, a.m[i])
-		get(m.name+variance, m.rows, m.cols, a.v[i])
+		if !m.inner() {
+			get(m.name+variance, m.rows, m.cols, a.v[i])
+		}
 	}
 	get(seenName, 1, len(a.seen), a.seen)
 	if err != nil {

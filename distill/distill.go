@@ -35,8 +35,8 @@ var ErrSpace = errors.New("not enough disk space")
 
 // Options says what to make and how.
 type Options struct {
-	// Layers, Dim and Head are the student's layers, its width and the tokens of
-	// its output head.
+	// Layers, Dim and Head are the student's layers, its width (0: the target's, up
+	// to mostDim) and the tokens of its output head.
 	Layers, Dim, Head int
 	// Minutes is how long the whole run may take. Steps and Labels, if not zero,
 	// fix the number of steps and of labelled excerpts instead.
@@ -50,6 +50,8 @@ type Options struct {
 	Sinks, Window, Length, Batch int
 	// Rate is the highest learning rate.
 	Rate float64
+	// From, if not nil, is a draft to go on from, whose shape is taken.
+	From *engine.File
 	// Blind leaves out what the target's states say (llama.Config.State).
 	Blind bool
 	// Random starts from random embeddings instead of a projection of the
@@ -72,7 +74,7 @@ type Options struct {
 func Defaults() Options {
 	start := time.Now()
 	return Options{
-		Layers: 2, Dim: 128, Head: 8192, Minutes: 30, Sinks: 16, Window: 256, Length: 512, Batch: 8, Rate: 4e-3,
+		Layers: 1, Head: 6144, Minutes: 30, Sinks: 16, Window: 256, Length: 512, Batch: 8, Rate: 2e-3,
 		Now: time.Now, Clock: func() time.Duration { return time.Since(start) },
 		Free: func(string) (int64, error) { return 1 << 62, nil },
 	}
@@ -86,7 +88,7 @@ func (o *Options) Validate() error {
 		value, min, max int
 	}{
 		{"--layers", o.Layers, 1, 64},
-		{"--dim", o.Dim, headDim, 4096},
+		{"--dim", o.Dim, 0, 4096},
 		{"--vocab-head", o.Head, 64, 1 << 22},
 		{"--steps", o.Steps, 0, 1 << 30},
 		{"--labels", o.Labels, 0, 1 << 24},
@@ -173,8 +175,8 @@ type Result struct {
 
 // Shares of the time that the phases before training may take.
 const (
-	writeShare = 0.35 // to write texts, and label what the target wrote of them
-	labelShare = 0.45 // to label the others, too
+	writeShare = 0.21 // to write texts, and label what the target wrote of them
+	labelShare = 0.27 // to label the others, too
 )
 
 // Run makes a draft for the target e from texts, each a sequence of tokens. What
@@ -186,7 +188,14 @@ func Run(ctx context.Context, e *engine.Engine, texts [][]int32, o Options) (Res
 	if o.Report == nil {
 		o.Report = func(Status) {}
 	}
-	r := &run{Options: o, engine: e, shape: newShape(&o, e.File().Tokenizer().Vocab().Size(), e.StateWidth())}
+	if o.Dim == 0 {
+		o.Dim = max(min(e.StateWidth(), mostDim)/headDim, 1) * headDim
+	}
+	r := &run{Options: o, engine: e}
+	var err error
+	if r.shape, err = newShape(&o, e.File().Tokenizer().Vocab().Size(), e.StateWidth()); err != nil {
+		return Result{}, err
+	}
 	defer r.close()
 	start := o.Clock()
 	if err := r.open(texts); err != nil {

@@ -2,6 +2,7 @@ package distill
 
 import (
 	"math"
+	"slices"
 
 	"triforce/internal/gemm"
 	"triforce/internal/par"
@@ -26,12 +27,14 @@ type label struct {
 // little memory, and computes both gradients on the way.
 type head struct {
 	*network
-	labels []label // of every row of the batch
-	logits []float32
-	dx, dw []float32
-	losses []float64
-	down   gemm.Packed // W
-	up     gemm.Packed // Wᵀ
+	labels   []label // of every row of the batch
+	logits   []float32
+	labelled []int     // the rows that have labels
+	x        []float32 // (headRows, Dim): what the head is given of some of them, then its gradient
+	dx, dw   []float32
+	losses   []float64   // of these rows
+	down     gemm.Packed // W
+	up       gemm.Packed // Wᵀ
 	// scores, if not nil, is told what the student makes of a label instead of
 	// computing gradients. probs is the student's distribution.
 	scores func(row int, probs []float32)
@@ -43,7 +46,7 @@ const headRows = 256
 func newHead(n *network) *head {
 	return &head{
 		network: n, labels: make([]label, n.rows()), logits: make([]float32, headRows*n.Head),
-		dx: make([]float32, n.rows()*n.Dim), dw: make([]float32, n.Dim*n.Head), losses: make([]float64, n.rows()),
+		x: make([]float32, headRows*n.Dim), dx: make([]float32, n.rows()*n.Dim), dw: make([]float32, n.Dim*n.Head), losses: make([]float64, n.rows()),
 	}
 }
 
@@ -57,43 +60,47 @@ func (h *head) run(x, w []float32) float32 {
 	if h.scores == nil {
 		h.mul.Pack(&h.up, v, d, matrix(w, v, true))
 	}
-	counted := 0
-	for _, l := range h.labels {
-		if len(l.index) > 0 {
-			counted++
+	h.labelled = h.labelled[:0]
+	for r := range h.labels {
+		if len(h.labels[r].index) > 0 {
+			h.labelled = append(h.labelled, r)
 		}
 	}
-	scale := 1 / float32(max(counted, 1))
+	scale := 1 / float32(max(len(h.labelled), 1))
 	clear(h.dx)
 	clear(h.dw)
-	for lo := 0; lo < h.rows(); lo += headRows {
-		n := min(headRows, h.rows()-lo)
-		h.mul.MultiplyPacked(n, 1, matrix(x[lo*d:], d, false), &h.down, 0, matrix(h.logits, v, false))
+	losses := h.losses
+	for rows := range slices.Chunk(h.labelled, headRows) {
+		n := len(rows)
+		for i, r := range rows {
+			copy(h.x[i*d:(i+1)*d], x[r*d:(r+1)*d])
+		}
+		h.mul.MultiplyPacked(n, 1, matrix(h.x, d, false), &h.down, 0, matrix(h.logits, v, false))
 		h.team.Run(func(wk *par.Worker) {
 			for i := range wk.Each(n) {
-				h.losses[lo+i] = h.row(lo+i, h.logits[i*v:(i+1)*v], scale)
+				losses[i] = h.row(rows[i], h.logits[i*v:(i+1)*v], scale)
 			}
 		})
+		losses = losses[n:]
 		if h.scores != nil {
 			continue
 		}
-		h.mul.MultiplyPacked(n, 1, matrix(h.logits, v, false), &h.up, 0, matrix(h.dx[lo*d:], d, false))
-		h.mul.Multiply(d, v, n, 1, matrix(x[lo*d:], d, true), matrix(h.logits, v, false), 1, matrix(h.dw, v, false))
+		h.mul.Multiply(d, v, n, 1, matrix(h.x, d, true), matrix(h.logits, v, false), 1, matrix(h.dw, v, false))
+		h.mul.MultiplyPacked(n, 1, matrix(h.logits, v, false), &h.up, 0, matrix(h.x, d, false))
+		for i, r := range rows {
+			copy(h.dx[r*d:(r+1)*d], h.x[i*d:(i+1)*d])
+		}
 	}
 	total := 0.0
-	for _, l := range h.losses {
+	for _, l := range h.losses[:len(h.labelled)] {
 		total += l
 	}
 	return float32(total * float64(scale))
 }
 
-// row turns a row's logits into their gradient and returns its loss.
+// row turns a labelled row's logits into their gradient and returns its loss.
 func (h *head) row(r int, z []float32, scale float32) float64 {
 	l := &h.labels[r]
-	if len(l.index) == 0 {
-		clear(z)
-		return 0
-	}
 	listed, cross := float64(0), float64(0)
 	first := make([]float32, len(l.index))
 	for i, at := range l.index {

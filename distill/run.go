@@ -49,8 +49,9 @@ type state struct {
 }
 
 type settings struct {
-	Target string  `json:"target"` // its fingerprint
-	Texts  string  `json:"texts"`  // a hash of their tokens
+	Target string  `json:"target"`         // its fingerprint
+	Texts  string  `json:"texts"`          // a hash of their tokens
+	From   string  `json:"from,omitempty"` // a draft's fingerprint
 	Shape  Shape   `json:"shape"`
 	Batch  int     `json:"batch"`
 	Rate   float64 `json:"rate"`
@@ -74,6 +75,9 @@ func (r *run) open(texts [][]int32) error {
 	mine := settings{
 		Target: r.engine.File().Fingerprint(), Texts: fmt.Sprintf("%016x", h.Sum64()), Shape: r.shape, Batch: r.Batch, Rate: r.Rate,
 		Random: r.Random, Seed: r.Seed, Steps: r.Steps, Labels: r.Labels, Self: r.Self,
+	}
+	if r.From != nil {
+		mine.From = r.From.Fingerprint()
 	}
 	var err error
 	if r.store, err = openStore(filepath.Join(r.Work, "answers-"+mine.Target)); err != nil {

@@ -24,19 +24,32 @@ type Shape struct {
 const (
 	epsilon = 1e-5
 	headDim = 32
+	// mostHeads are enough for a window of some hundred tokens.
+	mostHeads = 8
+	// mostDim is up to where students are as wide as their targets by themselves.
+	mostDim = 576
 )
 
-// newShape is the student that the options ask for.
-func newShape(o *Options, vocab, state int) Shape {
-	if o.Blind {
-		state = 0
-	}
-	return Shape{
-		Layers: o.Layers, Dim: o.Dim, FFN: (o.Dim*8/3 + 31) / 32 * 32,
-		Heads: o.Dim / headDim, KVHeads: o.Dim / headDim, HeadDim: headDim,
-		Vocab: vocab, Head: min(o.Head, vocab), State: state, RopeBase: 10000,
+// newShape is the student that the options ask for, of a target with a vocabulary
+// and states of that size.
+func newShape(o *Options, vocab, state int) (Shape, error) {
+	heads := min(o.Dim/headDim, mostHeads)
+	s := Shape{
+		Layers: o.Layers, Dim: o.Dim, FFN: 2 * o.Dim,
+		Heads: heads, KVHeads: heads, HeadDim: headDim,
+		Vocab: vocab, Head: min(o.Head, vocab), RopeBase: 10000,
 		Sinks: o.Sinks, Window: o.Window, Length: o.Length,
 	}
+	if o.From != nil {
+		var err error
+		if s, err = shapeFrom(o, o.From.Source(), vocab); err != nil {
+			return s, err
+		}
+	}
+	if !o.Blind {
+		s.State = state
+	}
+	return s, nil
 }
 
 // qkv is the width of queries, keys and values side by side.
@@ -49,6 +62,9 @@ type param struct {
 	rows, cols int
 	data       []float32
 }
+
+// inner reports whether the matrix is neither head nor embedding.
+func (p *param) inner() bool { return p.name != headName && p.name != embedName }
 
 // Names of the matrices outside of layers.
 const (

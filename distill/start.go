@@ -32,6 +32,8 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 			size = embedSize
 		case p.name == headName:
 			size = headSize
+		case p.name == stateName:
+			size *= stateGain
 		case p.cols < p.rows || p.rows == p.cols: // into the residual stream
 			size /= math.Sqrt(2 * layers)
 		}
@@ -46,17 +48,12 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 		output = embed
 	}
 	last := len(params) - 1
-	if embed.Cols <= params[last].cols {
+	d, wide := params[last].cols, embed.Cols
+	if wide < d {
 		return // there is nothing to take away
 	}
-	directions := project(embed, counts, params[last].cols, r, set, team)
-	if p := params[0]; p.name == stateName && p.rows == embed.Cols {
-		for i, v := range directions { // states lie where the head's rows do
-			p.data[i] = stateGain * v
-		}
-	}
+	directions := project(embed, counts, d, r, set, team)
 	local := gemm.NewLocal(set)
-	d, wide := params[last].cols, embed.Cols
 	// look computes row t of a stored matrix, projected.
 	row, small := make([]float32, wide), make([]float32, d)
 	look := func(t *tensor.Tensor, i int) []float32 {
@@ -81,7 +78,7 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 const (
 	embedSize = 0.5
 	headSize  = 0.04
-	stateGain = 0.3 // of a state's part in the student's directions
+	stateGain = 0.3 // of what states add
 )
 
 // rescale gives the elements that mean square.
@@ -107,8 +104,16 @@ const (
 )
 
 // project returns the directions (columns of embed, dim) in which the rows of
-// the most frequent tokens differ most, orthonormal, as columns.
+// the most frequent tokens differ most, orthonormal, as columns; all directions are
+// the coordinates' own.
 func project(embed tensor.Tensor, counts []float64, dim int, r *rand.Rand, set *kernel.Set, team *par.Team) []float32 {
+	if dim == embed.Cols {
+		own := make([]float32, dim*dim)
+		for i := range dim {
+			own[i*dim+i] = 1
+		}
+		return own
+	}
 	frequent := make([]int, embed.Rows)
 	for i := range frequent {
 		frequent[i] = i

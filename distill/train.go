@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -31,24 +30,12 @@ const (
 // scoreEvery is how many steps lie between scores, with a checkpoint each.
 const scoreEvery = 150
 
-// rawShare is the share of a batch that learns from the text itself, for which
-// there is no label: all at the start, less later.
-func rawShare(step, total int) float64 {
-	switch {
-	case total == 0 || 10*step < total:
-		return 1
-	case 2*step < total:
-		return 0.5
-	}
-	return 0.25
-}
-
 // trainer is a training under way.
 type trainer struct {
 	*run
 	progress
 	net    *network
-	opt    *adamW
+	opt    *optimizer
 	grads  []gorgonia.ValueGrad
 	tokens []int32 // of the head
 	index  []int32 // of each token in the head, or -1
@@ -62,7 +49,7 @@ type trainer struct {
 func (r *run) train(ctx context.Context) (Result, error) {
 	result := Result{Out: r.Out, Labels: 0}
 	params := r.shape.params()
-	t := &trainer{run: r, opt: newAdamW(params, r.team)}
+	t := &trainer{run: r, opt: newOptimizer(params, r.set, r.team)}
 	var resumed bool
 	var err error
 	t.progress, t.tokens, resumed, err = loadCheckpoint(r.checkpointPath(), t.opt)
@@ -73,7 +60,13 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	if err != nil {
 		return result, err
 	}
-	if !resumed {
+	switch {
+	case resumed:
+	case r.From != nil:
+		if t.tokens, err = startFrom(params, r.shape, r.From.Source()); err != nil {
+			return result, err
+		}
+	default:
 		t.tokens = chooseHead(mass, r.engine.File().Tokenizer().Vocab().EOG(), r.shape.Head)
 		initialize(params, r.engine.File().Source(), t.tokens, mass, &r.Options, r.set, r.team)
 	}
@@ -216,21 +209,8 @@ func (t *trainer) checkpoint() error {
 
 // one is a step.
 func (t *trainer) one() error {
-	r := t.random(t.step)
-	raw := t.text.train[t.text.labelled:]
-	for e := range t.Batch {
-		switch {
-		case len(raw) > 0 && r.Float64() < rawShare(t.step, t.total):
-			t.fillRaw(e, raw[r.IntN(len(raw))])
-		default:
-			p := &t.text
-			if p.labelled == 0 || t.self.labelled > 0 && r.IntN(2) == 0 {
-				p = &t.self
-			}
-			if _, err := t.fillLabelled(e, p.train[r.IntN(p.labelled)], known(r, t.Length)); err != nil {
-				return err
-			}
-		}
+	if err := t.fillBatch(); err != nil {
+		return err
 	}
 	loss, err := t.net.run()
 	if err != nil {
@@ -283,113 +263,6 @@ func (t *trainer) sum(g []float32) {
 	}
 }
 
-// known says at which places of an excerpt the student is given the target's state:
-// as in use, where those of a prompt are not kept, and later ones follow a few
-// tokens behind.
-func known(r *rand.Rand, places int) []bool {
-	all := make([]bool, places)
-	i := 0
-	if r.IntN(3) == 0 {
-		i = r.IntN(places)
-	}
-	for i < places {
-		for range 1 + r.IntN(longestKnown) {
-			if i < places {
-				all[i] = true
-			}
-			i++
-		}
-		i += r.IntN(longestDraft + 1)
-	}
-	return all
-}
-
-// Longest runs of places with and without states.
-const (
-	longestKnown = 12
-	longestDraft = 6
-)
-
-// fill puts the tokens of an excerpt into the graph's input, without labels or
-// states.
-func (t *trainer) fill(e int, x excerpt) []label {
-	d, n := t.shape.Dim, t.Length
-	embed := t.opt.params[len(t.opt.params)-1].data
-	input := t.net.input.Value().Data().([]float32)[e*n*d : (e+1)*n*d]
-	labels := t.net.head.labels[e*n : (e+1)*n]
-	clear(t.states(e))
-	for i := range n {
-		l := &labels[i]
-		l.index, l.probs, l.tail = l.index[:0], l.probs[:0], 0
-		if i >= len(x) {
-			t.batch[e*n+i] = -1
-			clear(input[i*d : (i+1)*d])
-			continue
-		}
-		t.batch[e*n+i] = x[i]
-		copy(input[i*d:(i+1)*d], embed[int(x[i])*d:])
-	}
-	return labels
-}
-
-// states is the graph's input of them for an excerpt (Length, State).
-func (t *trainer) states(e int) []float32 {
-	if t.net.states == nil {
-		return nil
-	}
-	n := t.Length * t.shape.State
-	return t.net.states.Value().Data().([]float32)[e*n : (e+1)*n]
-}
-
-// fillRaw lets a text's next token be the label.
-func (t *trainer) fillRaw(e int, x excerpt) {
-	labels := t.fill(e, x)
-	for i := range len(x) - 1 {
-		if at := t.index[x[i+1]]; at >= 0 {
-			labels[i].index, labels[i].probs = append(labels[i].index, at), append(labels[i].probs, 1)
-		}
-	}
-}
-
-// fillLabelled takes the target's answers for labels: what they say about tokens
-// that the head lacks counts nothing. The student is given the target's states at
-// the places that are known. It returns those answers.
-func (t *trainer) fillLabelled(e int, x excerpt, known []bool) (*answers, error) {
-	a, err := t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
-	if err != nil {
-		return nil, err
-	}
-	labels, states, width := t.fill(e, x), t.states(e), t.shape.State
-	for i := range x {
-		if width > 0 && i > 0 && known[i] {
-			a.state(states[i*width:(i+1)*width], i-1)
-		}
-		if !a.asked(i) {
-			continue
-		}
-		l := &labels[i]
-		known, all := float32(0), float32(0)
-		for k, token := range a.tokens[i*topK : (i+1)*topK] {
-			p := a.probs[i*topK+k]
-			all += p
-			if at := t.index[token]; at >= 0 {
-				l.index, l.probs = append(l.index, at), append(l.probs, p)
-				known += p
-			}
-		}
-		if len(l.index) == 0 {
-			continue
-		}
-		l.tail = max(0, 1-all)
-		sum := known + l.tail
-		for k := range l.probs {
-			l.probs[k] /= sum
-		}
-		l.tail /= sum
-	}
-	return a, nil
-}
-
 // score compares the student with the target on excerpts that it never learnt
 // from, given the target's states or not.
 func (t *trainer) score(held []excerpt, states bool) (Score, error) {
@@ -423,12 +296,11 @@ func (t *trainer) score(held []excerpt, states bool) (Score, error) {
 		clear(overlap)
 		clear(agree)
 		for e := range t.Batch {
-			if e >= n {
-				t.fill(e, nil)
+			if t.empty(e, 0); e >= n {
 				continue
 			}
 			var err error
-			if given[e], err = t.fillLabelled(e, held[e], slices.Repeat([]bool{states}, t.Length)); err != nil {
+			if given[e], err = t.fillLabelled(e*t.Length, held[e], len(held[e]), slices.Repeat([]bool{states}, t.Length)); err != nil {
 				return total, err
 			}
 			for i := range held[e] {

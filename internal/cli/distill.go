@@ -24,6 +24,7 @@ type distillOptions struct {
 	Model modelOptions
 	Texts []string // files and folders
 	distill.Options
+	From string // a draft
 	JSON bool
 }
 
@@ -56,6 +57,11 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 			if o.Steps > 0 && cmd.Flags().Changed("minutes") {
 				return usagef("--minutes has no effect with --steps")
 			}
+			for _, flag := range []string{"layers", "dim", "vocab-head", "random-start"} {
+				if o.From != "" && cmd.Flags().Changed(flag) {
+					return usagef("--%s has no effect with --from: the draft's shape stays", flag)
+				}
+			}
 			if o.Steps > 0 {
 				o.Minutes = 0
 			}
@@ -75,7 +81,7 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 	f.StringVarP(&o.Out, "out", "o", "", "`file` of the draft (default: the model's name with -draft.gguf, in this folder)")
 	f.Float64Var(&o.Minutes, "minutes", o.Minutes, "how long it may take")
 	f.IntVar(&o.Layers, "layers", o.Layers, "layers of the draft")
-	f.IntVar(&o.Dim, "dim", o.Dim, "width of the draft")
+	f.IntVar(&o.Dim, "dim", o.Dim, "width of the draft (0 = the model's, up to 576)")
 	f.IntVar(&o.Head, "vocab-head", o.Head, "`tokens` that the draft can guess: the most useful on the texts")
 	f.IntVarP(&o.Model.Threads, "threads", "t", o.Model.Threads, "worker `threads`")
 	f.StringVar(&o.Work, "work", "", "`folder` for what is kept until the draft is done, and labels for a next one (default: that of the draft with .work)")
@@ -83,6 +89,7 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 	f.IntVar(&o.Labels, "labels", 0, "ask the model about this many `excerpts` of the texts (0 = by time)")
 	f.IntVar(&o.Batch, "batch", o.Batch, "`excerpts` of a step")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "highest learning rate")
+	f.StringVar(&o.From, "from", "", "`draft` to go on from instead of a new one; it keeps its shape (\"embedded\": that of the embedded model)")
 	f.BoolVar(&o.Blind, "blind", false, "do not let the draft see what the model had in mind (its last hidden state)")
 	f.BoolVar(&o.Random, "random-start", false, "start from random embeddings, not from a projection of the model's")
 	f.Uint64Var(&o.Seed, "seed", 0, "of all chance")
@@ -102,6 +109,21 @@ func runDistill(ctx context.Context, o *distillOptions) error {
 		return err
 	}
 	defer file.Close()
+	if o.From != "" {
+		path := engine.EmbeddedDraft
+		if o.From != "embedded" {
+			if path, err = o.Sys.locate(o.From); err != nil {
+				return err
+			}
+		}
+		if o.Options.From, err = engine.OpenFile(path, engine.Rope{}); err != nil {
+			return err
+		}
+		defer o.Options.From.Close()
+		if err := file.CanDraft(o.Options.From); err != nil {
+			return err
+		}
+	}
 	texts, err := o.texts(file)
 	if err != nil {
 		return err

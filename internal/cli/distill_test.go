@@ -24,6 +24,7 @@ func TestDistillOptions(t *testing.T) {
 		{args: "--text a --steps 5 --minutes 3", fail: "--minutes has no effect"},
 		{args: "--text a --dim 33", fail: "--dim 33"},
 		{args: "--text a --minutes -1", fail: "--minutes -1"},
+		{args: "--text a --from b.gguf --vocab-head 99", fail: "--vocab-head has no effect with --from"},
 	} {
 		var got *distillOptions
 		err := parse(newDistill(newWorld("", nil).System, func(_ context.Context, o *distillOptions) error {
@@ -86,6 +87,14 @@ func TestDistillRecords(t *testing.T) {
 	var g struct{ Draft string }
 	if err := json.Unmarshal(s.out.Bytes(), &g); err != nil || g.Draft != out {
 		t.Errorf("the draft is %q, expected %q: %v", g.Draft, out, err)
+	}
+	s = newWorld("", env)
+	if code := Run(t.Context(), strings.Fields("distill -m "+model+" --text "+filepath.Dir(text)+" --from "+out+" -o "+out+
+		" --steps 1 --labels 6 --batch 1 --json"), s.System); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, s.err.String())
+	}
+	if err := json.Unmarshal(s.out.Bytes(), &r); err != nil || r.Steps != 1 || r.Head != 100 {
+		t.Errorf("from the draft: %s: %v", s.out.String(), err)
 	}
 	s = newWorld("", env)
 	if code := Run(t.Context(), strings.Fields("distill -m "+model+" --text "+filepath.Join(dir, "texts", "b.bin")), s.System); code != exitUsage {

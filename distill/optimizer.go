@@ -5,17 +5,21 @@ import (
 
 	"gorgonia.org/gorgonia"
 
+	"triforce/internal/gemm"
+	"triforce/internal/kernel"
 	"triforce/internal/par"
 )
 
-// adamW is the optimizer (Loshchilov and Hutter 2019), a Gorgonia solver. The
-// gradient of all matrices together is clipped to length 1. Rows of the
-// embedding that a batch does not have stay as they are, momentum included.
-type adamW struct {
+// optimizer is a Gorgonia solver: AdamW for embedding and head (Loshchilov and
+// Hutter 2019), Muon for the matrices between. The gradient of all matrices
+// together is clipped to length 1. Rows of the embedding that a batch does not
+// have stay as they are, momentum included.
+type optimizer struct {
 	team   *par.Team
-	params []param // in the order of the network's nodes, the embedding last
-	m, v   [][]float32
-	seen   []float32 // updates of each row of the embedding
+	muon   muon
+	params []param     // in the order of the network's nodes, the embedding last
+	m, v   [][]float32 // v of AdamW only
+	seen   []float32   // updates of each row of the embedding
 	step   int
 	rate   float32
 }
@@ -30,11 +34,15 @@ const (
 	chunkSize = 1 << 15
 )
 
-func newAdamW(params []param, team *par.Team) *adamW {
-	a := &adamW{team: team, params: params}
+func newOptimizer(params []param, set *kernel.Set, team *par.Team) *optimizer {
+	a := &optimizer{team: team, muon: muon{mul: gemm.New(set, team)}, params: params}
 	for _, p := range params {
 		a.m = append(a.m, make([]float32, len(p.data)))
-		a.v = append(a.v, make([]float32, len(p.data)))
+		var v []float32
+		if !p.inner() {
+			v = make([]float32, len(p.data))
+		}
+		a.v = append(a.v, v)
 	}
 	a.seen = make([]float32, params[len(params)-1].rows)
 	return a
@@ -48,10 +56,10 @@ type rowGrads struct {
 
 // Step updates the graph's matrices, as a gorgonia.Solver, and clears their
 // gradients.
-func (a *adamW) Step(nodes []gorgonia.ValueGrad) error { return a.update(nodes, rowGrads{}) }
+func (a *optimizer) Step(nodes []gorgonia.ValueGrad) error { return a.update(nodes, rowGrads{}) }
 
 // update is Step, and for rows of the embedding.
-func (a *adamW) update(nodes []gorgonia.ValueGrad, rows rowGrads) error {
+func (a *optimizer) update(nodes []gorgonia.ValueGrad, rows rowGrads) error {
 	a.step++
 	var grads [][]float32
 	for _, n := range nodes {
@@ -71,7 +79,11 @@ func (a *adamW) update(nodes []gorgonia.ValueGrad, rows rowGrads) error {
 	}
 	c1, c2 := corrections(a.step)
 	for i, g := range grads {
-		x, m, v := a.params[i].data, a.m[i], a.v[i]
+		p, x, m, v := a.params[i], a.params[i].data, a.m[i], a.v[i]
+		if p.inner() {
+			a.orthogonal(p, m, g, scale)
+			continue
+		}
 		a.team.Run(func(w *par.Worker) {
 			for c := range w.Each((len(g) + chunkSize - 1) / chunkSize) {
 				lo := c * chunkSize
@@ -95,6 +107,19 @@ func (a *adamW) update(nodes []gorgonia.ValueGrad, rows rowGrads) error {
 	return nil
 }
 
+// orthogonal is Muon's update of a matrix.
+func (a *optimizer) orthogonal(p param, m, g []float32, scale float32) {
+	for i, d := range g {
+		d *= scale
+		m[i] = muonBeta*m[i] + d
+		g[i] = muonBeta*m[i] + d // Nesterov's look ahead
+	}
+	for i, d := range a.muon.step(g, p.rows, p.cols) {
+		p.data[i] -= a.rate * (d + decay*p.data[i])
+	}
+	clear(g)
+}
+
 // corrections make up for averages that began at zero.
 func corrections(step int) (c1, c2 float32) {
 	return float32(1 / (1 - math.Pow(beta1, float64(step)))), float32(1 / (1 - math.Pow(beta2, float64(step))))
@@ -111,7 +136,7 @@ func adam(x, m, v, g []float32, scale, rate, c1, c2, decay float32) {
 }
 
 // square is the sum of squares, in an order that threads do not change.
-func (a *adamW) square(g []float32) float64 {
+func (a *optimizer) square(g []float32) float64 {
 	parts := make([]float64, (len(g)+chunkSize-1)/chunkSize)
 	a.team.Run(func(w *par.Worker) {
 		for c := range w.Each(len(parts)) {

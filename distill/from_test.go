@@ -1,0 +1,107 @@
+package distill
+
+import (
+	"errors"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"triforce/engine"
+	"triforce/internal/cpu"
+	"triforce/internal/kernel"
+	"triforce/internal/par"
+	"triforce/internal/testutil/tiny"
+	"triforce/kvcache"
+	"triforce/model"
+	"triforce/model/llama"
+	"triforce/tensor"
+	"triforce/weights/gguf"
+)
+
+// A student that goes on from a draft is that draft: norms, head layouts, trimmed
+// heads and what it takes in of states included.
+func TestFrom(t *testing.T) {
+	for _, o := range []tiny.Options{
+		{Heads: 4, KVHeads: 2, Layers: 3},
+		{Heads: 2, HeadDim: 16, FFN: 96, State: 7},
+		{Heads: 2, State: 11}, // of another target: left out
+	} {
+		path := tiny.Model(t, o)
+		f, err := engine.OpenFile(path, engine.Rope{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		vocab := f.Tokenizer().Vocab().Size()
+		opt := Defaults()
+		opt.From = f
+		s, err := newShape(&opt, vocab, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		params := s.params()
+		head, err := startFrom(params, s, f.Source())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := filepath.Join(t.TempDir(), "again.gguf")
+		if err := export(again, "again", s, params, head, f.Source().Meta(), tensor.F32); err != nil {
+			t.Fatal(err)
+		}
+		a, b := logitsOf(t, path, o.State == 7), logitsOf(t, again, o.State == 7)
+		for i := range a {
+			if math.Abs(float64(a[i]-b[i])) > 2e-4 {
+				t.Fatalf("%+v: logit %d is %v, the draft's %v", o, i, b[i], a[i])
+			}
+		}
+		if _, err := newShape(&opt, vocab+1, 7); !errors.Is(err, engine.ErrUsage) {
+			t.Errorf("another vocabulary: %v", err)
+		}
+	}
+	for _, o := range []tiny.Options{{RopeDims: 4}, {Window: 40}, {Rope: tiny.RopeYarn}, {Rope: tiny.RopeFactors}} {
+		f, err := engine.OpenFile(tiny.Model(t, o), engine.Rope{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		opt := Defaults()
+		opt.From = f
+		if _, err := newShape(&opt, f.Tokenizer().Vocab().Size(), 7); !errors.Is(err, engine.ErrUsage) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// logitsOf are those of a few tokens, in floats.
+func logitsOf(t *testing.T, path string, told bool) []float32 {
+	t.Helper()
+	src, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	team := par.NewTeam(1)
+	defer team.Close()
+	set := kernel.For(cpu.Reference)
+	m, err := llama.Load(t.Context(), src, llama.Options{Set: set, Team: team})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := m.NewSession(team, kernel.KVF32, 8, 8)
+	cache := kvcache.NewStream(kvcache.NewStore(m.KVShape(kernel.KVF32), set), 16, 256, 64)
+	batch := model.Batch{Tokens: []int32{5, 9, 2, 30, 7}, Logits: 5}
+	if told {
+		batch.States = make([][]float32, 5)
+		for i := range m.State {
+			batch.States[3] = append(batch.States[3], float32(i%5)-1.5)
+		}
+	}
+	if err := run.Forward(t.Context(), cache, batch); err != nil {
+		t.Fatal(err)
+	}
+	var all []float32
+	for i := range 5 {
+		all = append(all, run.Logits(i)...)
+	}
+	return all
+}
