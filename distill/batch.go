@@ -10,6 +10,7 @@ const rawShare = 0.25
 // short share an excerpt.
 func (t *trainer) fillBatch() error {
 	r := t.random(t.step)
+	t.own = t.own[:0]
 	raw := t.text.train[t.text.labelled:]
 	for e := range t.Batch {
 		if len(raw) > 0 && r.Float64() < rawShare {
@@ -25,42 +26,75 @@ func (t *trainer) fillBatch() error {
 		for t.Length-at >= leastText {
 			x := p.train[r.IntN(p.labelled)]
 			room := min(len(x), t.Length-at)
-			if _, err := t.fillLabelled(e*t.Length+at, x, room, known(r, room)); err != nil {
+			if _, err := t.fillLabelled(e*t.Length+at, x, sources(r, room)); err != nil {
 				return err
 			}
 			at += room
 		}
 		t.empty(e, at)
 	}
+	return t.fillOwn()
+}
+
+// fillOwn gives rows that are to have it the student's own state of the row before
+// instead of the target's, or none if it takes in none of its own.
+func (t *trainer) fillOwn() error {
+	if len(t.own) == 0 || t.net.states == nil {
+		return nil
+	}
+	if t.net.ahead == nil {
+		for _, r := range t.own {
+			clear(t.state(r))
+		}
+		return nil
+	}
+	seen, err := t.net.look()
+	if err != nil {
+		return err
+	}
+	for _, r := range t.own {
+		copy(t.state(r), seen[(r-1)*t.shape.Dim:r*t.shape.Dim])
+	}
 	return nil
 }
 
-// known says at which places of an excerpt the student is given the target's state:
-// as in use, where those of a prompt are not kept, and later ones follow a few
-// tokens behind.
-func known(r *rand.Rand, places int) []bool {
-	all := make([]bool, places)
-	i := 0
-	if r.IntN(3) == 0 {
-		i = r.IntN(places)
-	}
-	for i < places {
-		for range 1 + r.IntN(longestKnown) {
-			if i < places {
-				all[i] = true
-			}
-			i++
-		}
-		i += r.IntN(longestDraft + 1)
-	}
-	return all
-}
+// source is whose state a place of a text is given.
+type source byte
 
-// Longest runs of places with and without states.
+const (
+	nobody  source = iota
+	targets        // after the token before
+	own            // the student's, where the target has not been asked yet
+)
+
+// Longest runs of places with and without the target's states.
 const (
 	longestKnown = 12
 	longestDraft = 6
 )
+
+// sources says which states a text's places are given in training: as in use, where
+// those of a prompt are not kept, later ones follow a few tokens behind, and trees
+// have none meanwhile.
+func sources(r *rand.Rand, places int) []source {
+	all := make([]source, 0, places+longestKnown+longestDraft)
+	if r.IntN(3) == 0 {
+		all = all[:r.IntN(places)]
+	}
+	for len(all) < places {
+		for range 1 + r.IntN(longestKnown) {
+			all = append(all, targets)
+		}
+		meanwhile := own
+		if r.IntN(4) == 0 {
+			meanwhile = nobody
+		}
+		for range r.IntN(longestDraft + 1) {
+			all = append(all, meanwhile)
+		}
+	}
+	return all[:places]
+}
 
 // empty makes all rows from number at of excerpt e to its end empty.
 func (t *trainer) empty(e, at int) {
@@ -69,25 +103,27 @@ func (t *trainer) empty(e, at int) {
 	}
 }
 
-// fill puts a text's tokens into rows from number at on, without labels or states,
-// which it returns.
-func (t *trainer) fill(at int, x excerpt) (labels []label, states []float32) {
+// fill puts a text's tokens into rows from number at on, without labels or states.
+func (t *trainer) fill(at int, x excerpt) {
 	for i, token := range x {
 		t.place(at+i, token)
 	}
-	if t.net.states != nil {
-		states = t.net.states.Value().Data().([]float32)[at*t.shape.State:]
+}
+
+// state is the graph's input of states for row r, or nil.
+func (t *trainer) state(r int) []float32 {
+	if t.net.states == nil {
+		return nil
 	}
-	return t.net.head.labels[at:], states
+	w := t.shape.State
+	return t.net.states.Value().Data().([]float32)[r*w : (r+1)*w]
 }
 
 // place puts a token, or none, into a row.
 func (t *trainer) place(r int, token int32) {
-	d, w, l := t.shape.Dim, t.shape.State, &t.net.head.labels[r]
+	d, l := t.shape.Dim, &t.net.head.labels[r]
 	l.index, l.probs, l.tail = l.index[:0], l.probs[:0], 0
-	if t.net.states != nil {
-		clear(t.net.states.Value().Data().([]float32)[r*w : (r+1)*w])
-	}
+	clear(t.state(r))
 	input := t.net.input.Value().Data().([]float32)[r*d : (r+1)*d]
 	if t.batch[r] = token; token < 0 {
 		clear(input)
@@ -98,7 +134,8 @@ func (t *trainer) place(r int, token int32) {
 
 // fillRaw lets a text's next token be the label.
 func (t *trainer) fillRaw(at int, x excerpt) {
-	labels, _ := t.fill(at, x)
+	t.fill(at, x)
+	labels := t.net.head.labels[at:]
 	for i := range len(x) - 1 {
 		if at := t.index[x[i+1]]; at >= 0 {
 			labels[i].index, labels[i].probs = append(labels[i].index, at), append(labels[i].probs, 1)
@@ -106,20 +143,23 @@ func (t *trainer) fillRaw(at int, x excerpt) {
 	}
 }
 
-// fillLabelled takes the target's answers for labels: what they say about tokens
-// that the head lacks counts nothing. The student is given the target's states at
-// the places that are known. It returns those answers.
-func (t *trainer) fillLabelled(at int, x excerpt, room int, known []bool) (*answers, error) {
+// fillLabelled takes the target's answers to a text for labels, as many places as
+// there are sources: what they say about tokens that the head lacks counts nothing.
+// The student is given the states that sources say. It returns those answers.
+func (t *trainer) fillLabelled(at int, x excerpt, sources []source) (*answers, error) {
 	a, err := t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
 	if err != nil {
 		return nil, err
 	}
-	x = x[:room]
-	labels, states := t.fill(at, x)
-	width := t.shape.State
-	for i := range x {
-		if width > 0 && i > 0 && known[i] {
-			a.state(states[i*width:(i+1)*width], i-1)
+	t.fill(at, x[:len(sources)])
+	labels := t.net.head.labels[at:]
+	for i, from := range sources {
+		switch {
+		case i == 0 || t.net.states == nil:
+		case from == targets:
+			a.state(t.state(at+i), i-1)
+		case from == own:
+			t.own = append(t.own, at+i)
 		}
 		if !a.asked(i) {
 			continue

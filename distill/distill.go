@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"triforce/engine"
@@ -48,7 +49,7 @@ type Options struct {
 	// Sinks and Window are those of the streaming cache, Length the tokens of an
 	// excerpt and Batch the excerpts of a step.
 	Sinks, Window, Length, Batch int
-	// Rate is the highest learning rate.
+	// Rate is the highest learning rate (0: by the width).
 	Rate float64
 	// From, if not nil, is a draft to go on from, whose shape is taken.
 	From *engine.File
@@ -74,7 +75,7 @@ type Options struct {
 func Defaults() Options {
 	start := time.Now()
 	return Options{
-		Layers: 1, Head: 6144, Minutes: 30, Sinks: 16, Window: 256, Length: 512, Batch: 8, Rate: 2e-3,
+		Layers: 1, Head: 6144, Minutes: 30, Sinks: 16, Window: 256, Length: 512, Batch: 8,
 		Now: time.Now, Clock: func() time.Duration { return time.Since(start) },
 		Free: func(string) (int64, error) { return 1 << 62, nil },
 	}
@@ -109,8 +110,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("%w: --length %d: expected more than the %d sinks", engine.ErrUsage, o.Length, o.Sinks)
 	case o.Steps == 0 && !(o.Minutes > 0):
 		return fmt.Errorf("%w: --minutes %v: expected more than 0", engine.ErrUsage, o.Minutes)
-	case !(o.Rate > 0 && o.Rate < 1):
-		return fmt.Errorf("%w: --rate %v: expected a number between 0 and 1", engine.ErrUsage, o.Rate)
+	case !(o.Rate >= 0 && o.Rate < 1):
+		return fmt.Errorf("%w: --rate %v: expected a number from 0 to 1", engine.ErrUsage, o.Rate)
 	}
 	return nil
 }
@@ -143,11 +144,11 @@ type Score struct {
 	// Agreement is how often both have the same most probable token: the
 	// acceptance at temperature 0.
 	Agreement float64 `json:"agreement"`
-	// BlindOverlap and BlindAgreement are the same where the target's states are
-	// not known: more or less those of a draft's later tokens, as Overlap and
-	// Agreement are those of its first.
-	BlindOverlap   float64 `json:"blind_overlap"`
-	BlindAgreement float64 `json:"blind_agreement"`
+	// LaterOverlap and LaterAgreement are those of a second drafted token, as
+	// Overlap and Agreement are of a first: the target's state is not known after
+	// it, and the student's own takes its place, or none.
+	LaterOverlap   float64 `json:"later_overlap"`
+	LaterAgreement float64 `json:"later_agreement"`
 	// Places is how many places were looked at.
 	Places int `json:"places"`
 }
@@ -179,6 +180,9 @@ const (
 	labelShare = 0.27 // to label the others, too
 )
 
+// usualRate is the learning rate of students of width mostDim; narrow ones bear more.
+const usualRate = 2e-3
+
 // Run makes a draft for the target e from texts, each a sequence of tokens. What
 // an interrupted run with the same options did it does not do again.
 func Run(ctx context.Context, e *engine.Engine, texts [][]int32, o Options) (Result, error) {
@@ -195,6 +199,9 @@ func Run(ctx context.Context, e *engine.Engine, texts [][]int32, o Options) (Res
 	var err error
 	if r.shape, err = newShape(&o, e.File().Tokenizer().Vocab().Size(), e.StateWidth()); err != nil {
 		return Result{}, err
+	}
+	if r.Rate == 0 {
+		r.Rate = usualRate * math.Sqrt(mostDim/float64(r.shape.Dim))
 	}
 	defer r.close()
 	start := o.Clock()

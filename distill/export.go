@@ -34,6 +34,9 @@ func export(path, name string, s Shape, params []param, tokens []int32, vocabula
 		{Key: "llama.rope.dimension_count", Value: s.HeadDim},
 		{Key: "llama.rope.freq_base", Value: s.RopeBase},
 	}
+	if s.own() {
+		meta = append(meta, gguf.KV{Key: llama.OwnStateKey, Value: true})
+	}
 	if s.Head < s.Vocab {
 		meta = append(meta, gguf.KV{Key: llama.HeadKey, Value: widen(tokens)})
 	}

@@ -1,7 +1,10 @@
 package distill
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/gonum"
@@ -25,7 +28,6 @@ type network struct {
 	team   *par.Team
 	set    *kernel.Set
 	mul    *gemm.Multiplier
-	graph  *gorgonia.ExprGraph
 	vm     gorgonia.VM
 	input  *gorgonia.Node   // (rows, Dim)
 	states *gorgonia.Node   // (rows, State), or nil
@@ -33,6 +35,10 @@ type network struct {
 	loss   *gorgonia.Node
 	head   *head
 	hidden *gorgonia.Node // what the head is given
+
+	// A second graph, up to there only, of a student that takes in its own states.
+	ahead gorgonia.VM // or nil
+	seen  *gorgonia.Node
 }
 
 // floats gives Gorgonia our products of float32; gonum does what is left.
@@ -50,40 +56,21 @@ func (f floats) Sgemm(ta, tb blas.Transpose, m, n, k int, alpha float32, a []flo
 // newNetwork builds the graph over the given matrices, which it uses as they
 // are. From here on Gorgonia's products in this process are those of team.
 func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.Team) (*network, error) {
-	n := &network{Shape: s, batch: batch, team: team, set: set, mul: gemm.New(set, team), graph: gorgonia.NewGraph()}
+	n := &network{Shape: s, batch: batch, team: team, set: set, mul: gemm.New(set, team)}
 	gorgonia.Use(floats{mul: n.mul})
-	b := builder{network: n, byName: map[string]*gorgonia.Node{}}
-	b.leaf("input", n.rows(), s.Dim, newMatrix(n.rows(), s.Dim))
-	n.input = b.byName["input"]
+	values := map[string]*tensor.Dense{"input": newMatrix(n.rows(), s.Dim)}
 	if s.State > 0 {
-		b.leaf("states", n.rows(), s.State, newMatrix(n.rows(), s.State))
-		n.states = b.byName["states"]
+		values["states"] = newMatrix(n.rows(), s.State)
 	}
-	for _, p := range params {
-		if p.name == embedName {
-			continue
-		}
-		b.leaf(p.name, p.rows, p.cols, tensor.New(tensor.WithShape(p.rows, p.cols), tensor.WithBacking(p.data)))
+	for _, p := range params[:len(params)-1] { // but the embedding
+		values[p.name] = tensor.New(tensor.WithShape(p.rows, p.cols), tensor.WithBacking(p.data))
+	}
+	b := newBuilder(n, values)
+	n.hidden = b.student()
+	n.input, n.states = b.byName["input"], b.byName["states"]
+	for _, p := range params[:len(params)-1] {
 		n.nodes = append(n.nodes, b.byName[p.name])
 	}
-	x := n.input
-	if n.states != nil {
-		x = b.add(x, b.times(n.states, stateName))
-	}
-	for i := range s.Layers {
-		a := newAttention(s, batch, set, team)
-		h := b.each(layerName(i, "norm"), x, s.Dim, norm, normBack)
-		h = b.times(h, layerName(i, "qkv"))
-		h = b.unary(layerName(i, "attention"), h, s.Heads*s.HeadDim,
-			func(y, x []float32) { a.forward(team, y, x) },
-			func(dx, x, dy []float32) { a.backward(team, dx, x, dy) })
-		x = b.add(x, b.times(h, layerName(i, "out")))
-		h = b.each(layerName(i, "ffn_norm"), x, s.Dim, norm, normBack)
-		h = b.times(h, layerName(i, "gate_up"))
-		h = b.each(layerName(i, "swiglu"), h, s.FFN, swiGLU, swiGLUBack)
-		x = b.add(x, b.times(h, layerName(i, "down")))
-	}
-	n.hidden = b.each("norm", x, s.Dim, norm, normBack)
 	n.head = newHead(n)
 	n.loss = b.loss(n.hidden, b.byName[headName])
 	if b.err != nil {
@@ -93,7 +80,14 @@ func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.T
 	if _, err := gorgonia.Grad(n.loss, wanted...); err != nil {
 		return nil, fmt.Errorf("distill: gradients: %w", err)
 	}
-	n.vm = gorgonia.NewTapeMachine(n.graph, gorgonia.BindDualValues(wanted...))
+	n.vm = gorgonia.NewTapeMachine(b.graph, gorgonia.BindDualValues(wanted...))
+	if s.own() {
+		b := newBuilder(n, values)
+		if n.seen = b.student(); b.err != nil {
+			return nil, fmt.Errorf("distill: graph: %w", b.err)
+		}
+		n.ahead = gorgonia.NewTapeMachine(b.graph)
+	}
 	return n, nil
 }
 
@@ -109,6 +103,16 @@ func (n *network) run() (float32, error) {
 	return n.loss.Value().Data().(float32), nil
 }
 
+// look computes what the head would be given of what input and states hold, for
+// states of the student's own. It is valid until the next call.
+func (n *network) look() ([]float32, error) {
+	n.ahead.Reset()
+	if err := n.ahead.RunAll(); err != nil {
+		return nil, fmt.Errorf("distill: graph: %w", err)
+	}
+	return n.seen.Value().Data().([]float32), nil
+}
+
 // grad is the gradient of a leaf; whoever uses it clears it.
 func grad(node *gorgonia.Node) ([]float32, error) {
 	g, err := node.Grad()
@@ -118,19 +122,53 @@ func grad(node *gorgonia.Node) ([]float32, error) {
 	return g.Data().([]float32), nil
 }
 
-// close ends the machine.
-func (n *network) close() error { return n.vm.Close() }
+// close ends the machines.
+func (n *network) close() error {
+	err := n.vm.Close()
+	if n.ahead != nil {
+		err = errors.Join(err, n.ahead.Close())
+	}
+	return err
+}
 
-// builder adds nodes until the first error.
+// builder adds nodes to a graph until the first error.
 type builder struct {
 	*network
+	graph  *gorgonia.ExprGraph
 	byName map[string]*gorgonia.Node
 	err    error
 }
 
-func (b *builder) leaf(name string, rows, cols int, value *tensor.Dense) {
-	b.byName[name] = gorgonia.NewMatrix(b.graph, tensor.Float32, gorgonia.WithName(name),
-		gorgonia.WithShape(rows, cols), gorgonia.WithValue(value))
+// newBuilder begins a graph with leaves of these values.
+func newBuilder(n *network, values map[string]*tensor.Dense) *builder {
+	b := &builder{network: n, graph: gorgonia.NewGraph(), byName: map[string]*gorgonia.Node{}}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		v := values[name]
+		b.byName[name] = gorgonia.NewMatrix(b.graph, tensor.Float32, gorgonia.WithName(name), gorgonia.WithShape(v.Shape()...), gorgonia.WithValue(v))
+	}
+	return b
+}
+
+// student is all from the leaves to what the head is given.
+func (b *builder) student() *gorgonia.Node {
+	x := b.byName["input"]
+	if b.State > 0 {
+		x = b.add(x, b.times(b.byName["states"], stateName))
+	}
+	for i := range b.Layers {
+		a := newAttention(b.Shape, b.batch, b.set, b.team)
+		h := b.each(layerName(i, "norm"), x, b.Dim, norm, normBack)
+		h = b.times(h, layerName(i, "qkv"))
+		h = b.unary(layerName(i, "attention"), h, b.Heads*b.HeadDim,
+			func(y, x []float32) { a.forward(b.team, y, x) },
+			func(dx, x, dy []float32) { a.backward(b.team, dx, x, dy) })
+		x = b.add(x, b.times(h, layerName(i, "out")))
+		h = b.each(layerName(i, "ffn_norm"), x, b.Dim, norm, normBack)
+		h = b.times(h, layerName(i, "gate_up"))
+		h = b.each(layerName(i, "swiglu"), h, b.FFN, swiGLU, swiGLUBack)
+		x = b.add(x, b.times(h, layerName(i, "down")))
+	}
+	return b.each("norm", x, b.Dim, norm, normBack)
 }
 
 func (b *builder) keep(node *gorgonia.Node, err error) *gorgonia.Node {

@@ -159,6 +159,25 @@ func TestExp2(t *testing.T) {
 	}
 }
 
+// What a student finds of itself ahead is what its head is given then.
+func TestOwnStates(t *testing.T) {
+	s := tinyShape(4, 2)
+	s.State = s.Dim
+	r := newRig(t, s, 2, 2, 3)
+	for range 2 {
+		ahead, err := r.network.look()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ahead = slices.Clone(ahead)
+		r.exact(t)
+		if !slices.Equal(ahead, r.hidden.Value().Data().([]float32)) {
+			t.Error("not the same")
+		}
+		r.states.Value().Data().([]float32)[5] += 3
+	}
+}
+
 // BenchmarkStep is a step of a wide student and of a narrow one.
 func BenchmarkStep(b *testing.B) {
 	for _, o := range []Options{{Layers: 1, Dim: 576, Head: 4096}, {Layers: 2, Dim: 128, Head: 8192}} {

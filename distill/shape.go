@@ -52,6 +52,10 @@ func newShape(o *Options, vocab, state int) (Shape, error) {
 	return s, nil
 }
 
+// own reports whether the student's own state can stand in for a target's that is not
+// known yet (llama.Config.OwnState).
+func (s *Shape) own() bool { return s.State == s.Dim }
+
 // qkv is the width of queries, keys and values side by side.
 func (s *Shape) qkv() int { return (s.Heads + 2*s.KVHeads) * s.HeadDim }
 

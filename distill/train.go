@@ -40,6 +40,7 @@ type trainer struct {
 	tokens []int32 // of the head
 	index  []int32 // of each token in the head, or -1
 	batch  []int32 // the tokens of all rows, -1 for none
+	own    []int   // rows that are to be given the student's own states
 	rows   rowGrads
 	moved  time.Duration // spent in steps
 	start  int           // the step that this run began with
@@ -95,14 +96,14 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		score    *Score
 		excerpts []excerpt
 	}{{&result.Text, r.text.held}, {&result.Self, r.self.held}} {
-		blind, err := t.score(held.excerpts, false)
+		later, err := t.score(held.excerpts, true)
 		if err == nil {
-			*held.score, err = t.score(held.excerpts, true)
+			*held.score, err = t.score(held.excerpts, false)
 		}
 		if err != nil {
 			return result, err
 		}
-		held.score.BlindOverlap, held.score.BlindAgreement = blind.Overlap, blind.Agreement
+		held.score.LaterOverlap, held.score.LaterAgreement = later.Overlap, later.Agreement
 	}
 	for _, p := range []*pool{&r.text, &r.self} {
 		for _, x := range p.train[:p.labelled] {
@@ -187,7 +188,7 @@ func (t *trainer) fit() {
 // if the score no longer improves.
 func (t *trainer) judge() (Score, error) {
 	held := append(append([]excerpt(nil), t.text.held...), t.self.held...)
-	score, err := t.score(held, true)
+	score, err := t.score(held, false)
 	if err != nil {
 		return score, err
 	}
@@ -264,8 +265,9 @@ func (t *trainer) sum(g []float32) {
 }
 
 // score compares the student with the target on excerpts that it never learnt
-// from, given the target's states or not.
-func (t *trainer) score(held []excerpt, states bool) (Score, error) {
+// from, given the target's states: what it makes of the newest token, or later, of
+// a token that it drafted.
+func (t *trainer) score(held []excerpt, later bool) (Score, error) {
 	var total Score
 	rows := t.net.rows()
 	overlap, agree := make([]float64, rows), make([]float64, rows)
@@ -295,19 +297,27 @@ func (t *trainer) score(held []excerpt, states bool) (Score, error) {
 		n := min(len(held), t.Batch)
 		clear(overlap)
 		clear(agree)
+		t.own = t.own[:0]
 		for e := range t.Batch {
 			if t.empty(e, 0); e >= n {
 				continue
 			}
+			at, told := e*t.Length, slices.Repeat([]source{targets}, len(held[e]))
 			var err error
-			if given[e], err = t.fillLabelled(e*t.Length, held[e], len(held[e]), slices.Repeat([]bool{states}, t.Length)); err != nil {
+			if given[e], err = t.fillLabelled(at, held[e], told); err != nil {
 				return total, err
 			}
 			for i := range held[e] {
 				if given[e].asked(i) {
 					total.Places++
 				}
+				if later && i > 0 && given[e].asked(i-1) {
+					t.own = append(t.own, at+i)
+				}
 			}
+		}
+		if err := t.fillOwn(); err != nil {
+			return total, err
 		}
 		if _, err := t.net.run(); err != nil {
 			return total, err

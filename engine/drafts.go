@@ -96,8 +96,11 @@ func (d *Drafts) Record(f *File, model, draft string) error {
 	return nil
 }
 
+// ErrStates marks a draft that takes in states which a target does not have.
+var ErrStates = errors.New("made for another model")
+
 // CanDraft says why draft cannot draft for f, or nil. The error wraps
-// tokenizer.ErrMismatch.
+// tokenizer.ErrMismatch or ErrStates.
 func (f *File) CanDraft(draft *File) error {
 	if err := tokenizer.Compatible(f.tokenizer.Vocab(), draft.tokenizer.Vocab()); err != nil {
 		return fmt.Errorf("%s cannot draft for %s: %w", draft.Name(), f.Name(), err)
@@ -108,7 +111,7 @@ func (f *File) CanDraft(draft *File) error {
 	}
 	if small, err := draft.config(); err == nil && small.State != 0 && small.State != mine.Dim {
 		return fmt.Errorf("%s cannot draft for %s: it takes states of %d elements, the model's have %d: %w",
-			draft.Name(), f.Name(), small.State, mine.Dim, tokenizer.ErrMismatch)
+			draft.Name(), f.Name(), small.State, mine.Dim, ErrStates)
 	}
 	return nil
 }

@@ -167,7 +167,7 @@ type Engine struct {
 
 // UseDraft makes sessions to come speculate with a small model of the same
 // vocabulary, which must stay open as long as they are in use. The error wraps
-// tokenizer.ErrMismatch if the vocabularies differ.
+// what CanDraft does.
 func (e *Engine) UseDraft(draft *Engine) error {
 	if err := e.file.CanDraft(draft.file); err != nil {
 		return err

@@ -182,21 +182,20 @@ func (v *viewVerifier) CatchUp() error {
 
 // draftVerifier is a verifier over a streaming cache. Of a long history it feeds
 // only what the cache shows: the sinks and the window. A draft that takes the
-// target's states is fed again what it has drafted, once they are known.
+// target's states is fed again what it has drafted, once they are known; until
+// then its own may stand in for them (verifier.states).
 type draftVerifier struct {
 	verifier
 	stream *kvcache.Stream
 	sinks  int
-	final  int     // tokens of the history that are
-	known  *states // of the target, or nil
-	told   int     // tokens of the cache that will not be fed again
+	final  int                        // tokens of the history that are
+	known  *states                    // of the target, or nil
+	told   int                        // tokens of the cache that will not be fed again
+	expect func(rows float64) float64 // seconds of a pass
 }
 
-// retellRate is about how many tokens a second are fed again.
-const retellRate = 1e5
-
 // Behind is the seconds that it takes to feed again what was drafted before the
-// target's states were known, more or less.
+// target's states were known, in a pass that is due anyway.
 func (v *draftVerifier) Behind() float64 {
 	if v.known == nil {
 		return 0
@@ -205,12 +204,13 @@ func (v *draftVerifier) Behind() float64 {
 	if v.known.before(v.told) == nil {
 		return 0
 	}
-	return float64(v.stream.Len()-v.told) / retellRate
+	return v.expect(float64(1+v.stream.Len()-v.told)) - v.expect(1)
 }
 
 // CatchUp makes the cache forget it, so that the next pass is fed it again.
 func (v *draftVerifier) CatchUp() error {
 	v.stream.Rewind(v.told)
+	v.states.truncate(v.told)
 	return nil
 }
 
@@ -219,10 +219,20 @@ func (v *draftVerifier) tell(base, tokens int) {
 	v.given = v.given[:0]
 	for p := base; p < base+tokens; p++ {
 		state := v.known.before(p)
-		if v.given = append(v.given, state); state != nil && v.told == p {
+		if state != nil && v.told == p {
 			v.told++
 		}
+		if state == nil {
+			state = v.states.before(p)
+		}
+		v.given = append(v.given, state)
 	}
+}
+
+// Keep forgets the draft's own states: passes over trees leave none.
+func (v *draftVerifier) Keep(base int, path []int32) {
+	v.states.truncate(base)
+	v.cache.Keep(base, path)
 }
 
 func (v *draftVerifier) Commit(n int) { v.final = n }
@@ -309,13 +319,18 @@ func (s *Session) build(spec Spec) *hierarchy {
 			if d.model.State > 0 {
 				h.known = newStates(d.model.State)
 			}
+			var own *states
 			window := max(draftWindow, spec.Window)
 			h.draft = s.b.newSeat(s.b.lane(d), s, draftRows)
+			if h.draft.logits.States = d.model.OwnState; d.model.OwnState {
+				own = newStates(d.model.State)
+			}
+			expect := s.expect(d, func() int { return min(s.cache.Len(), spec.Sinks+window) })
 			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRoom)
 			c := speculate.Config{Name: "draft", Origin: originDraft, Prior: draftPrior,
-				Expect: s.expect(d, func() int { return min(s.cache.Len(), spec.Sinks+window) }),
-				Verifier: &draftVerifier{stream: h.stream, sinks: spec.Sinks, known: h.known,
-					verifier: verifier{run: h.draft, cache: h.stream, vocab: vocab, limit: maxContext}}}
+				Expect: expect,
+				Verifier: &draftVerifier{stream: h.stream, sinks: spec.Sinks, known: h.known, expect: expect,
+					verifier: verifier{run: h.draft, cache: h.stream, vocab: vocab, limit: maxContext, states: own}}}
 			if spec.Tree {
 				c.Branches = treeBranches
 			}

@@ -17,7 +17,6 @@ import (
 	"triforce/sample"
 	"triforce/speculate"
 	"triforce/tensor"
-	"triforce/tokenizer"
 	"triforce/weights/gguf"
 )
 
@@ -134,11 +133,11 @@ func run(t *testing.T, e *Engine, task task, o optionSet, predict int) []int32 {
 	return tokens
 }
 
-// trimmedDraft is the embedded draft with logits for half of the tokens, which takes
-// in states of that width, if that is not 0.
-func trimmedDraft(t testing.TB, state int) *Engine {
+// trimmedDraft is an embedded model with logits for half of the tokens, which takes
+// in states of that width, if that is not 0, and its own if it has that width.
+func trimmedDraft(t testing.TB, name string, state int) *Engine {
 	t.Helper()
-	f, err := OpenFile(EmbeddedDraft, Rope{})
+	f, err := OpenFile(name, Rope{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +172,8 @@ func trimmedDraft(t testing.TB, state int) *Engine {
 		tensors = append(tensors, w)
 	}
 	path := filepath.Join(t.TempDir(), "trimmed.gguf")
-	if err := gguf.WriteFile(path, append(meta, gguf.KV{Key: llama.HeadKey, Value: head}), tensors); err != nil {
+	meta = append(meta, gguf.KV{Key: llama.HeadKey, Value: head}, gguf.KV{Key: llama.OwnStateKey, Value: state == embed.Cols})
+	if err := gguf.WriteFile(path, meta, tensors); err != nil {
 		t.Fatal(err)
 	}
 	return open(t, path, nil)
@@ -184,8 +184,12 @@ func trimmedDraft(t testing.TB, state int) *Engine {
 // tokens and whether it takes in the target's states: the tokens are those of plain decoding.
 func TestSameTokens(t *testing.T) {
 	e, text := embeddedPair(t)
-	drafts := []*Engine{e.Draft(), trimmedDraft(t, 0), trimmedDraft(t, e.model.Dim)}
-	if err := e.file.CanDraft(trimmedDraft(t, e.model.Dim+1).file); !errors.Is(err, tokenizer.ErrMismatch) {
+	width := e.model.Dim
+	drafts := []*Engine{e.Draft(), trimmedDraft(t, EmbeddedDraft, 0), trimmedDraft(t, EmbeddedDraft, width), trimmedDraft(t, Embedded, width)}
+	if !drafts[3].model.OwnState {
+		t.Error("no draft takes in its own states")
+	}
+	if err := e.file.CanDraft(trimmedDraft(t, EmbeddedDraft, width+1).file); !errors.Is(err, ErrStates) {
 		t.Errorf("a draft for states of another width: %v", err)
 	}
 	const perTask = 6

@@ -1,8 +1,8 @@
 package engine
 
 // states are the newest states of a target along a session's history (model.Batch):
-// what its passes found, over the full cache or a view, for a draft that takes them.
-// nil is those that nobody takes.
+// what its passes found, over the full cache or a view, for a draft that takes them;
+// or those of the draft itself. nil is those that nobody takes.
 type states struct {
 	dim      int
 	rows     []float32 // (stateRows, dim): that of position p is in row p modulo stateRows
@@ -31,7 +31,7 @@ func (s *states) put(p int, state []float32) {
 
 // before is the state after the token before position p, or nil.
 func (s *states) before(p int) []float32 {
-	if p <= s.from || p > s.to {
+	if s == nil || p <= s.from || p > s.to {
 		return nil
 	}
 	return s.row(p - 1)

@@ -2,6 +2,34 @@ package engine
 
 import "testing"
 
+// A draft is told the target's state where it is known, else its own, and is fed
+// again from the first token that was told another.
+func TestTell(t *testing.T) {
+	v := draftVerifier{known: newStates(1)}
+	for p := 10; p < 13; p++ {
+		v.known.put(p, []float32{1})
+	}
+	told := func(want ...float32) {
+		t.Helper()
+		v.told = 11
+		v.tell(10, len(want))
+		for i, w := range want {
+			if g := v.given[i]; w == 0 && g != nil || w != 0 && (g == nil || g[0] != w) {
+				t.Errorf("token %d: %v, expected %v", 10+i, g, w)
+			}
+		}
+		if v.told != 14 {
+			t.Errorf("%d tokens need not be told again, expected 14", v.told)
+		}
+	}
+	told(0, 1, 1, 1, 0, 0)
+	v.states = newStates(1)
+	for p := 9; p < 14; p++ {
+		v.states.put(p, []float32{2})
+	}
+	told(2, 1, 1, 1, 2, 0)
+}
+
 // What was put and not truncated is there, as long as the ring has room.
 func TestStates(t *testing.T) {
 	s := newStates(2)

@@ -48,6 +48,7 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 0. Texts should be of the kind that the model will be used for.`,
 		Example: `  triforce distill -m model.gguf --self 200000
   triforce distill -m model.gguf --text books/ --text notes.txt --minutes 60
+  triforce distill -m model.gguf --text chats/ --from model-draft.gguf
   triforce distill -m model.gguf --text chats/ --layers 3 --dim 192 --vocab-head 16384`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -88,7 +89,7 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 	f.IntVar(&o.Steps, "steps", 0, "train this many `steps`, whatever the time: gives the same bits again (0 = by time)")
 	f.IntVar(&o.Labels, "labels", 0, "ask the model about this many `excerpts` of the texts (0 = by time)")
 	f.IntVar(&o.Batch, "batch", o.Batch, "`excerpts` of a step")
-	f.Float64Var(&o.Rate, "rate", o.Rate, "highest learning rate")
+	f.Float64Var(&o.Rate, "rate", o.Rate, "highest learning rate (0 = by the draft's width)")
 	f.StringVar(&o.From, "from", "", "`draft` to go on from instead of a new one; it keeps its shape (\"embedded\": that of the embedded model)")
 	f.BoolVar(&o.Blind, "blind", false, "do not let the draft see what the model had in mind (its last hidden state)")
 	f.BoolVar(&o.Random, "random-start", false, "start from random embeddings, not from a projection of the model's")
@@ -160,8 +161,8 @@ func runDistill(ctx context.Context, o *distillOptions) error {
 		score distill.Score
 	}{{"the texts", result.Text}, {"the model's own texts", result.Self}} {
 		if s.score.Places > 0 {
-			fmt.Fprintf(o.Sys.Out, "expected acceptance on %s: %.3f sampled, %.3f at temperature 0; without the model's state, as for later tokens, %.3f and %.3f (%s places that were kept back)\n",
-				s.what, s.score.Overlap, s.score.Agreement, s.score.BlindOverlap, s.score.BlindAgreement, grouped(s.score.Places))
+			fmt.Fprintf(o.Sys.Out, "expected acceptance on %s: %.3f sampled, %.3f at temperature 0; of the token after it %.3f and %.3f (%s places that were kept back)\n",
+				s.what, s.score.Overlap, s.score.Agreement, s.score.LaterOverlap, s.score.LaterAgreement, grouped(s.score.Places))
 		}
 	}
 	_, err = fmt.Fprintf(o.Sys.Out, "%.0f s, %s tokens a second in training\n", result.Seconds, grouped(int(result.TokensPerSecond)))

@@ -42,6 +42,9 @@ type Config struct {
 	// each token, or 0: that of the target, for which a draft was made (EAGLE: Li
 	// et al. 2024).
 	State int
+	// OwnState says that the model's own final hidden state, of the same width,
+	// stands in for a target's that is not known yet.
+	OwnState bool
 	// Context is the number of tokens that the model was made for.
 	Context int
 	// Window is the reach of sliding-window attention, or 0.
@@ -61,6 +64,9 @@ const HeadKey = "triforce.head.tokens"
 // hidden state after the token before, as its output head takes it, scaled to a
 // mean square of 1; where it is not known nothing is added.
 const StateTensor = "triforce.state.weight"
+
+// OwnStateKey is the metadata key of Config.OwnState.
+const OwnStateKey = "triforce.state.own"
 
 // ParseConfig reads the shape from metadata. Errors wrap weights.ErrCorrupt or
 // weights.ErrUnsupported and name the key.
@@ -114,6 +120,9 @@ func ParseConfig(src weights.Source) (Config, error) {
 	if state, ok := src.Tensor(StateTensor); ok {
 		if c.State = state.Cols; c.State < 1 || c.State > maxDim {
 			return Config{}, p.corrupt("%s has %d columns, expected 1 to %d", StateTensor, c.State, maxDim)
+		}
+		if c.OwnState = m.Bool(OwnStateKey, false); c.OwnState && c.State != c.Dim {
+			return Config{}, p.corrupt("%s is true, but states have %d elements and the model %d", OwnStateKey, c.State, c.Dim)
 		}
 	}
 	return c, p.err

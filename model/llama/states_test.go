@@ -2,6 +2,7 @@ package llama_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"triforce/model"
 	"triforce/model/llama"
 	"triforce/tensor"
+	"triforce/weights"
+	"triforce/weights/gguf"
 )
 
 // A row's logits and state have the same bits whatever pass it is in and whoever
@@ -108,4 +111,16 @@ func near(a, b [][]float32, by float32) bool {
 	return slices.EqualFunc(a, b, func(a, b []float32) bool {
 		return slices.EqualFunc(a, b, func(x, y float32) bool { return max(x-y, y-x) <= by })
 	})
+}
+
+// A model takes in its own states only if they are as wide as those it takes in.
+func TestOwnStateWidth(t *testing.T) {
+	for state, fits := range map[int]bool{32: true, 31: false} {
+		o := tiny.Options{Dim: 32, State: state}
+		meta := append(tiny.Meta(o), gguf.KV{Key: llama.OwnStateKey, Value: true})
+		c, err := llama.ParseConfig(write(t, meta, tiny.Tensors(o)))
+		if fits && (err != nil || !c.OwnState) || !fits && !errors.Is(err, weights.ErrCorrupt) {
+			t.Errorf("states of %d: %v, %v", state, c.OwnState, err)
+		}
+	}
 }
