@@ -31,7 +31,7 @@ type Matrix struct {
 // Sizes of what is multiplied at a time: a block of rows of A stays in the
 // first cache, a block of panels in the second.
 const (
-	blockRows = 64
+	blockRows = 66
 	blockK    = 1024
 )
 

@@ -113,6 +113,10 @@ func BenchmarkMultiply(b *testing.B) {
 		m, n, k int
 		ta, tb  bool
 	}{
+		{"wide", 4096, 1152, 576, false, false},
+		{"wide-input", 4096, 576, 1152, false, true},
+		{"wide-weights", 576, 1152, 4096, true, false},
+		{"wide-head", 256, 6144, 576, false, false},
 		{"forward", 4096, 384, 128, false, false},
 		{"input", 4096, 128, 384, false, true},
 		{"weights", 128, 384, 4096, true, false},

@@ -269,6 +269,11 @@ func matMulBF16Rows8AVX512(dst *float32, ldd int, w *byte, panels int, x *float3
 //go:noescape
 func matMulBF16Rows16AVX512(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
 
+// matMulF32Rows6AVX2 multiplies 6 rows by panels packed as F32.
+//
+//go:noescape
+func matMulF32Rows6AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+
 // peakAVX2 multiplies and accumulates 512 pairs of words in registers, n times.
 func peakAVX2(n int)
 

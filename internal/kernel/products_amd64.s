@@ -19640,6 +19640,94 @@ done:
 	VZEROUPPER
 	RET
 
+// func matMulF32Rows6AVX2(dst *float32, ldd int, w *byte, panels int, x *float32, ldx int, n int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·matMulF32Rows6AVX2(SB), NOSPLIT, $0-56
+	MOVQ   dst+0(FP), AX
+	MOVQ   ldd+8(FP), CX
+	MOVQ   w+16(FP), DX
+	MOVQ   panels+24(FP), BX
+	MOVQ   x+32(FP), SI
+	MOVQ   ldx+40(FP), DI
+	SHLQ   $0x02, CX
+	SHLQ   $0x02, DI
+	LEAQ   (DI)(DI*2), R8
+	LEAQ   (R8)(DI*2), R9
+	MOVQ   n+48(FP), R10
+	IMUL3Q $0x00000040, R10, R10
+
+narrow:
+	TESTQ BX, BX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  n+48(FP), R10
+
+narrowInput:
+	PREFETCHT0   4096(DX)
+	VMOVUPS      (DX), Y12
+	VMOVUPS      32(DX), Y13
+	VBROADCASTSS (SI), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (SI)(DI*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (SI)(DI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (SI)(R8*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (SI)(DI*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (SI)(R9*1), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000004, SI
+	DECQ         R10
+	JNZ          narrowInput
+	MOVQ         n+48(FP), R10
+	SHLQ         $0x02, R10
+	SUBQ         R10, SI
+	MOVQ         AX, R10
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Y2, (R10)
+	VMOVUPS      Y3, 32(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y5, 32(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Y6, (R10)
+	VMOVUPS      Y7, 32(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Y8, (R10)
+	VMOVUPS      Y9, 32(R10)
+	ADDQ         CX, R10
+	VMOVUPS      Y10, (R10)
+	VMOVUPS      Y11, 32(R10)
+	ADDQ         $0x00000040, AX
+	DECQ         BX
+	JMP          narrow
+
+done:
+	VZEROUPPER
+	RET
+
 // func peakAVX2(n int)
 // Requires: AVX, AVX2
 TEXT ·peakAVX2(SB), NOSPLIT, $0-8

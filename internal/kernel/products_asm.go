@@ -24,7 +24,7 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 			Q8x16: byRows[byte](Q8x16, []int{1, 2, 3, 4}, matMulQ8x16Rows1AVX2, matMulQ8x16Rows2AVX2, matMulQ8x16Rows3AVX2, matMulQ8x16Rows4AVX2),
 		}
 		s.MatMulFloat = [numFormats]MatMulFloat{
-			F32:  byRows[float32](F32, []int{1, 2, 4}, matMulF32Rows1AVX2, matMulF32Rows2AVX2, matMulF32Rows4AVX2),
+			F32:  byRows[float32](F32, []int{1, 2, 4, 6}, matMulF32Rows1AVX2, matMulF32Rows2AVX2, matMulF32Rows4AVX2, matMulF32Rows6AVX2),
 			F16:  byRows[float32](F16, []int{1, 2, 4}, matMulF16Rows1AVX2, matMulF16Rows2AVX2, matMulF16Rows4AVX2),
 			BF16: byRows[float32](BF16, []int{1, 2, 4}, matMulBF16Rows1AVX2, matMulBF16Rows2AVX2, matMulBF16Rows4AVX2),
 		}
