@@ -180,7 +180,7 @@ func TestOwnStates(t *testing.T) {
 
 // BenchmarkStep is a step of a wide student and of a narrow one.
 func BenchmarkStep(b *testing.B) {
-	for _, o := range []Options{{Layers: 1, Dim: 576, Head: 4096}, {Layers: 2, Dim: 128, Head: 8192}} {
+	for _, o := range []Options{{Layers: 1, Dim: 576, Head: 6144}, {Layers: 2, Dim: 128, Head: 8192}} {
 		b.Run(fmt.Sprintf("%dx%d", o.Layers, o.Dim), func(b *testing.B) {
 			o.Sinks, o.Window, o.Length = 16, 256, 512
 			s, _ := newShape(&o, 8192, 576)

@@ -14,7 +14,7 @@ func BenchmarkPeak(b *testing.B) {
 	team := par.NewTeam(2)
 	defer team.Close()
 	set := kernel.For(cpu.Best())
-	const k, rows, panels, times = 256, 12, 1, 400
+	const k, rows, panels, times = 264, 12, 1, 4000
 	work := func(w *par.Worker) {
 		weights := floatBytes(make([]float32, k*kernel.Panel*panels))
 		x, dst := make([]float32, rows*k), make([]float32, rows*panels*kernel.Panel)
