@@ -45,7 +45,9 @@ func startFrom(params []param, s Shape, src weights.Source) ([]int32, error) {
 		return nil, err
 	}
 	// read is a tensor's elements, if it has that shape.
+	used := map[string]bool{llama.StateTensor: true}
 	read := func(name string, rows, cols int) []float32 {
+		used[name] = true
 		t, ok := src.Tensor(name)
 		if !ok && name == "output.weight" {
 			t, ok = src.Tensor("token_embd.weight")
@@ -100,6 +102,11 @@ func startFrom(params []param, s Shape, src weights.Source) ([]int32, error) {
 		put(get("down"), 0, s.Dim, nil, name("ffn_down"))
 	}
 	put(byName[headName], 0, s.Head, read("output_norm.weight", 1, s.Dim), "output.weight")
+	for _, name := range src.Names() {
+		if err == nil && !used[name] {
+			err = fmt.Errorf("%w: --from %s: it has a tensor %s; students have none", engine.ErrUsage, src.Path(), name)
+		}
+	}
 	head := c.Head
 	if head == nil {
 		for i := range s.Head {

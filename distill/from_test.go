@@ -58,6 +58,24 @@ func TestFrom(t *testing.T) {
 			t.Errorf("another vocabulary: %v", err)
 		}
 	}
+	path := filepath.Join(t.TempDir(), "more.gguf")
+	more := append(tiny.Tensors(tiny.Options{}), tensor.Tensor{Name: "extra.bias", DType: tensor.F32, Rows: 1, Cols: 1, Data: make([]byte, 4)})
+	if err := gguf.WriteFile(path, tiny.Meta(tiny.Options{}), more); err != nil {
+		t.Fatal(err)
+	}
+	src, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	opt := Defaults()
+	s, err := shapeFrom(&opt, src, 386)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := startFrom(s.params(), s, src); !errors.Is(err, engine.ErrUsage) {
+		t.Errorf("a tensor too many: %v", err)
+	}
 	for _, o := range []tiny.Options{{RopeDims: 4}, {Window: 40}, {Rope: tiny.RopeYarn}, {Rope: tiny.RopeFactors}} {
 		f, err := engine.OpenFile(tiny.Model(t, o), engine.Rope{})
 		if err != nil {

@@ -30,6 +30,7 @@ type run struct {
 	state  state
 	began  time.Duration // Clock when this run, less what was spent before, began
 	own    [][]int32     // texts that the target wrote
+	words  []string      // for what it writes about
 
 	text, self pool
 }

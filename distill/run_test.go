@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -348,6 +349,32 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Messages begin alike for both temperatures of answers, with all openings.
+func TestBeginnings(t *testing.T) {
+	r := run{words: []string{" moon"}}
+	var without, about [2]int // by the answer's temperature
+	seen := map[string]bool{}
+	for i := range uint64(400) {
+		begun := r.beginning(i)
+		if begun != r.beginning(i) {
+			t.Fatalf("message %d begins now so, now so", i)
+		}
+		at := boolInt(answerTemp(i) > 0)
+		without[at] += boolInt(begun == "")
+		about[at] += boolInt(strings.HasSuffix(begun, " moon"))
+		seen[strings.TrimSuffix(begun, " moon")] = true
+	}
+	if without != [2]int{50, 50} || about != [2]int{50, 50} || len(seen) != 1+len(openings) {
+		t.Errorf("%v without, %v with a word, %d in all", without, about, len(seen))
+	}
+	e := target(t, 1)
+	for _, word := range wordsOf(e.File().Tokenizer().Vocab()) {
+		if !regexp.MustCompile(`^ [a-z]{5,}$`).MatchString(word) {
+			t.Errorf("%q is no word", word)
+		}
+	}
 }
 
 func TestAnswers(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,9 +23,9 @@ const writers = 16
 // write lets the target write texts, as many tokens as Self says if there is
 // time. A model with a chat template writes conversations: it is given what
 // comes before a user's message and makes that message up itself (Magpie: Xu et
-// al. 2024), every other time after one of openings, then it answers. Any other
-// continues its begin-of-text token. Each text is one excerpt, about whose new
-// tokens the target need not be asked again. What a text says
+// al. 2024), mostly after one of openings, sometimes with a word of its
+// vocabulary, then it answers. Any other continues its begin-of-text token. Each text is one excerpt,
+// about whose new tokens the target need not be asked again. What a text says
 // depends on its number alone.
 func (r *run) write(ctx context.Context) error {
 	if r.Self == 0 {
@@ -33,6 +34,7 @@ func (r *run) write(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Join(r.Work, "texts-"+r.state.Settings.Target), 0o755); err != nil {
 		return fmt.Errorf("distill: %w", err)
 	}
+	r.words = wordsOf(r.engine.File().Tokenizer().Vocab())
 	batcher := r.engine.NewBatcher(0)
 	defer batcher.Close()
 	sessions := make(chan *engine.Session, writers)
@@ -140,6 +142,7 @@ func (r *run) keep(i int, tokens []int32) error {
 const (
 	messageTokens = 120
 	leastText     = 24
+	leastWord     = 5
 )
 
 // openings begin messages that a model by itself hardly makes up: it asks as those
@@ -149,6 +152,34 @@ var openings = []string{
 	"What is", "How do I", "Who was", "Why is", "Explain", "Write a", "Tell me", "What are", "How does", "List",
 	"When did", "Where is", "Give me", "Describe", "Why do", "How can I", "What's the difference between", "Translate",
 	"Summarize", "Which", "Should I", "What should", "Is it", "Define", "Compare", "Name", "How many", "Make up", "What happens", "Suggest",
+}
+
+// beginning is how message number i begins: every fourth as the target likes, the
+// others with an opening, of which every third goes on with a word.
+func (r *run) beginning(i uint64) string {
+	kind := i / 2 % 4 // both of answerTemp's
+	if kind == 0 {
+		return ""
+	}
+	chance := rand.New(rand.NewPCG(r.Seed, i))
+	begun := openings[chance.IntN(len(openings))]
+	if kind == 3 && len(r.words) > 0 {
+		begun += r.words[chance.IntN(len(r.words))]
+	}
+	return begun
+}
+
+// wordsOf lists the tokens that are a space and a word of small letters, long enough
+// for a message to be about it.
+func wordsOf(v *tokenizer.Vocab) []string {
+	var all []string
+	for t := range v.Size() {
+		word, found := strings.CutPrefix(v.Piece(int32(t)), " ")
+		if found && len(word) >= leastWord && strings.IndexFunc(word, func(c rune) bool { return c < 'a' || c > 'z' }) < 0 {
+			all = append(all, " "+word)
+		}
+	}
+	return all
 }
 
 func answerTemp(i uint64) float64 {
@@ -168,10 +199,7 @@ func (r *run) compose(ctx context.Context, s *engine.Session, i uint64) (excerpt
 	if err != nil {
 		return nil, nil, err
 	}
-	begun := opening
-	if i%4 >= 2 { // both of answerTemp's
-		begun = file.Tokenizer().Encode(slices.Clip(opening), openings[i/4%uint64(len(openings))], tokenizer.Options{Marks: tokenizer.MarksNone})
-	}
+	begun := file.Tokenizer().Encode(slices.Clip(opening), r.beginning(i), tokenizer.Options{Marks: tokenizer.MarksNone})
 	for try := uint64(0); ; try++ {
 		tokens, _, err := r.more(ctx, s, begun, messageTokens, 1, i+try<<32, false)
 		if err != nil {
