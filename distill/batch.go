@@ -10,7 +10,7 @@ const rawShare = 0.25
 // short share an excerpt.
 func (t *trainer) fillBatch() error {
 	r := t.random(t.step)
-	t.own = t.own[:0]
+	t.ownRows = t.ownRows[:0]
 	raw := t.text.train[t.text.labelled:]
 	for e := range t.Batch {
 		if len(raw) > 0 && r.Float64() < rawShare {
@@ -39,11 +39,11 @@ func (t *trainer) fillBatch() error {
 // fillOwn gives rows that are to have it the student's own state of the row before
 // instead of the target's, or none if it takes in none of its own.
 func (t *trainer) fillOwn() error {
-	if len(t.own) == 0 || t.net.states == nil {
+	if len(t.ownRows) == 0 || t.net.states == nil {
 		return nil
 	}
 	if t.net.ahead == nil {
-		for _, r := range t.own {
+		for _, r := range t.ownRows {
 			clear(t.state(r))
 		}
 		return nil
@@ -52,7 +52,7 @@ func (t *trainer) fillOwn() error {
 	if err != nil {
 		return err
 	}
-	for _, r := range t.own {
+	for _, r := range t.ownRows {
 		copy(t.state(r), seen[(r-1)*t.shape.Dim:r*t.shape.Dim])
 	}
 	return nil
@@ -159,7 +159,7 @@ func (t *trainer) fillLabelled(at int, x excerpt, sources []source) (*answers, e
 		case from == targets:
 			a.state(t.state(at+i), i-1)
 		case from == own:
-			t.own = append(t.own, at+i)
+			t.ownRows = append(t.ownRows, at+i)
 		}
 		if !a.asked(i) {
 			continue

@@ -10,9 +10,9 @@ import (
 	"triforce/weights"
 )
 
-// shapeFrom is the student that goes on from a draft: of its shape, with what o
-// says of caches and excerpts.
-func shapeFrom(o *Options, src weights.Source, vocab int) (Shape, error) {
+// shapeFrom is the shape of a draft from which a student is to go on, but for caches
+// and excerpts.
+func shapeFrom(src weights.Source, vocab int) (Shape, error) {
 	c, err := llama.ParseConfig(src)
 	if err != nil {
 		return Shape{}, err
@@ -33,7 +33,7 @@ func shapeFrom(o *Options, src weights.Source, vocab int) (Shape, error) {
 	}
 	return Shape{
 		Layers: c.Layers, Dim: c.Dim, FFN: c.FFN, Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
-		Vocab: vocab, Head: c.HeadRows(), RopeBase: c.RopeBase, Sinks: o.Sinks, Window: o.Window, Length: o.Length,
+		Vocab: vocab, Head: c.HeadRows(), RopeBase: c.RopeBase,
 	}, nil
 }
 

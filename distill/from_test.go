@@ -7,13 +7,8 @@ import (
 	"testing"
 
 	"triforce/engine"
-	"triforce/internal/cpu"
-	"triforce/internal/kernel"
-	"triforce/internal/par"
 	"triforce/internal/testutil/tiny"
-	"triforce/kvcache"
 	"triforce/model"
-	"triforce/model/llama"
 	"triforce/tensor"
 	"triforce/weights/gguf"
 )
@@ -68,8 +63,8 @@ func TestFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	opt := Defaults()
-	s, err := shapeFrom(&opt, src, 386)
+	embed, _ := src.Tensor("token_embd.weight")
+	s, err := shapeFrom(src, embed.Rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,20 +88,7 @@ func TestFrom(t *testing.T) {
 // logitsOf are those of a few tokens, in floats.
 func logitsOf(t *testing.T, path string, told bool) []float32 {
 	t.Helper()
-	src, err := gguf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	team := par.NewTeam(1)
-	defer team.Close()
-	set := kernel.For(cpu.Reference)
-	m, err := llama.Load(t.Context(), src, llama.Options{Set: set, Team: team})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := m.NewSession(team, kernel.KVF32, 8, 8)
-	cache := kvcache.NewStream(kvcache.NewStore(m.KVShape(kernel.KVF32), set), 16, 256, 64)
+	m, run, cache := inFloats(t, path, 16, 256)
 	batch := model.Batch{Tokens: []int32{5, 9, 2, 30, 7}, Logits: 5}
 	if told {
 		batch.States = make([][]float32, 5)

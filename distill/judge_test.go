@@ -240,6 +240,24 @@ func judge(t testing.TB, s Shape, params []param, tokens []int32, states []float
 	return logits
 }
 
+// inFloats opens a draft on the reference tier, which computes with floats, over a
+// streaming cache in floats.
+func inFloats(t *testing.T, path string, sinks, window int) (*llama.Model, *llama.Session, *kvcache.Stream) {
+	t.Helper()
+	src, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() }) // rows of the embedding are read from it
+	team, set := par.NewTeam(2), kernel.For(cpu.Reference)
+	t.Cleanup(team.Close)
+	m, err := llama.Load(t.Context(), src, llama.Options{Set: set, Team: team})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, m.NewSession(team, kernel.KVF32, 64, 64), kvcache.NewStream(kvcache.NewStore(m.KVShape(kernel.KVF32), set), sinks, window, 64)
+}
+
 // The model that a draft becomes gives the logits of the judge, over its
 // streaming cache; the reference tier computes with floats as the judge does.
 func TestJudge(t *testing.T) {
@@ -262,20 +280,7 @@ func TestJudge(t *testing.T) {
 			if err := export(path, "draft", s, params, head, weights.Meta{}, tensor.F32); err != nil {
 				t.Fatal(err)
 			}
-			src, err := gguf.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer src.Close()
-			team := par.NewTeam(2)
-			defer team.Close()
-			set := kernel.For(cpu.Reference)
-			m, err := llama.Load(t.Context(), src, llama.Options{Set: set, Team: team})
-			if err != nil {
-				t.Fatal(err)
-			}
-			run := m.NewSession(team, kernel.KVF32, 64, 64)
-			cache := kvcache.NewStream(kvcache.NewStore(m.KVShape(kernel.KVF32), set), s.Sinks, s.Window, 64)
+			_, run, cache := inFloats(t, path, s.Sinks, s.Window)
 			worst := 0.0
 			for at := 0; at < len(tokens); {
 				n := min(1+r.IntN(20), len(tokens)-at)

@@ -14,8 +14,8 @@ import (
 )
 
 // A step has singular values of about 1 (0.68 to 1.13 is what the polynomial leaves
-// of small ones) in the directions of the gradient,
-// whatever the gradient's size, and the elements that AdamW's steps have.
+// of small ones) in the directions of the gradient, whatever the gradient's size,
+// and the elements that AdamW's steps have.
 func TestMuon(t *testing.T) {
 	team := par.NewTeam(2)
 	defer team.Close()

@@ -38,14 +38,14 @@ func newShape(o *Options, vocab, state int) (Shape, error) {
 		Layers: o.Layers, Dim: o.Dim, FFN: 2 * o.Dim,
 		Heads: heads, KVHeads: heads, HeadDim: headDim,
 		Vocab: vocab, Head: min(o.Head, vocab), RopeBase: 10000,
-		Sinks: o.Sinks, Window: o.Window, Length: o.Length,
 	}
 	if o.From != nil {
 		var err error
-		if s, err = shapeFrom(o, o.From.Source(), vocab); err != nil {
+		if s, err = shapeFrom(o.From.Source(), vocab); err != nil {
 			return s, err
 		}
 	}
+	s.Sinks, s.Window, s.Length = o.Sinks, o.Window, o.Length
 	if !o.Blind {
 		s.State = state
 	}

@@ -40,10 +40,11 @@ type trainer struct {
 	tokens []int32 // of the head
 	index  []int32 // of each token in the head, or -1
 	batch  []int32 // the tokens of all rows, -1 for none
-	own    []int   // rows that are to be given the student's own states
 	rows   rowGrads
-	moved  time.Duration // spent in steps
-	start  int           // the step that this run began with
+	// ownRows are those that are to be given the student's own states.
+	ownRows []int
+	moved   time.Duration // spent in steps
+	start   int           // the step that this run began with
 }
 
 // train makes the student and writes the draft.
@@ -297,7 +298,7 @@ func (t *trainer) score(held []excerpt, later bool) (Score, error) {
 		n := min(len(held), t.Batch)
 		clear(overlap)
 		clear(agree)
-		t.own = t.own[:0]
+		t.ownRows = t.ownRows[:0]
 		for e := range t.Batch {
 			if t.empty(e, 0); e >= n {
 				continue
@@ -312,7 +313,7 @@ func (t *trainer) score(held []excerpt, later bool) (Score, error) {
 					total.Places++
 				}
 				if later && i > 0 && given[e].asked(i-1) {
-					t.own = append(t.own, at+i)
+					t.ownRows = append(t.ownRows, at+i)
 				}
 			}
 		}

@@ -24,9 +24,9 @@ const writers = 16
 // time. A model with a chat template writes conversations: it is given what
 // comes before a user's message and makes that message up itself (Magpie: Xu et
 // al. 2024), mostly after one of openings, sometimes with a word of its
-// vocabulary, then it answers. Any other continues its begin-of-text token. Each text is one excerpt,
-// about whose new tokens the target need not be asked again. What a text says
-// depends on its number alone.
+// vocabulary, then it answers. Any other continues its begin-of-text token. Each
+// text is one excerpt, about whose new tokens the target need not be asked again.
+// What a text says depends on its number alone.
 func (r *run) write(ctx context.Context) error {
 	if r.Self == 0 {
 		return nil

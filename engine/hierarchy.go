@@ -322,8 +322,8 @@ func (s *Session) build(spec Spec) *hierarchy {
 			var own *states
 			window := max(draftWindow, spec.Window)
 			h.draft = s.b.newSeat(s.b.lane(d), s, draftRows)
-			if h.draft.logits.States = d.model.OwnState; d.model.OwnState {
-				own = newStates(d.model.State)
+			if d.model.OwnState {
+				h.draft.logits.States, own = true, newStates(d.model.State)
 			}
 			expect := s.expect(d, func() int { return min(s.cache.Len(), spec.Sinks+window) })
 			h.stream = kvcache.NewStream(kvcache.NewStore(d.model.KVShape(d.kv), d.set), spec.Sinks, window, draftRoom)

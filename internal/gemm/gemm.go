@@ -28,8 +28,8 @@ type Matrix struct {
 	Trans  bool
 }
 
-// Sizes of what is multiplied at a time: a block of rows of A stays in the
-// first cache, a block of panels in the second.
+// Sizes of what is multiplied at a time: a block of rows of A, of which kernels take
+// up to six, stays in the first cache, a block of panels in the second.
 const (
 	blockRows = 66
 	blockK    = 1024

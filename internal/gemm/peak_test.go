@@ -9,7 +9,8 @@ import (
 )
 
 // BenchmarkPeak is the kernel alone on data of the first cache, on every worker:
-// what the products are to be compared with.
+// what the products are to be compared with. Rows are no power of two apart, lest
+// they compete for the same places in that cache.
 func BenchmarkPeak(b *testing.B) {
 	team := par.NewTeam(2)
 	defer team.Close()
