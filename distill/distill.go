@@ -34,6 +34,9 @@ var ErrWork = errors.New("working folder does not fit")
 // ErrSpace marks a disk without room for what a run keeps on it.
 var ErrSpace = errors.New("not enough disk space")
 
+// ErrWorse marks a training after which a draft guesses worse than before it.
+var ErrWorse = errors.New("the draft got worse")
+
 // Options says what to make and how.
 type Options struct {
 	// Layers, Dim and Head are the student's layers, its width (0: the target's, up
@@ -49,9 +52,11 @@ type Options struct {
 	// Sinks and Window are those of the streaming cache, Length the tokens of an
 	// excerpt and Batch the excerpts of a step.
 	Sinks, Window, Length, Batch int
-	// Rate is the highest learning rate (0: by the width).
+	// Rate is the highest learning rate (0: by the width, and a quarter of that for
+	// a draft to go on from).
 	Rate float64
-	// From, if not nil, is a draft to go on from, whose shape is taken.
+	// From, if not nil, is a draft to go on from, whose shape is taken. If it gets
+	// worse, nothing is written to Out.
 	From *engine.File
 	// Blind leaves out what the target's states say (llama.Config.State).
 	Blind bool
@@ -180,8 +185,12 @@ const (
 	labelShare = 0.27 // to label the others, too
 )
 
-// usualRate is the learning rate of students of width mostDim; narrow ones bear more.
-const usualRate = 2e-3
+// usualRate is the learning rate of students of width mostDim; narrow ones bear
+// more, trained ones a part of it, fromRate.
+const (
+	usualRate = 2e-3
+	fromRate  = 0.25
+)
 
 // Run makes a draft for the target e from texts, each a sequence of tokens. What
 // an interrupted run with the same options did it does not do again.
@@ -202,6 +211,9 @@ func Run(ctx context.Context, e *engine.Engine, texts [][]int32, o Options) (Res
 	}
 	if r.Rate == 0 {
 		r.Rate = usualRate * math.Sqrt(mostDim/float64(r.shape.Dim))
+		if r.From != nil {
+			r.Rate *= fromRate
+		}
 	}
 	defer r.close()
 	start := o.Clock()

@@ -1,6 +1,7 @@
 package distill
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"path/filepath"
@@ -82,6 +83,34 @@ func TestFrom(t *testing.T) {
 		if _, err := newShape(&opt, f.Tokenizer().Vocab().Size(), 7); !errors.Is(err, engine.ErrUsage) {
 			t.Errorf("%+v: %v", o, err)
 		}
+	}
+}
+
+// Who goes on with a draft gets a better one or none: a training that spoils it
+// says so, leaves the file alone, and stands in no next one's way.
+func TestFromWorse(t *testing.T) {
+	e := target(t, 1)
+	texts := someText(t, e, 40)
+	o := small(t, 200)
+	if _, err := Run(t.Context(), e, texts, o); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, o.Out)
+	f, err := engine.OpenFile(o.Out, engine.Rope{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	o.From, o.Steps, o.Rate = f, 20, 0.9
+	if _, err := Run(t.Context(), e, texts, o); !errors.Is(err, ErrWorse) {
+		t.Errorf("a rate of 0.9: %v", err)
+	}
+	if !bytes.Equal(read(t, o.Out), before) {
+		t.Error("the draft was overwritten by a worse one")
+	}
+	o.Out, o.Rate, o.Steps = filepath.Join(t.TempDir(), "better.gguf"), 0, 60
+	if _, err := Run(t.Context(), e, texts, o); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -45,6 +45,8 @@ type state struct {
 	TextUpTo  int  `json:"text_labelled"`
 	SelfUpTo  int  `json:"self_labelled"`
 	SelfTexts int  `json:"self_texts"`
+	// Began is the score of the draft that the training went on from.
+	Began float64 `json:"began,omitempty"`
 	// Seconds are those spent so far.
 	Seconds float64 `json:"seconds"`
 }
@@ -136,6 +138,16 @@ func (r *run) save() error {
 	}
 	if err != nil {
 		return fmt.Errorf("distill: %w", err)
+	}
+	return nil
+}
+
+// forget lets a next run train anew, with the labels that are there.
+func (r *run) forget() error {
+	for _, path := range []string{r.checkpointPath(), r.statePath()} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("distill: %w", err)
+		}
 	}
 	return nil
 }

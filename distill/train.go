@@ -3,10 +3,7 @@ package distill
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -97,14 +94,23 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		score    *Score
 		excerpts []excerpt
 	}{{&result.Text, r.text.held}, {&result.Self, r.self.held}} {
-		later, err := t.score(held.excerpts, true)
-		if err == nil {
-			*held.score, err = t.score(held.excerpts, false)
+		score, err := t.score(held.excerpts, false)
+		later := score
+		if err == nil && t.net.states != nil {
+			later, err = t.score(held.excerpts, true)
 		}
 		if err != nil {
 			return result, err
 		}
+		*held.score = score
 		held.score.LaterOverlap, held.score.LaterAgreement = later.Overlap, later.Agreement
+	}
+	if now := together(result.Text, result.Self); r.From != nil && now < r.state.Began-leastGain {
+		if err := r.forget(); err != nil {
+			return result, err
+		}
+		return result, fmt.Errorf("%w: expected acceptance %.3f before and %.3f after %d steps; %s is not written; try a lower --rate than %.2g or more time",
+			ErrWorse, r.state.Began, now, t.step, r.Out, r.Rate)
 	}
 	for _, p := range []*pool{&r.text, &r.self} {
 		for _, x := range p.train[:p.labelled] {
@@ -120,13 +126,12 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	if err := export(r.Out, name, r.shape, params, t.tokens, vocabularyOf(r.engine.File()), tensor.Q8_0); err != nil {
 		return result, err
 	}
-	// A next run trains anew, with the labels that are there.
-	for _, path := range []string{r.checkpointPath(), r.statePath()} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return result, fmt.Errorf("distill: %w", err)
-		}
-	}
-	return result, nil
+	return result, r.forget()
+}
+
+// together is the overlap over the places of both scores.
+func together(a, b Score) float64 {
+	return (a.Overlap*float64(a.Places) + b.Overlap*float64(b.Places)) / float64(max(a.Places+b.Places, 1))
 }
 
 // plan says how many steps there will be.
@@ -149,6 +154,14 @@ func (t *trainer) rate() float32 {
 // two steps, the steps so far are kept.
 func (t *trainer) loop(ctx context.Context) error {
 	var last Score
+	if t.From != nil && t.step == 0 {
+		var err error
+		if last, err = t.judge(); err != nil {
+			return err
+		}
+		t.run.state.Began = last.Overlap
+		t.Report(Status{Phase: Training, Total: t.total, Score: last})
+	}
 	for t.total == 0 || t.step < t.total {
 		if err := ctx.Err(); err != nil {
 			if saveErr := t.checkpoint(); saveErr != nil {
@@ -188,8 +201,7 @@ func (t *trainer) fit() {
 // judge scores the student, keeps a checkpoint, and lets the learning rate fall
 // if the score no longer improves.
 func (t *trainer) judge() (Score, error) {
-	held := append(append([]excerpt(nil), t.text.held...), t.self.held...)
-	score, err := t.score(held, false)
+	score, err := t.score(slices.Concat(t.text.held, t.self.held), false)
 	if err != nil {
 		return score, err
 	}

@@ -89,8 +89,8 @@ how probable it is that a guessed token is accepted, sampled and at temperature
 	f.IntVar(&o.Steps, "steps", 0, "train this many `steps`, whatever the time: gives the same bits again (0 = by time)")
 	f.IntVar(&o.Labels, "labels", 0, "ask the model about this many `excerpts` of the texts (0 = by time)")
 	f.IntVar(&o.Batch, "batch", o.Batch, "`excerpts` of a step")
-	f.Float64Var(&o.Rate, "rate", o.Rate, "highest learning rate (0 = by the draft's width)")
-	f.StringVar(&o.From, "from", "", "`draft` to go on from instead of a new one; it keeps its shape (\"embedded\": that of the embedded model)")
+	f.Float64Var(&o.Rate, "rate", o.Rate, "highest learning rate (0 = by the draft's width, and lower with --from)")
+	f.StringVar(&o.From, "from", "", "`draft` to go on from instead of a new one; it keeps its shape, and nothing is written if it gets worse (\"embedded\": that of the embedded model)")
 	f.BoolVar(&o.Blind, "blind", false, "do not let the draft see what the model had in mind (its last hidden state)")
 	f.BoolVar(&o.Random, "random-start", false, "start from random embeddings, not from a projection of the model's")
 	f.Uint64Var(&o.Seed, "seed", 0, "of all chance")
@@ -254,7 +254,10 @@ func (v *distillView) show(s distill.Status) {
 		}
 	}
 	if s.Phase == distill.Training {
-		about := fmt.Sprintf("%s: loss %.3f", s.Phase, s.Loss)
+		about := string(s.Phase)
+		if s.Done > 0 {
+			about += fmt.Sprintf(": loss %.3f", s.Loss)
+		}
 		if s.Score.Places > 0 {
 			about += fmt.Sprintf(", expected acceptance %.3f, at temperature 0 %.3f", s.Score.Overlap, s.Score.Agreement)
 		}
