@@ -15,10 +15,17 @@ import (
 	"triforce/weights/gguf"
 )
 
+// formats are those of a file's inner matrices, and of embedding and head.
+type formats struct{ inner, outer tensor.DType }
+
+// stored is what drafts are written in. Most of their weights are in embedding and
+// head, and these bear four bits.
+var stored = formats{tensor.Q8_0, tensor.Q4_1}
+
 // export writes the student as a model file that replaces what is at path at
 // once or not at all. vocabulary is metadata of which the tokenizer's keys are
 // taken.
-func export(path, name string, s Shape, params []param, tokens []int32, vocabulary weights.Meta, format tensor.DType) error {
+func export(path, name string, s Shape, params []param, tokens []int32, vocabulary weights.Meta, f formats) error {
 	meta := []gguf.KV{
 		{Key: "general.architecture", Value: "llama"},
 		{Key: "general.name", Value: name},
@@ -45,7 +52,7 @@ func export(path, name string, s Shape, params []param, tokens []int32, vocabula
 			meta = append(meta, gguf.KV{Key: key, Value: vocabulary[key]})
 		}
 	}
-	return write(path, func(w io.Writer) error { return gguf.Write(w, meta, fileTensors(s, params, format)) })
+	return write(path, func(w io.Writer) error { return gguf.Write(w, meta, fileTensors(s, params, f)) })
 }
 
 func widen(tokens []int32) []int64 {
@@ -58,7 +65,7 @@ func widen(tokens []int32) []int64 {
 
 // fileTensors are the student's matrices as files store them, in a model's row
 // order: transposed, and cut where several stand side by side.
-func fileTensors(s Shape, params []param, format tensor.DType) []tensor.Tensor {
+func fileTensors(s Shape, params []param, f formats) []tensor.Tensor {
 	byName := map[string]param{}
 	for _, p := range params {
 		byName[p.name] = p
@@ -72,39 +79,39 @@ func fileTensors(s Shape, params []param, format tensor.DType) []tensor.Tensor {
 		tensor.Quantize(data, t, x)
 		all = append(all, tensor.Tensor{Name: name, DType: t, Rows: rows, Cols: cols, Data: data})
 	}
-	columns := func(name string, p param, lo, n int) {
+	columns := func(name string, t tensor.DType, p param, lo, n int) {
 		x := make([]float32, n*p.rows)
 		for i := range p.rows {
 			for j := range n {
 				x[j*p.rows+i] = p.data[i*p.cols+lo+j]
 			}
 		}
-		put(name, format, n, p.rows, x)
+		put(name, t, n, p.rows, x)
 	}
 	ones := make([]float32, s.Dim)
 	for i := range ones {
 		ones[i] = 1
 	}
-	put("token_embd.weight", format, s.Vocab, s.Dim, byName[embedName].data)
+	put("token_embd.weight", f.outer, s.Vocab, s.Dim, byName[embedName].data)
 	if s.State > 0 {
-		columns(llama.StateTensor, byName[stateName], 0, s.Dim)
+		columns(llama.StateTensor, f.inner, byName[stateName], 0, s.Dim)
 	}
 	for i := range s.Layers {
 		name := func(what string) string { return fmt.Sprintf("blk.%d.%s.weight", i, what) }
 		get := func(what string) param { return byName[layerName(i, what)] }
 		q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
 		put(name("attn_norm"), tensor.F32, 1, s.Dim, ones)
-		columns(name("attn_q"), get("qkv"), 0, q)
-		columns(name("attn_k"), get("qkv"), q, kv)
-		columns(name("attn_v"), get("qkv"), q+kv, kv)
-		columns(name("attn_output"), get("out"), 0, s.Dim)
+		columns(name("attn_q"), f.inner, get("qkv"), 0, q)
+		columns(name("attn_k"), f.inner, get("qkv"), q, kv)
+		columns(name("attn_v"), f.inner, get("qkv"), q+kv, kv)
+		columns(name("attn_output"), f.inner, get("out"), 0, s.Dim)
 		put(name("ffn_norm"), tensor.F32, 1, s.Dim, ones)
-		columns(name("ffn_gate"), get("gate_up"), 0, s.FFN)
-		columns(name("ffn_up"), get("gate_up"), s.FFN, s.FFN)
-		columns(name("ffn_down"), get("down"), 0, s.Dim)
+		columns(name("ffn_gate"), f.inner, get("gate_up"), 0, s.FFN)
+		columns(name("ffn_up"), f.inner, get("gate_up"), s.FFN, s.FFN)
+		columns(name("ffn_down"), f.inner, get("down"), 0, s.Dim)
 	}
 	put("output_norm.weight", tensor.F32, 1, s.Dim, ones)
-	columns("output.weight", byName[headName], 0, s.Head)
+	columns("output.weight", f.outer, byName[headName], 0, s.Head)
 	return all
 }
 

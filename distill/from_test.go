@@ -41,7 +41,7 @@ func TestFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := filepath.Join(t.TempDir(), "again.gguf")
-		if err := export(again, "again", s, params, head, f.Source().Meta(), tensor.F32); err != nil {
+		if err := export(again, "again", s, params, head, f.Source().Meta(), formats{tensor.F32, tensor.F32}); err != nil {
 			t.Fatal(err)
 		}
 		a, b := logitsOf(t, path, o.State == 7), logitsOf(t, again, o.State == 7)

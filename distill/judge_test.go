@@ -277,7 +277,7 @@ func TestJudge(t *testing.T) {
 				head[i] = int32(i + i/2)
 			}
 			path := filepath.Join(t.TempDir(), "draft.gguf")
-			if err := export(path, "draft", s, params, head, weights.Meta{}, tensor.F32); err != nil {
+			if err := export(path, "draft", s, params, head, weights.Meta{}, formats{tensor.F32, tensor.F32}); err != nil {
 				t.Fatal(err)
 			}
 			_, run, cache := inFloats(t, path, s.Sinks, s.Window)

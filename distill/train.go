@@ -9,7 +9,6 @@ import (
 
 	"gorgonia.org/gorgonia"
 
-	"triforce/tensor"
 )
 
 // How the learning rate goes: up for some steps, level, then down from a share
@@ -123,7 +122,7 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		result.TokensPerSecond = float64((t.step-t.start)*t.net.rows()) / t.moved.Seconds()
 	}
 	name := "draft for " + cmp.Or(r.engine.File().Source().Meta().String("general.name", ""), r.engine.File().Name())
-	if err := export(r.Out, name, r.shape, params, t.tokens, vocabularyOf(r.engine.File()), tensor.Q8_0); err != nil {
+	if err := export(r.Out, name, r.shape, params, t.tokens, vocabularyOf(r.engine.File()), stored); err != nil {
 		return result, err
 	}
 	return result, r.forget()
