@@ -39,51 +39,27 @@ func normBack(dx, x, dy []float32) {
 	}
 }
 
-// swiGLU is gate·sigmoid(gate)·up of a row that holds both side by side.
-func swiGLU(y, x []float32) {
-	gate, up := x[:len(y)], x[len(y):]
-	for i, g := range gate {
-		y[i] = g * sigmoid(g) * up[i]
-	}
-}
+// swiGLU is gate·sigmoid(gate)·up of a row that holds both side by side, and
+// swiGLUBack its gradient.
+func swiGLU(set *kernel.Set, y, x []float32) { set.SwiGLU(y, x[:len(y)], x[len(y):]) }
 
-func swiGLUBack(dx, x, dy []float32) {
+func swiGLUBack(set *kernel.Set, dx, x, dy []float32) {
 	n := len(dy)
 	gate, up := x[:n], x[n:]
+	e := dx[:n] // for now exp(-|gate|)
 	for i, g := range gate {
-		s := sigmoid(g)
+		e[i] = -float32(math.Abs(float64(g)))
+	}
+	set.Exp(e, 0)
+	for i, g := range gate {
+		s := 1 / (1 + e[i])
+		if g < 0 {
+			s *= e[i]
+		}
 		dx[i] = dy[i] * up[i] * s * (1 + g*(1-s))
 		dx[n+i] = dy[i] * g * s
 	}
 }
-
-func sigmoid(x float32) float32 { return 1 / (1 + exp2(x*-math.Log2E)) }
-
-// exp2 is 2^x with an error of a few units in the last place, for x from -126
-// to 126; beyond, it is as at those.
-func exp2(x float32) float32 {
-	if x < -126 {
-		x = -126
-	} else if x > 126 {
-		x = 126
-	}
-	t := x + magic
-	f := x - (t - magic)
-	p := ((((((c6*f+c5)*f+c4)*f+c3)*f+c2)*f + c1) * f) + 1
-	return math.Float32frombits(math.Float32bits(p) + math.Float32bits(t)<<23)
-}
-
-// Adding magic rounds to an integer, and the coefficients are those of 2^f for f
-// from -1/2 to 1/2.
-const (
-	magic = 3 << 22
-	c1    = 6.9314718e-1
-	c2    = 2.4022651e-1
-	c3    = 5.5504109e-2
-	c4    = 9.6181291e-3
-	c5    = 1.3333558e-3
-	c6    = 1.5403530e-4
-)
 
 // softmax makes weights of scores in place, their sum being 1.
 func softmax(set *kernel.Set, x []float32) {

@@ -165,7 +165,9 @@ func (b *builder) student() *gorgonia.Node {
 		x = b.add(x, b.times(h, layerName(i, "out")))
 		h = b.each(layerName(i, "ffn_norm"), x, b.Dim, norm, normBack)
 		h = b.times(h, layerName(i, "gate_up"))
-		h = b.each(layerName(i, "swiglu"), h, b.FFN, swiGLU, swiGLUBack)
+		h = b.each(layerName(i, "swiglu"), h, b.FFN,
+			func(y, x []float32) { swiGLU(b.set, y, x) },
+			func(dx, x, dy []float32) { swiGLUBack(b.set, dx, x, dy) })
 		x = b.add(x, b.times(h, layerName(i, "down")))
 	}
 	return b.each("norm", x, b.Dim, norm, normBack)

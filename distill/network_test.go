@@ -150,15 +150,6 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-func TestExp2(t *testing.T) {
-	for x := -126.0; x <= 126; x += 0.0137 {
-		got, want := float64(exp2(float32(x))), math.Exp2(float64(float32(x)))
-		if math.Abs(got-want) > 1e-6*want {
-			t.Fatalf("2^%v is %v, expected %v", x, got, want)
-		}
-	}
-}
-
 // What a student finds of itself ahead is what its head is given then.
 func TestOwnStates(t *testing.T) {
 	s := tinyShape(4, 2)

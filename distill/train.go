@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"gorgonia.org/gorgonia"
-
 )
 
 // How the learning rate goes: up for some steps, level, then down from a share
