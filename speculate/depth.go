@@ -299,9 +299,12 @@ func (c *controller) plan(i, most int, hope float64) plan {
 		}
 	}
 	best.could = could
-	if a.graded && c.fixed == 0 && hope == 0 && best.depth > 0 {
+	if !a.graded || c.fixed > 0 || best.depth == 0 {
+		return best
+	}
+	best.least = c.pace * (c.pass.more() + c.draftingMore(a)) / one
+	if hope == 0 {
 		best.depth = deepest
-		best.least = c.pace * (c.pass.more() + c.draftingMore(a)) / one
 		best.tokens = (a.tokens + armWeight*best.tokens) / (a.rounds + armWeight)
 		best.cost = (a.cost + armWeight*best.cost) / (a.rounds + armWeight)
 	}

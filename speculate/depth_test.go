@@ -218,6 +218,29 @@ func TestDearDraftsAreTriedAgain(t *testing.T) {
 	}
 }
 
+// TestProbesEndInDoubt: a drafter that knows where it is in doubt and is tried again
+// is told, as ever, where to end: four rejected tokens are a dear way to learn.
+func TestProbesEndInDoubt(t *testing.T) {
+	c := newController(1, 0, true)
+	c.pass.expect = func(rows float64) float64 { return 0.010 + 0.003*(rows-1) }
+	a := &c.arms[0]
+	a.graded, a.prior[1], a.unit = true, 0.6, 0.0005
+	c.observe(outcome{width: 1, total: 0.010})
+	for range 4 {
+		c.observe(outcome{choice: choice{depth: 2}, nodes: 2, offered: 2, width: 3, drafting: 0.001, total: 0.016})
+	}
+	for range 200 {
+		if probe := c.next(MaxDepth); probe.depth > 0 {
+			if probe.least <= 0 {
+				t.Errorf("%+v", probe)
+			}
+			return
+		}
+		c.observe(outcome{width: 1, total: 0.010})
+	}
+	t.Error("not tried again")
+}
+
 // TestPromisingOnceReady: what it takes to get a drafter ready does not make it less
 // promising, but keeps it from being asked until it is.
 func TestPromisingOnceReady(t *testing.T) {
