@@ -30,7 +30,7 @@ func (s *System) locate(name string) (string, error) {
 	}
 	m, findErr := s.hub().Find(n)
 	if findErr != nil {
-		return "", fmt.Errorf("model %s: there is %w and no pulled model of this name: %w; 'triforce list' shows those, 'triforce pull' gets more",
+		return "", fmt.Errorf("model %s: %w, nor is there a pulled model of this name: %w; 'triforce list' shows those, 'triforce pull' gets more",
 			name, fs.ErrNotExist, findErr)
 	}
 	return m.Path, nil
