@@ -54,7 +54,7 @@ func (f floats) Sgemm(ta, tb blas.Transpose, m, n, k int, alpha float32, a []flo
 }
 
 // newNetwork builds the graph over the given matrices, which it uses as they
-// are. From here on Gorgonia's products in this process are those of team.
+// are. Until it is closed, Gorgonia's products in this process are those of team.
 func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.Team) (*network, error) {
 	n := &network{Shape: s, batch: batch, team: team, set: set, mul: gemm.New(set, team)}
 	gorgonia.Use(floats{mul: n.mul})
@@ -122,8 +122,10 @@ func grad(node *gorgonia.Node) ([]float32, error) {
 	return g.Data().([]float32), nil
 }
 
-// close ends the machines.
+// close ends the machines, and gives Gorgonia its own products back: the team may
+// end next.
 func (n *network) close() error {
+	gorgonia.Use(gonum.Implementation{})
 	err := n.vm.Close()
 	if n.ahead != nil {
 		err = errors.Join(err, n.ahead.Close())
