@@ -12,12 +12,13 @@ import (
 type rates struct {
 	work    float64 // multiply-accumulates of passes over prompts, the older counting less
 	seconds float64 // of those passes
+	read    float64 // bytes a second that passes over one row were seen to read, 0 = none was
 }
 
 const (
-	// readRate is the bytes a second that memory is taken to give: what servers
-	// and desktops give to a few cores. The first cachedBytes, which are in a cache,
-	// come at cacheRate.
+	// readRate is the bytes a second that memory is taken to give before it was
+	// read, and at least: what servers and desktops give to a few cores. The first
+	// cachedBytes, which are in a cache, come at cacheRate.
 	readRate    = 16e9
 	cacheRate   = 48e9
 	cachedBytes = 8 << 20
@@ -33,6 +34,9 @@ const (
 	ratesRows = 24
 	// ratesDecay is the weight of a pass after the next one.
 	ratesDecay = 0.8
+	// slowGain is the weight of a pass that read more slowly than those before:
+	// whatever disturbs one makes it longer.
+	slowGain = 0.1
 )
 
 // observe records a pass over rows of a prompt after depth tokens.
@@ -44,6 +48,24 @@ func (r *rates) observe(e *Engine, depth, rows int, seconds float64) {
 	head := int64(e.model.HeadRows()) * int64(e.model.Dim) // only the last row's is computed, if any
 	r.work = ratesDecay*r.work + float64(w.Products-int64(rows)*head+w.Attention)
 	r.seconds = ratesDecay*r.seconds + seconds
+}
+
+// observeOne records a pass over one row after depth tokens.
+func (r *rates) observeOne(e *Engine, depth int, seconds float64) {
+	w := e.Work(depth, 1)
+	bytes := float64(w.Weights + w.KV)
+	if bytes < 2*cachedBytes {
+		return // most of it is in a cache
+	}
+	multiply := float64(w.Products+w.Attention) / r.multiply(e)
+	seconds -= layerSeconds * float64(e.model.Layers)
+	reading := math.Sqrt(max(0, seconds*seconds-multiply*multiply)) - cachedBytes/cacheRate
+	bytes -= cachedBytes
+	rate := min(bytes/max(reading, 1e-9), cacheRate)
+	if r.read == 0 || rate > r.read {
+		r.read = rate
+	}
+	r.read += slowGain * (rate - r.read)
 }
 
 // multiply is the multiply-accumulates a second of all workers.
@@ -68,7 +90,7 @@ func (s *Session) expect(e *Engine, slots func() int) func(rows float64) float64
 		}
 		bytes := float64(one.Weights) + slotBytes*n
 		cached := min(bytes, cachedBytes)
-		read := cached/cacheRate + (bytes-cached)/readRate
+		read := cached/cacheRate + (bytes-cached)/max(readRate, s.rates.read)
 		multiply := rows * (float64(one.Products) + float64(slot)*n) / s.rates.multiply(e)
 		return math.Sqrt(read*read+multiply*multiply) + layerSeconds*float64(m.Layers)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"testing"
 )
 
@@ -36,5 +37,28 @@ func TestExpectDisk(t *testing.T) {
 	}
 	if bytes == 0 || slowOne < bytes/rate || slowMany/slowOne >= many/one {
 		t.Errorf("one row %v s, 33 rows %v s; on disk, %v bytes at %v a second, %v s and %v s", one, many, bytes, rate, slowOne, slowMany)
+	}
+}
+
+// How fast memory is read shows in passes over one row, unless what they read is in
+// a cache; and a machine that was slow for a while is not taken for one that computes
+// for nothing.
+func TestExpectReading(t *testing.T) {
+	e := open(t, "", nil)
+	for _, c := range []struct {
+		depth      int
+		rate, want float64
+	}{{0, 30e9, readRate}, {30000, 30e9, 30e9}, {30000, 24e9, 24e9}, {30000, 4e9, readRate}} {
+		var r rates
+		w := e.Work(c.depth, 1)
+		bytes := float64(w.Weights + w.KV)
+		read := cachedBytes/cacheRate + (bytes-cachedBytes)/c.rate
+		multiply := float64(w.Products+w.Attention) / r.multiply(e)
+		for range 3 {
+			r.observeOne(e, c.depth, math.Hypot(read, multiply)+layerSeconds*float64(e.model.Layers))
+		}
+		if got := max(readRate, r.read); math.Abs(got-c.want) > 0.01*c.want {
+			t.Errorf("after %d tokens, read at %.3g: %.3g bytes a second, want %.3g", c.depth, c.rate, got, c.want)
+		}
 	}
 }

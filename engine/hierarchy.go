@@ -92,6 +92,22 @@ func (v *verifier) Keep(base int, path []int32) {
 // Commit does nothing: these caches neither evict nor index what is final.
 func (v *verifier) Commit(int) {}
 
+// fullVerifier is the verifier over the full cache. From its passes over one row
+// the session learns how fast memory is read.
+type fullVerifier struct {
+	verifier
+	session *Session
+}
+
+func (v *fullVerifier) Forward(ctx context.Context, tokens, parents []int32, want int) ([][]float32, error) {
+	depth, start := v.cache.Len(), time.Now()
+	rows, err := v.verifier.Forward(ctx, tokens, parents, want)
+	if err == nil && len(tokens) == 1 && v.session.cache.PassBytes() == 0 {
+		v.session.rates.observeOne(v.session.e, depth, time.Since(start).Seconds())
+	}
+	return rows, err
+}
+
 // viewVerifier is a verifier over a retrieved view, which takes over from the
 // full cache what is final: when it is next used, since another drafter may be.
 // While it is not in use, passes need not record what matters to it.
@@ -371,8 +387,9 @@ func (s *Session) build(spec Spec) *hierarchy {
 		}
 	}
 	h.top = level(speculate.Config{Name: "target", Origin: originTarget, Below: below, Depth: spec.Outer,
-		Expect:   s.expectFull(),
-		Verifier: &verifier{run: s.run, cache: s.cache, vocab: vocab, limit: s.e.opt.Context, states: h.known}})
+		Expect: s.expectFull(),
+		Verifier: &fullVerifier{session: s,
+			verifier: verifier{run: s.run, cache: s.cache, vocab: vocab, limit: s.e.opt.Context, states: h.known}}})
 	s.cache.Record(h.mass)
 	return h
 }
