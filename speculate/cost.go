@@ -3,12 +3,12 @@ package speculate
 // curve estimates the cost, in seconds, of doing something of some size from
 // what it cost before: a pass by its width, a draft by its length.
 //
-// The cost is a line over the size, in units of the cost expected of size 1. What
-// is expected gives its slope at first; then a Kalman filter follows what is
-// observed. Its noise has the direction of the line itself, as load and context
-// make all sizes dearer together, so that observations of one size do not change
-// what is believed of how sizes compare. Where sizes near to it were observed,
-// the cost is moved by what they were off the line: passes have steps and knees.
+// The cost is a line over what is expected of a size beyond that of size 1 (see
+// beyond), and what is expected is its slope at first; then a Kalman filter follows
+// what is observed. Its noise has the direction of the line itself, as load and
+// context make all sizes dearer together, so that observations of one size do not
+// change what is believed of how sizes compare. Where sizes near to it were
+// observed, the cost is moved by what they were off the line: passes have steps.
 //
 // Beyond what was observed the line goes on. If it is too low there, that is soon
 // seen; what is thought too dear is never tried.
@@ -22,7 +22,7 @@ type curve struct {
 	seen   int                        // observations
 	one    float64                    // what was expected of size 1 when last observed
 	level  float64                    // of size 1, in what is expected of it
-	slope  float64                    // for each size more
+	slope  float64                    // for as much more as size 1 is expected to cost
 	p      [3]float64                 // variances of level, of both, of slope
 	off    [MaxDepth + 2]float64      // sum of ratios of cost to line near a size, older ones counting less
 	near   [MaxDepth + 2]float64      // how many those are
@@ -36,7 +36,6 @@ const (
 	curveHope     = 0.5  // part of the expected slope to begin with: what is too low is soon seen
 	curveDoubt    = 0.7  // of the slope that is expected, relative to it
 	curveMaxRatio = 2    // a stall counts as at most this many times the expected cost
-	curveSpan     = 16   // sizes over which the expected slope is taken
 	curveFlattest = 0.1  // part of the expected slope that is the least to believe in
 	nearSizes     = 2    // sizes to both sides that an observation says something of
 	nearDecay     = 0.9  // weight of an observation near a size after the next one
@@ -53,10 +52,9 @@ func (c *curve) observe(size int, seconds float64) {
 		return
 	}
 	c.one = c.shape(1)
-	y, x := seconds/c.one, float64(size-1)
-	steep := (c.shape(1+curveSpan)/c.one - 1) / curveSpan // expected, for a level of 1
+	y, x, steep := seconds/c.one, c.beyond(float64(size)), 1.0
 	if c.expect != nil {
-		steep *= curveHope
+		steep = curveHope
 	}
 	line := c.level + c.slope*x
 	switch {
@@ -69,7 +67,7 @@ func (c *curve) observe(size int, seconds float64) {
 		}
 		doubt := curveDoubt * c.slope
 		if c.expect == nil {
-			doubt = curveDoubt * c.level // anything between no cost and that of another size of 1
+			doubt = curveDoubt * c.level / c.beyond(2) // anything between no cost and that of another size of 1
 		}
 		const noise = curveNoise * curveNoise
 		c.p = [3]float64{noise * c.level * c.level, noise * c.level * c.slope, noise*c.slope*c.slope + doubt*doubt}
@@ -121,19 +119,20 @@ func (c *curve) at(size float64) float64 {
 	if !c.known() {
 		return c.shape(size)
 	}
-	cost := c.one * (c.level + c.slope*(size-1))
+	cost := c.one * (c.level + c.slope*c.beyond(size))
 	if i := int(size + 0.5); i < len(c.off) {
 		cost *= (nearWeight + c.off[i]) / (nearWeight + c.near[i])
 	}
 	return cost
 }
 
-// more is the estimated cost of a size more.
-func (c *curve) more() float64 {
+// more is the estimated cost of one more than a size, but for steps.
+func (c *curve) more(size float64) float64 {
+	more := c.shape(size+1) - c.shape(size)
 	if !c.known() {
-		return (c.shape(1+curveSpan) - c.shape(1)) / curveSpan
+		return more
 	}
-	return c.one * c.slope
+	return more * c.slope
 }
 
 // hoped is the cost of a size without a share of what it is above the shape.
@@ -154,6 +153,10 @@ func (c *curve) scale() float64 {
 	return c.at(1) / c.one
 }
 
+// beyond is what is expected of a size more than of size 1, in terms of that.
+func (c *curve) beyond(size float64) float64 { return c.shape(size)/c.one - 1 }
+
+// shape is what is expected of a size.
 func (c *curve) shape(size float64) float64 {
 	if c.expect != nil {
 		return c.expect(size)

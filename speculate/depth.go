@@ -48,10 +48,10 @@ type controller struct {
 }
 
 // choice is a drafter and the number of tokens to ask of it, 0 for plain
-// decoding, as long as one is accepted with a chance of at least least.
+// decoding, and the bar for each.
 type choice struct {
 	arm, depth int
-	least      float64
+	bar        Bar
 }
 
 // plan is a choice and what is expected of it.
@@ -87,6 +87,7 @@ type arm struct {
 // outcome is what a round came to.
 type outcome struct {
 	choice
+	drafted  int // positions for which there was a token
 	nodes    int // tokens proposed
 	offered  int // positions they covered
 	accepted int
@@ -118,10 +119,12 @@ const (
 	idleRounds   = 4     // a drafter left out for longer has to catch up
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
 	patience     = 8     // depths that may look worse before deeper ones are not looked at
+	hopeless     = 0.001 // chance of getting somewhere below which one looks no further
 	loadChange   = 1.25  // times as dear or cheap plain passes are, to count as a change of load
 	coldDrafts   = 4     // first drafts that may take longer than later ones
 	armDecay     = 0.95  // weight of a round of a drafter after its next one
 	armWeight    = 3     // rounds that a plan counts for
+	singleGain   = 1.05  // times as much as its own ends come to, that one token at a time must promise
 	extraGain    = 0.25  // weight of a round in the mean of tokens beyond one a position
 )
 
@@ -184,7 +187,7 @@ func (c *controller) next(most int) choice {
 	if c.again > 0 {
 		c.again--
 		if c.arms[c.probe.arm].sure > 0 {
-			return choice{c.probe.arm, min(c.probe.depth, most), c.probe.least}
+			return choice{c.probe.arm, min(c.probe.depth, most), c.probe.bar}
 		}
 	}
 	if best.depth > 0 {
@@ -241,7 +244,9 @@ func (c *controller) best(most int) plan {
 
 // plan is the best number of tokens to ask of a drafter, 0 if the bank allows
 // none. With hope, a share of the doubt about each position is left out, and of what
-// passes cost beyond what was expected of them.
+// passes cost beyond what was expected of them. A drafter that ends drafts itself
+// is asked for as many as the bank allows, unless one token at a time promises more
+// than that has come to.
 func (c *controller) plan(i, most int, hope float64) plan {
 	a := &c.arms[i]
 	from, to := 1, min(most, a.most)
@@ -264,17 +269,18 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	}
 	best, saves, worse := plan{tokens: 1, cost: 1}, math.Inf(-1), 0
 	could, deepest := 0.0, 0
+	single := plan{tokens: 1, cost: 1} // of one token only
 	reached, tokens, width := 1.0, 1.0, 1+a.extra
 	short := 0.0 // chance of ending before a position, times the tokens until there
 	mean := accepts.mean(prior)
-	for d := 1; d <= to && (worse < patience || a.graded); d++ {
+	for d := 1; d <= to && (worse < patience || a.graded && reached > hopeless); d++ {
 		p := mean // how far a graded one gets, it decides itself
 		if !a.graded {
 			p = accepts.at(d-1, prior)
 		}
 		p += hope * (1 - p)
 		offered := 1.0
-		if !a.varying && !a.graded {
+		if !a.varying && (!a.graded || d == 1) {
 			offered = a.offers.alone(d - 1)
 		}
 		next := reached * offered * p
@@ -291,7 +297,9 @@ func (c *controller) plan(i, most int, hope float64) plan {
 			worse++
 			continue
 		}
-		deepest = d
+		if deepest = d; d == 1 {
+			single = plan{choice: choice{arm: i, depth: 1}, tokens: 1 + reached, cost: cost}
+		}
 		if s := tokens - c.pace*cost; s > saves {
 			best, saves, worse = plan{choice: choice{arm: i, depth: d}, tokens: tokens, cost: cost}, s, 0
 		} else {
@@ -302,11 +310,16 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	if !a.graded || c.fixed > 0 || best.depth == 0 {
 		return best
 	}
-	best.least = c.pace * (c.pass.more() + c.draftingMore(a)) / one
+	row := c.pass.more(float64(1 + best.depth))
+	best.bar = Bar{More: c.pace * (row + c.draftingMore(a, best.depth)) / one, Keep: c.pace * row / one}
 	if hope == 0 {
 		best.depth = deepest
 		best.tokens = (a.tokens + armWeight*best.tokens) / (a.rounds + armWeight)
 		best.cost = (a.cost + armWeight*best.cost) / (a.rounds + armWeight)
+		if single.tokens*best.cost > singleGain*best.tokens*single.cost {
+			single.could, single.bar = best.could, Bar{Keep: c.pace * c.pass.more(1) / one}
+			return single
+		}
 	}
 	return best
 }
@@ -341,9 +354,9 @@ func (c *controller) hopedDrafting(a *arm, depth int, hope float64) float64 {
 }
 
 // draftingMore is the expected cost of a token more of a draft, in seconds.
-func (c *controller) draftingMore(a *arm) float64 {
+func (c *controller) draftingMore(a *arm, depth int) float64 {
 	if a.draft.known() {
-		return a.draft.more()
+		return a.draft.more(float64(depth))
 	}
 	return c.drafting(a, 1)
 }
@@ -412,7 +425,7 @@ func (c *controller) observe(o outcome) {
 		if c.timed && a.idle <= idleRounds {
 			size := o.depth
 			if a.graded {
-				size = o.offered
+				size = o.drafted
 			}
 			if !a.draft.known() {
 				a.draft.each = a.unit * c.pass.scale()
@@ -421,9 +434,10 @@ func (c *controller) observe(o outcome) {
 			a.level = c.pass.level
 		}
 		if a.graded {
-			a.rounds = armDecay*a.rounds + 1
-			a.tokens = armDecay*a.tokens + float64(1+o.accepted)
-			a.cost = armDecay*a.cost + cost
+			a.rounds, a.tokens, a.cost = armDecay*a.rounds, armDecay*a.tokens, armDecay*a.cost
+			if o.depth > 1 {
+				a.rounds, a.tokens, a.cost = a.rounds+1, a.tokens+float64(1+o.accepted), a.cost+cost
+			}
 		}
 		a.idle = 0
 		a.offers.observe(o.offered, o.depth)

@@ -1,6 +1,7 @@
 package speculate
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func simulate(rounds int, c *controller, pass func(w, round int) float64, drafte
 					o.offered++
 				}
 			}
-			if o.offered > 0 {
+			if o.drafted = o.offered; o.offered > 0 {
 				o.nodes = o.offered + d.leaves
 			}
 			o.drafting = d.ask + d.cost*float64(o.offered) + behind[ch.arm]
@@ -218,6 +219,69 @@ func TestDearDraftsAreTriedAgain(t *testing.T) {
 	}
 }
 
+// TestWeakDraft: a draft of which half is right at most, on a machine where a second
+// row costs little and a third much, is asked for as much as pays, and soon; one
+// that is hardly ever right costs next to nothing.
+func TestWeakDraft(t *testing.T) {
+	const plain = 0.0043
+	seconds := []float64{1: plain, 2: 0.0051, 3: 0.0066, 4: 0.0089}
+	pass := func(w int) float64 {
+		if w < len(seconds) {
+			return seconds[w]
+		}
+		return 0.0089 + 0.0018*float64(w-4)
+	}
+	shares := []float64{0.16, 0.14, 0.42, 0.28} // of tokens, which are accepted with these chances, times the level
+	chances := []float64{0.1, 0.65, 1.1, 1.5}
+	for _, c := range []struct{ level, enough float64 }{{0.05, 0.965}, {0.25, 1}, {0.35, 1.06}, {0.45, 1.12}, {0.55, 1.18}} {
+		sum := 0.0
+		const runs = 40
+		for seed := range uint64(runs) {
+			rng := rand.New(rand.NewPCG(seed, 2))
+			control := newController(1, 0, true)
+			control.pass.expect = func(rows float64) float64 { return math.Hypot(0.0037, 0.0018*rows) }
+			a := &control.arms[0]
+			a.graded, a.prior[1], a.unit = true, 0.6, 0.0002
+			tokens, spent, lacks := 0.0, 0.0, 0
+			for tokens < 200 {
+				a.behind = 0.0001 * float64(lacks)
+				o := outcome{choice: control.next(MaxDepth)}
+				if o.depth == 0 {
+					lacks++
+				} else {
+					o.drafting, lacks = a.behind, 0
+				}
+				reach, right := 1.0, true
+				for o.drafted < o.depth && (o.drafted == 0 || reach*c.level >= o.bar.More) {
+					x, i := rng.Float64(), 0
+					for ; i < len(shares)-1 && x >= shares[i]; i++ {
+						x -= shares[i]
+					}
+					o.drafted++
+					o.drafting += 0.00013
+					if reach *= c.level * chances[i]; reach < o.bar.Keep {
+						break
+					}
+					o.offered, o.nodes = o.drafted, o.drafted
+					if right = right && rng.Float64() < c.level*chances[i]; right {
+						o.accepted++
+					}
+				}
+				o.width = 1 + o.nodes
+				o.total = o.drafting + pass(o.width)*(0.97+0.06*rng.Float64())
+				control.observe(o)
+				tokens, spent = tokens+float64(1+o.accepted), spent+o.total
+			}
+			sum += tokens / spent * plain
+		}
+		if got := sum / runs; got < c.enough {
+			t.Errorf("of the tokens %v are right: %.3f times plain, want %v", c.level, got, c.enough)
+		} else {
+			t.Logf("of the tokens %v are right: %.3f times plain", c.level, got)
+		}
+	}
+}
+
 // TestProbesEndInDoubt: a drafter that knows where it is in doubt and is tried again
 // is told, as ever, where to end: four rejected tokens are a dear way to learn.
 func TestProbesEndInDoubt(t *testing.T) {
@@ -231,7 +295,7 @@ func TestProbesEndInDoubt(t *testing.T) {
 	}
 	for range 200 {
 		if probe := c.next(MaxDepth); probe.depth > 0 {
-			if probe.least <= 0 {
+			if probe.bar.More <= 0 || probe.bar.Keep <= 0 {
 				t.Errorf("%+v", probe)
 			}
 			return

@@ -153,7 +153,7 @@ func exactCases() []exactCase {
 // picky asks a level for no token that is accepted with less than a chance.
 type picky struct {
 	*Level
-	least float64
+	chance float64
 }
 
 func (p picky) Reset(r Request) {
@@ -161,8 +161,8 @@ func (p picky) Reset(r Request) {
 	p.trust = trust{prior: 0.8} // so that a run does not depend on the one before
 }
 
-func (p picky) Draft(ctx context.Context, n int, _ float64) (Proposal, error) {
-	return p.Level.Draft(ctx, n, p.least)
+func (p picky) Draft(ctx context.Context, n int, _ Bar) (Proposal, error) {
+	return p.Level.Draft(ctx, n, Bar{p.chance, p.chance})
 }
 
 // TestRejectionExactly enumerates every random choice of the real loop and adds

@@ -233,7 +233,7 @@ func (b *bush) Reset(r Request) {
 func (b *bush) Accept(base int, kept []int32) { b.history = append(b.history[:base], kept...) }
 func (b *bush) Commit(int)                    {}
 
-func (b *bush) Draft(_ context.Context, n int, _ float64) (Proposal, error) {
+func (b *bush) Draft(_ context.Context, n int, _ Bar) (Proposal, error) {
 	p := Proposal{Parents: []int32{}}
 	row := make([]float32, b.world.vocab)
 	f := fake{world: b.world, bias: 99, error: b.world.scale}

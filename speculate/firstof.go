@@ -13,9 +13,9 @@ func (f FirstOf) Reset(r Request) {
 }
 
 // Draft is the first proposal that is not empty.
-func (f FirstOf) Draft(ctx context.Context, n int, least float64) (Proposal, error) {
+func (f FirstOf) Draft(ctx context.Context, n int, bar Bar) (Proposal, error) {
 	for _, d := range f {
-		if p, err := d.Draft(ctx, n, least); err != nil || len(p.Tokens) > 0 {
+		if p, err := d.Draft(ctx, n, bar); err != nil || len(p.Tokens) > 0 {
 			return p, err
 		}
 	}

@@ -164,14 +164,16 @@ func (l *Level) Round(ctx context.Context, limit int) ([]Token, error) {
 	return l.out, nil
 }
 
-// Draft proposes n tokens, fewer if the cache has no room or as least says: each
-// follows the level's processed distribution. It stops after a token, never
-// before, for what that token is: so the tokens keep their distribution.
-func (l *Level) Draft(ctx context.Context, n int, least float64) (Proposal, error) {
+// Draft proposes n tokens, fewer if the cache has no room or as the bar says: each
+// follows the level's processed distribution. Under the rejection rule it stops
+// after a token, never before, for what that token is: so the tokens keep their
+// distribution. What it leaves out it learns from all the same.
+func (l *Level) Draft(ctx context.Context, n int, bar Bar) (Proposal, error) {
 	base := len(l.history)
 	l.begin()
 	reach := 1.0 // chance that all tokens are accepted
-	for len(l.steps) < n && !l.enough(n-len(l.steps)) && (len(l.steps) == 0 || reach*l.trust.mean() >= least) {
+	kept := 0    // tokens worth verifying
+	for len(l.steps) < n && !l.enough(n-len(l.steps)) && (len(l.steps) == 0 || reach*l.trust.mean() >= bar.More) {
 		from := len(l.steps)
 		rows, err := l.round(ctx, n-from)
 		if errors.Is(err, ErrFull) {
@@ -181,7 +183,9 @@ func (l *Level) Draft(ctx context.Context, n int, least float64) (Proposal, erro
 			return Proposal{}, err
 		}
 		for _, s := range l.steps[from:] {
-			reach *= l.trust.chance(s.lead)
+			if reach *= l.trust.chance(s.lead); reach >= bar.Keep {
+				kept++
+			}
 		}
 		if len(l.Branches) > 0 {
 			l.branch(rows[0])
@@ -201,6 +205,8 @@ func (l *Level) Draft(ctx context.Context, n int, least float64) (Proposal, erro
 	p := Proposal{Tokens: l.history[base:], Origin: l.origins}
 	if l.rule == Rejection {
 		p.Q = l.dists[:len(l.steps)]
+	} else {
+		p.cut(kept)
 	}
 	return p, nil
 }
@@ -354,7 +360,7 @@ func (l *Level) round(ctx context.Context, limit int) ([][]float32, error) {
 	base := len(l.history)
 	var p Proposal
 	if choice.depth > 0 {
-		if p, err = l.Below[choice.arm].Draft(ctx, choice.depth, choice.least); err != nil {
+		if p, err = l.Below[choice.arm].Draft(ctx, choice.depth, choice.bar); err != nil {
 			return nil, err
 		}
 		p.cut(room)
@@ -461,6 +467,12 @@ func (l *Level) observe(c choice, p *Proposal, drafting, total time.Duration) {
 		width:    len(l.tokens),
 		drafting: drafting.Seconds(),
 		total:    total.Seconds(),
+	}
+	o.drafted = o.offered
+	if c.depth > 0 {
+		if d, ok := l.Below[c.arm].(*Level); ok && len(d.Branches) == 0 {
+			o.drafted = len(d.steps)
+		}
 	}
 	l.stats.round(o)
 	l.control.observe(o)

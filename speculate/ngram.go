@@ -66,7 +66,7 @@ func (g *NGram) Commit(n int) {
 // Draft proposes at most n tokens of those that Confidence speaks of. A match
 // that reaches the end of the history goes on with the proposal itself, so that a
 // period repeats.
-func (g *NGram) Draft(_ context.Context, n int, _ float64) (Proposal, error) {
+func (g *NGram) Draft(_ context.Context, n int, _ Bar) (Proposal, error) {
 	found, match := g.find()
 	end := len(g.history)
 	if found == 0 {

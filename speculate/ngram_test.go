@@ -8,7 +8,7 @@ import (
 
 func draft(t *testing.T, d Drafter, n int) []int32 {
 	t.Helper()
-	p, err := d.Draft(context.Background(), n, 0)
+	p, err := d.Draft(context.Background(), n, Bar{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestFirstOf(t *testing.T) {
 		t.Fatalf("proposed %v", got)
 	}
 	f.Accept(5, []int32{40})
-	p, err := f.Draft(context.Background(), 2, 0)
+	p, err := f.Draft(context.Background(), 2, Bar{})
 	if err != nil || len(p.Tokens) != 2 || p.Origin[0] != 1 {
 		t.Fatalf("%+v, %v, want two tokens of the model", p, err)
 	}
@@ -130,7 +130,7 @@ func BenchmarkNGram(b *testing.B) {
 	g.Reset(Request{History: history})
 	for b.Loop() {
 		g.Commit(len(g.history))
-		p, _ := g.Draft(context.Background(), 8, 0)
+		p, _ := g.Draft(context.Background(), 8, Bar{})
 		if len(g.history) > 30_000 {
 			g.Accept(10_000, nil)
 		}

@@ -106,10 +106,9 @@ type Drafter interface {
 	Reset(Request)
 
 	// Draft proposes tokens for up to n positions after the history, none when
-	// it has nothing to say. A token that is accepted with less than the chance
-	// least is not worth its cost: whoever can tell stops there. Accept follows,
-	// after an error too.
-	Draft(ctx context.Context, n int, least float64) (Proposal, error)
+	// it has nothing to say. Whoever can tell how likely a token is to be accepted
+	// stops where it does not reach the bar. Accept follows, after an error too.
+	Draft(ctx context.Context, n int, bar Bar) (Proposal, error)
 
 	// Accept says that the history is its first base tokens, then kept,
 	// whatever was proposed.
@@ -118,6 +117,11 @@ type Drafter interface {
 	// Commit says that the first n tokens of the history are final.
 	Commit(n int)
 }
+
+// Bar is the chances of acceptance, with all tokens before it, below which a token
+// is not worth its cost: More that of drafting one more, Keep that of verifying one
+// that was drafted.
+type Bar struct{ More, Keep float64 }
 
 // Confident is a Drafter that says, at next to no cost, how sure it is of what it
 // would propose, so that it is asked when that pays.

@@ -19,7 +19,7 @@ func TestBranches(t *testing.T) {
 			tree := New(Config{Name: "draft", Origin: 1, Verifier: newFake(t, w, 0, 0), Branches: []int{3, 0, 2}})
 			chain.Reset(r)
 			tree.Reset(r)
-			q, err := tree.Draft(context.Background(), 4, 0)
+			q, err := tree.Draft(context.Background(), 4, Bar{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,7 +40,7 @@ func TestBranches(t *testing.T) {
 			if rule == Rejection && temp > 0 {
 				continue // the siblings' numbers make the chains differ
 			}
-			p, err := chain.Draft(context.Background(), 4, 0)
+			p, err := chain.Draft(context.Background(), 4, Bar{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,6 +2,7 @@ package speculate
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"triforce/sample"
@@ -46,7 +47,7 @@ func TestDraftEndsInDoubt(t *testing.T) {
 	r := request(Coupled, sample.Defaults())
 	length := func(least float64) int {
 		d.Reset(r)
-		p, err := d.Draft(context.Background(), 20, least)
+		p, err := d.Draft(context.Background(), 20, Bar{More: least})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,5 +81,33 @@ func TestDraftEndsInDoubt(t *testing.T) {
 	}
 	if more := length(0.3); more <= some {
 		t.Errorf("%d tokens at first, %d once all were accepted", some, more)
+	}
+	for _, rule := range []Rule{Coupled, Rejection} {
+		d.trust = trust{prior: 0.8}
+		d.Reset(request(rule, sample.Defaults()))
+		p, err := d.Draft(context.Background(), 20, Bar{Keep: 0.3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reach, worth := 1.0, 0
+		for _, s := range d.steps {
+			if reach *= d.trust.chance(s.lead); reach >= 0.3 {
+				worth++
+			}
+		}
+		if rule == Rejection {
+			worth = len(d.steps)
+		}
+		if len(d.steps) != 20 || len(p.Tokens) != worth || rule == Coupled && (worth == 0 || worth == 20) {
+			t.Errorf("%v: of %d tokens %d are offered, %d are worth verifying", rule, len(d.steps), len(p.Tokens), worth)
+		}
+		d.Accept(len(d.history)-20, slices.Clone(d.history[len(d.history)-20:]))
+		judged := 0
+		for _, n := range d.Stats().Judged {
+			judged += n
+		}
+		if judged != 20 {
+			t.Errorf("%v: %d tokens judged, want also those left out", rule, judged)
+		}
 	}
 }
