@@ -26,8 +26,9 @@ import "math"
 // risk more than there is. It begins with the cost of one plain pass and receives
 // a small share of the time, a larger one the more there seems to be to win. A
 // drafter that ends drafts where it is in doubt has credit beyond that, as long as
-// it is promising: one rejected token says little. A drafter that does not look worth while is tried
-// again if it could be, after a wait that doubles with each try.
+// it is promising, and once it is known well: one rejected token says little. A
+// drafter that does not look worth while is tried again if it could be, after a wait
+// that doubles with each try.
 type controller struct {
 	fixed  int  // depth asked for in every round, 0 = choose
 	timed  bool // costs are observed
@@ -70,7 +71,7 @@ type arm struct {
 	prior   [Confidences]float64 // chance of acceptance assumed at first
 	varying bool                 // its confidence is not always the same
 	graded  bool                 // it ends a draft where its tokens are doubtful
-	rounds  float64              // recent ones, if graded
+	rounds  float64              // recent ones of more than one token, if graded
 	tokens  float64              // of those rounds
 	cost    float64              // of those rounds, in plain passes
 	extra   float64              // proposed tokens beyond one a position: a tree's
@@ -101,6 +102,7 @@ const (
 	draftShare   = 0.1   // assumed cost of a drafted token in passes
 	bankStart    = 1.0   // plain passes that a request may lose at first
 	bankCredit   = 2.0   // as many more if a pace of 2 is expected of a drafter that knows when to end
+	bankProven   = 1.0   // as many more once such a drafter is known well
 	bankShare    = 0.015 // of the time, that it may lose later
 	bankTrust    = 5.0   // times as much again if a pace of 2 is expected: then there is more to win
 	bankMost     = 6.0   // what is saved beyond is not there to be lost
@@ -117,6 +119,7 @@ const (
 	firstPlain   = 2     // rounds before plain decoding is timed again
 	longestPlain = 128   // rounds between such rounds
 	idleRounds   = 4     // a drafter left out for longer has to catch up
+	catchRounds  = 16.0  // rounds for which it is taken to stay once it has
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
 	patience     = 8     // depths that may look worse before deeper ones are not looked at
 	hopeless     = 0.001 // chance of getting somewhere below which one looks no further
@@ -263,6 +266,9 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	accepts, prior := &a.accepts[a.sure], a.prior[a.sure]
 	// The worst that can happen counts for less the more is known.
 	doubt := bankBelief / (bankBelief + accepts.seen())
+	if a.graded && hope == 0 {
+		bank += bankProven * (1 - doubt)
+	}
 	lag := 0.0
 	if c.timed {
 		lag = a.behind / one
@@ -292,11 +298,12 @@ func (c *controller) plan(i, most int, hope float64) plan {
 			continue
 		}
 		cost := (c.pass.hoped(width, hope) + c.hopedDrafting(a, d, hope)) / one
-		if c.fixed == 0 && doubt*(cost-1)+(1-doubt)*max(0, (1-reached)*cost-short)+lag > bank {
+		if c.fixed == 0 && doubt*(cost-1+lag)+(1-doubt)*max(0, (1-reached)*cost-short) > bank {
 			could = max(could, tokens/cost)
 			worse++
 			continue
 		}
+		cost += lag / catchRounds
 		if deepest = d; d == 1 {
 			single = plan{choice: choice{arm: i, depth: 1}, tokens: 1 + reached, cost: cost}
 		}

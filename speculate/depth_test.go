@@ -233,7 +233,7 @@ func TestWeakDraft(t *testing.T) {
 	}
 	shares := []float64{0.16, 0.14, 0.42, 0.28} // of tokens, which are accepted with these chances, times the level
 	chances := []float64{0.1, 0.65, 1.1, 1.5}
-	for _, c := range []struct{ level, enough float64 }{{0.05, 0.965}, {0.25, 1}, {0.35, 1.06}, {0.45, 1.12}, {0.55, 1.18}} {
+	for _, c := range []struct{ level, enough float64 }{{0.05, 0.965}, {0.25, 1.02}, {0.35, 1.1}, {0.45, 1.17}, {0.55, 1.24}} {
 		sum := 0.0
 		const runs = 40
 		for seed := range uint64(runs) {
@@ -295,7 +295,7 @@ func TestProbesEndInDoubt(t *testing.T) {
 	}
 	for range 200 {
 		if probe := c.next(MaxDepth); probe.depth > 0 {
-			if probe.bar.More <= 0 || probe.bar.Keep <= 0 {
+			if probe.depth > 1 && probe.bar.More <= 0 || probe.bar.Keep <= 0 {
 				t.Errorf("%+v", probe)
 			}
 			return
