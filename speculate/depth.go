@@ -77,6 +77,7 @@ type arm struct {
 	extra   float64              // proposed tokens beyond one a position: a tree's
 	idle    int                  // rounds since it was asked
 	wait    int                  // rounds from one try to the next
+	later   int                  // rounds before it is looked at again for a try, 0 = as soon as it has waited
 
 	// Of the coming round:
 	sure   int     // its confidence, 0 = it has nothing to say
@@ -115,6 +116,7 @@ const (
 	promiseHope  = 0.25  // part of the doubt about its acceptance that is left out for that
 	probeRounds  = 2     // rounds of a probe: in the first the drafter may catch up
 	firstWait    = 16.0  // rounds before a drafter that looks hopeless is tried, if no more may be lost
+	unlikely     = 8     // rounds before one that is not worth a try is looked at again
 	lossWait     = 250   // rounds between such tries at most, for each plain pass that one may lose
 	firstPlain   = 2     // rounds before plain decoding is timed again
 	longestPlain = 128   // rounds between such rounds
@@ -122,7 +124,7 @@ const (
 	catchRounds  = 16.0  // rounds for which it is taken to stay once it has
 	paceDecay    = 0.97  // weight of a round in the recent pace after the next one
 	patience     = 8     // depths that may look worse before deeper ones are not looked at
-	hopeless     = 0.001 // chance of getting somewhere below which one looks no further
+	hopeless     = 0.01  // chance of getting somewhere below which one looks no further
 	loadChange   = 1.25  // times as dear or cheap plain passes are, to count as a change of load
 	coldDrafts   = 4     // first drafts that may take longer than later ones
 	armDecay     = 0.95  // weight of a round of a drafter after its next one
@@ -156,7 +158,7 @@ func (c *controller) reset() {
 		for j := range a.accepts {
 			a.accepts[j].fade()
 		}
-		a.idle, a.wait = idleRounds+1, c.firstWait()
+		a.idle, a.wait, a.later = idleRounds+1, c.firstWait(), 0
 		a.rounds, a.tokens, a.cost = tallyCarry*a.rounds, tallyCarry*a.tokens, tallyCarry*a.cost
 	}
 }
@@ -374,12 +376,13 @@ func (c *controller) candidate(best choice, most int) (plan, bool) {
 	for range c.arms {
 		c.turn = (c.turn + 1) % len(c.arms)
 		a := &c.arms[c.turn]
-		if best.depth > 0 && c.turn == best.arm || a.sure == 0 || a.idle < a.wait {
+		if best.depth > 0 && c.turn == best.arm || a.sure == 0 || a.idle < max(a.wait, a.later) {
 			continue
 		}
 		if p := c.plan(c.turn, most, probeHope); p.depth > 0 && (c.fixed > 0 || p.tokens > margin*c.pace*p.cost) {
 			return p, true
 		}
+		a.later = a.idle + unlikely
 	}
 	return plan{}, false
 }
@@ -446,7 +449,7 @@ func (c *controller) observe(o outcome) {
 				a.rounds, a.tokens, a.cost = a.rounds+1, a.tokens+float64(1+o.accepted), a.cost+cost
 			}
 		}
-		a.idle = 0
+		a.idle, a.later = 0, 0
 		a.offers.observe(o.offered, o.depth)
 		a.accepts[a.sure].observe(o.accepted, o.offered)
 		if o.offered > 0 {
