@@ -25,10 +25,12 @@ func (t *trainer) fillBatch() error {
 		at := 0
 		for t.Length-at >= leastText {
 			x := p.train[r.IntN(p.labelled)]
-			room := min(len(x), t.Length-at)
-			if _, err := t.fillLabelled(e*t.Length+at, x, sources(r, room)); err != nil {
+			a, err := t.answers(x)
+			if err != nil {
 				return err
 			}
+			room := min(len(x), t.Length-at)
+			t.fillLabelled(e*t.Length+at, x, a, sources(r, room, a.prompt()))
 			at += room
 		}
 		t.empty(e, at)
@@ -75,12 +77,13 @@ const (
 
 // sources says which states a text's places are given in training: as in use, where
 // those of a prompt are not kept, later ones follow a few tokens behind, and trees
-// have none meanwhile.
-func sources(r *rand.Rand, places int) []source {
+// have none meanwhile. Of a text without a prompt any beginning may be one.
+func sources(r *rand.Rand, places, prompt int) []source {
 	all := make([]source, 0, places+longestKnown+longestDraft)
-	if r.IntN(3) == 0 {
-		all = all[:r.IntN(places)]
+	if prompt == 0 && r.IntN(3) == 0 {
+		prompt = r.IntN(places)
 	}
+	all = all[:min(prompt, places)]
 	for len(all) < places {
 		for range 1 + r.IntN(longestKnown) {
 			all = append(all, targets)
@@ -143,14 +146,15 @@ func (t *trainer) fillRaw(at int, x excerpt) {
 	}
 }
 
+// answers are those of the target to a text.
+func (t *trainer) answers(x excerpt) (*answers, error) {
+	return t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
+}
+
 // fillLabelled takes the target's answers to a text for labels, as many places as
 // there are sources: what they say about tokens that the head lacks counts nothing.
-// The student is given the states that sources say. It returns those answers.
-func (t *trainer) fillLabelled(at int, x excerpt, sources []source) (*answers, error) {
-	a, err := t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
-	if err != nil {
-		return nil, err
-	}
+// The student is given the states that sources say.
+func (t *trainer) fillLabelled(at int, x excerpt, a *answers, sources []source) {
 	t.fill(at, x[:len(sources)])
 	labels := t.net.head.labels[at:]
 	for i, from := range sources {
@@ -184,5 +188,4 @@ func (t *trainer) fillLabelled(at int, x excerpt, sources []source) (*answers, e
 		}
 		l.tail /= sum
 	}
-	return a, nil
 }

@@ -181,8 +181,8 @@ type Result struct {
 
 // Shares of the time that the phases before training may take.
 const (
-	writeShare = 0.21 // to write texts, and label what the target wrote of them
-	labelShare = 0.27 // to label the others, too
+	writeShare = 0.30 // to write texts, and label what the target wrote of them
+	labelShare = 0.35 // to label the others, too
 )
 
 // usualRate is the learning rate of students of width mostDim; narrow ones bear

@@ -45,6 +45,17 @@ func stateBytes(width int) int { return stateType(width).RowBytes(width) }
 // that width.
 func answerBytes(state int) int { return topK*(4+2) + stateBytes(state) }
 
+// prompt is how many places a prompt has, 0 if there is none: up to the first about
+// which the target was asked. What it had in mind there is not known in use.
+func (a *answers) prompt() int {
+	for i := range a.places() {
+		if a.asked(i) {
+			return i + min(i, 1)
+		}
+	}
+	return 0
+}
+
 // store keeps answers on disk, a compressed file for each excerpt:
 //
 //	topK·places tokens as u32, topK·places probabilities as u16 (-2048·ln p,

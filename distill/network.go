@@ -58,6 +58,16 @@ func (f floats) Sgemm(ta, tb blas.Transpose, m, n, k int, alpha float32, a []flo
 func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.Team) (*network, error) {
 	n := &network{Shape: s, batch: batch, team: team, set: set, mul: gemm.New(set, team)}
 	gorgonia.Use(floats{mul: n.mul})
+	if err := n.build(params); err != nil {
+		gorgonia.Use(gonum.Implementation{})
+		return nil, fmt.Errorf("distill: graph: %w", err)
+	}
+	return n, nil
+}
+
+// build makes the graphs and the machines that run them.
+func (n *network) build(params []param) error {
+	s := n.Shape
 	values := map[string]*tensor.Dense{"input": newMatrix(n.rows(), s.Dim)}
 	if s.State > 0 {
 		values["states"] = newMatrix(n.rows(), s.State)
@@ -74,21 +84,21 @@ func newNetwork(s Shape, params []param, batch int, set *kernel.Set, team *par.T
 	n.head = newHead(n)
 	n.loss = b.loss(n.hidden, b.byName[headName])
 	if b.err != nil {
-		return nil, fmt.Errorf("distill: graph: %w", b.err)
+		return b.err
 	}
 	wanted := append(gorgonia.Nodes{n.input}, n.nodes...)
 	if _, err := gorgonia.Grad(n.loss, wanted...); err != nil {
-		return nil, fmt.Errorf("distill: gradients: %w", err)
+		return err
 	}
 	n.vm = gorgonia.NewTapeMachine(b.graph, gorgonia.BindDualValues(wanted...))
 	if s.own() {
 		b := newBuilder(n, values)
 		if n.seen = b.student(); b.err != nil {
-			return nil, fmt.Errorf("distill: graph: %w", b.err)
+			return b.err
 		}
 		n.ahead = gorgonia.NewTapeMachine(b.graph)
 	}
-	return n, nil
+	return nil
 }
 
 // rows is the number of rows of a batch.

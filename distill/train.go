@@ -88,29 +88,42 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	if err := t.loop(ctx); err != nil {
 		return result, err
 	}
+	if err := t.finish(&result); err != nil {
+		return result, err
+	}
+	name := "draft for " + cmp.Or(r.engine.File().Source().Meta().String("general.name", ""), r.engine.File().Name())
+	if err := export(r.Out, name, r.shape, params, t.tokens, vocabularyOf(r.engine.File()), stored); err != nil {
+		return result, err
+	}
+	return result, r.forget()
+}
+
+// finish says what the training came to. After one that made a draft worse there is
+// nothing to go on with.
+func (t *trainer) finish(result *Result) error {
 	for _, held := range []struct {
 		score    *Score
 		excerpts []excerpt
-	}{{&result.Text, r.text.held}, {&result.Self, r.self.held}} {
+	}{{&result.Text, t.text.held}, {&result.Self, t.self.held}} {
 		score, err := t.score(held.excerpts, false)
 		later := score
 		if err == nil && t.net.states != nil {
 			later, err = t.score(held.excerpts, true)
 		}
 		if err != nil {
-			return result, err
+			return err
 		}
 		*held.score = score
 		held.score.LaterOverlap, held.score.LaterAgreement = later.Overlap, later.Agreement
 	}
-	if now := together(result.Text, result.Self); r.From != nil && now < r.state.Began-leastGain {
-		if err := r.forget(); err != nil {
-			return result, err
+	if now, began := together(result.Text, result.Self), t.run.state.Began; t.From != nil && now < began-leastGain {
+		if err := t.forget(); err != nil {
+			return err
 		}
-		return result, fmt.Errorf("%w: expected acceptance %.3f before and %.3f after %d steps; %s is not written; try a lower --rate than %.2g or more time",
-			ErrWorse, r.state.Began, now, t.step, r.Out, r.Rate)
+		return fmt.Errorf("%w: expected acceptance %.3f before and %.3f after %d steps; %s is not written; try a lower --rate than %.2g or more time",
+			ErrWorse, began, now, t.step, t.Out, t.Rate)
 	}
-	for _, p := range []*pool{&r.text, &r.self} {
+	for _, p := range []*pool{&t.text, &t.self} {
 		for _, x := range p.train[:p.labelled] {
 			result.Labels += len(x)
 		}
@@ -120,11 +133,7 @@ func (r *run) train(ctx context.Context) (Result, error) {
 	if t.moved > 0 {
 		result.TokensPerSecond = float64((t.step-t.start)*t.net.rows()) / t.moved.Seconds()
 	}
-	name := "draft for " + cmp.Or(r.engine.File().Source().Meta().String("general.name", ""), r.engine.File().Name())
-	if err := export(r.Out, name, r.shape, params, t.tokens, vocabularyOf(r.engine.File()), stored); err != nil {
-		return result, err
-	}
-	return result, r.forget()
+	return nil
 }
 
 // together is the overlap over the places of both scores.
@@ -313,16 +322,20 @@ func (t *trainer) score(held []excerpt, later bool) (Score, error) {
 			if t.empty(e, 0); e >= n {
 				continue
 			}
-			at, told := e*t.Length, slices.Repeat([]source{targets}, len(held[e]))
-			var err error
-			if given[e], err = t.fillLabelled(at, held[e], told); err != nil {
+			at, x := e*t.Length, held[e]
+			a, err := t.answers(x)
+			if err != nil {
 				return total, err
 			}
-			for i := range held[e] {
-				if given[e].asked(i) {
+			given[e] = a
+			told := slices.Repeat([]source{targets}, len(x))
+			clear(told[:min(a.prompt(), len(x))]) // nobody's
+			t.fillLabelled(at, x, a, told)
+			for i := range x {
+				if a.asked(i) {
 					total.Places++
 				}
-				if later && i > 0 && given[e].asked(i-1) {
+				if later && i > 0 && a.asked(i-1) {
 					t.ownRows = append(t.ownRows, at+i)
 				}
 			}
