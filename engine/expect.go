@@ -22,6 +22,8 @@ const (
 	readRate    = 16e9
 	cacheRate   = 48e9
 	cachedBytes = 8 << 20
+	// lastBytes are more than the last cache of most machines holds.
+	lastBytes = 64 << 20
 	// multiplyRate is the multiply-accumulates a second that a worker is taken to
 	// do before it has read a prompt.
 	multiplyRate = 20e9
@@ -54,8 +56,8 @@ func (r *rates) observe(e *Engine, depth, rows int, seconds float64) {
 func (r *rates) observeOne(e *Engine, depth int, seconds float64) {
 	w := e.Work(depth, 1)
 	bytes := float64(w.Weights + w.KV)
-	if bytes < 2*cachedBytes {
-		return // most of it is in a cache
+	if bytes < lastBytes {
+		return // it may all be in a cache
 	}
 	multiply := float64(w.Products+w.Attention) / r.multiply(e)
 	seconds -= layerSeconds * float64(e.model.Layers)
