@@ -329,7 +329,7 @@ func (t *trainer) score(held []excerpt, later bool) (Score, error) {
 			}
 			given[e] = a
 			told := slices.Repeat([]source{targets}, len(x))
-			clear(told[:min(a.prompt(), len(x))]) // nobody's
+			clear(told[:a.prompt()]) // nobody's
 			t.fillLabelled(at, x, a, told)
 			for i := range x {
 				if a.asked(i) {

@@ -260,16 +260,16 @@ func (c *controller) plan(i, most int, hope float64) plan {
 	} else if c.timed && c.pass.expect == nil {
 		to = min(to, max(1, c.pass.hi)) // nothing is known of wider passes: double the width at most
 	}
-	bank := c.bank
-	if a.graded {
-		bank += bankCredit * max(0, min(c.could-1, 1))
-	}
 	one := c.pass.at(1)
 	accepts, prior := &a.accepts[a.sure], a.prior[a.sure]
 	// The worst that can happen counts for less the more is known.
 	doubt := bankBelief / (bankBelief + accepts.seen())
-	if a.graded && hope == 0 {
-		bank += bankProven * (1 - doubt)
+	bank := c.bank
+	if a.graded {
+		bank += bankCredit * max(0, min(c.could-1, 1))
+		if hope == 0 {
+			bank += bankProven * (1 - doubt)
+		}
 	}
 	lag := 0.0
 	if c.timed {
