@@ -14496,10 +14496,12 @@ TEXT ·quantizeHeadAsm(SB), NOSPLIT, $0-28
 	MOVQ         DX, SI
 
 largest:
-	VANDPS       (BX), Y1, Y2
+	VMOVUPS      (BX), Y2
+	VMOVUPS      32(BX), Y3
+	VANDPS       Y2, Y1, Y2
 	VMAXPS       Y2, Y0, Y0
-	VANDPS       32(BX), Y1, Y2
-	VMAXPS       Y2, Y0, Y0
+	VANDPS       Y3, Y1, Y3
+	VMAXPS       Y3, Y0, Y0
 	ADDQ         $0x40, BX
 	SUBQ         $0x10, SI
 	JNE          largest
@@ -14530,6 +14532,65 @@ round:
 	ADDQ         $0x10, AX
 	SUBQ         $0x10, DX
 	JNE          round
+	VZEROUPPER
+	RET
+
+// func quantizeQueryAsm(dst *byte, x *float32, n int, sums *[8]int32) float32
+// Requires: AVX, AVX2
+TEXT ·quantizeQueryAsm(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VPXOR        Y0, Y0, Y0
+	VBROADCASTSS attentionConstants<>+512(SB), Y1
+	MOVQ         CX, BX
+	MOVQ         DX, SI
+
+largest:
+	VMOVUPS      (BX), Y2
+	VMOVUPS      32(BX), Y3
+	VHADDPS      Y3, Y2, Y4
+	VANDPS       Y2, Y1, Y2
+	VMAXPS       Y2, Y0, Y0
+	VANDPS       Y3, Y1, Y3
+	VMAXPS       Y3, Y0, Y0
+	VANDPS       Y4, Y1, Y4
+	VMAXPS       Y4, Y0, Y0
+	ADDQ         $0x40, BX
+	SUBQ         $0x10, SI
+	JNE          largest
+	VPERM2F128   $0x01, Y0, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VBROADCASTSS attentionConstants<>+576(SB), Y1
+	VDIVSS       X1, X0, X2
+	VMOVSS       X2, ret+32(FP)
+	VDIVPS       Y0, Y1, Y1
+	VCMPPS       $0x1d, attentionConstants<>+640(SB), Y0, Y0
+	VANDPS       Y0, Y1, Y1
+	VPXOR        Y0, Y0, Y0
+
+round:
+	VMULPS       (CX), Y1, Y2
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       Y2, Y0, Y0
+	VMULPS       32(CX), Y1, Y3
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       Y3, Y0, Y0
+	VPACKSSDW    Y3, Y2, Y2
+	VPERMQ       $0xd8, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X3
+	VPACKSSWB    X3, X2, X3
+	VMOVDQU      X3, (AX)
+	ADDQ         $0x40, CX
+	ADDQ         $0x10, AX
+	SUBQ         $0x10, DX
+	JNE          round
+	MOVQ         sums+24(FP), AX
+	VMOVDQU      Y0, (AX)
 	VZEROUPPER
 	RET
 

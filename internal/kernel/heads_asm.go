@@ -77,25 +77,16 @@ func spread(x []float32) int {
 
 // q8Query is ref.Q8Query.
 func q8Query(dst []byte, q []float32, scale float32) {
-	var buf [maxHead * 3 / 2]float32
-	var ints [maxHead * 3 / 2]byte
-	n := StateLen(len(q)) - 16
-	more := (n/2 + 15) &^ 15 // sums of pairs
-	x, b := buf[:], ints[:]
-	if n > maxHead {
-		x, b = make([]float32, n+more), make([]byte, n+more)
-	}
-	copy(x, q)
-	size := spread(x[:n])
-	for i := range n / 2 {
-		x[n+i] = x[2*i] + x[2*i+1]
-	}
-	d := quantizeHeadAsm(&b[0], &x[0], n+more)
+	var buf [maxHead]float32
+	var sums [8]int32
+	x := padded(q, &buf)
+	size := spread(x)
+	d := quantizeQueryAsm(&dst[0], &x[0], len(x), &sums)
 	sum := int32(0)
-	for _, b := range b[:n] {
-		sum += int32(int8(b))
+	for _, s := range sums {
+		sum += s
 	}
-	tail := dst[copy(dst, b[:n]):]
+	tail := dst[len(x):]
 	binary.LittleEndian.PutUint32(tail, math.Float32bits(d*(scale/float32(size))))
 	binary.LittleEndian.PutUint32(tail[4:], uint32(-128*sum))
 }

@@ -304,6 +304,11 @@ func hadamardAsm(x *float32, n int)
 //go:noescape
 func quantizeHeadAsm(dst *byte, x *float32, n int) float32
 
+// quantizeQueryAsm is quantizeHeadAsm where sums of pairs, too, are at most 127 steps; what it writes adds up to sums.
+//
+//go:noescape
+func quantizeQueryAsm(dst *byte, x *float32, n int, sums *[8]int32) float32
+
 // halfAsm rounds x[:n], n a multiple of 16, to half precision.
 //
 //go:noescape

@@ -12609,6 +12609,78 @@ round2:
 	CBNZ R2, round2
 	RET
 
+// func quantizeQueryAsm(dst *byte, x *float32, n int, sums *[8]int32) float32
+TEXT ·quantizeQueryAsm(SB), NOSPLIT, $0-36
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	LSR $4, R2
+	VMOVI $0, V0.B16
+	MOVD R1, R3
+	MOVD R2, R4
+largest1:
+	FLDPQ 0(R3), (F1, F2)
+	FLDPQ 32(R3), (F3, F4)
+	WORD $0x6e22d425 // faddp v5.4s, v1.4s, v2.4s
+	WORD $0x6e24d466 // faddp v6.4s, v3.4s, v4.4s
+	WORD $0x4ea0f8a5 // fabs v5.4s, v5.4s
+	WORD $0x4e25f400 // fmax v0.4s, v0.4s, v5.4s
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x4e26f400 // fmax v0.4s, v0.4s, v6.4s
+	WORD $0x4ea0f821 // fabs v1.4s, v1.4s
+	WORD $0x4e21f400 // fmax v0.4s, v0.4s, v1.4s
+	WORD $0x4ea0f842 // fabs v2.4s, v2.4s
+	WORD $0x4e22f400 // fmax v0.4s, v0.4s, v2.4s
+	WORD $0x4ea0f863 // fabs v3.4s, v3.4s
+	WORD $0x4e23f400 // fmax v0.4s, v0.4s, v3.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x4e24f400 // fmax v0.4s, v0.4s, v4.4s
+	ADD $64, R3
+	SUB $1, R4
+	CBNZ R4, largest1
+	WORD $0x6e30f800 // fmaxv s0, v0.4s
+	VDUP V0.S[0], V0.S4
+	MOVW $0x42fe0000, R5
+	VDUP R5, V8.S4
+	MOVW $0x07800000, R5
+	VDUP R5, V9.S4
+	WORD $0x6e28fc07 // fdiv v7.4s, v0.4s, v8.4s
+	FMOVS F7, ret+32(FP)
+	WORD $0x6e20fd07 // fdiv v7.4s, v8.4s, v0.4s
+	WORD $0x6e29e409 // fcmge v9.4s, v0.4s, v9.4s
+	VAND V9.B16, V7.B16, V7.B16
+	VMOVI $0, V10.B16
+round2:
+	FLDPQ 0(R1), (F1, F2)
+	FLDPQ 32(R1), (F3, F4)
+	WORD $0x6e27dc21 // fmul v1.4s, v1.4s, v7.4s
+	WORD $0x4e21a821 // fcvtns v1.4s, v1.4s
+	VADD V1.S4, V10.S4, V10.S4
+	WORD $0x6e27dc42 // fmul v2.4s, v2.4s, v7.4s
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	VADD V2.S4, V10.S4, V10.S4
+	WORD $0x6e27dc63 // fmul v3.4s, v3.4s, v7.4s
+	WORD $0x4e21a863 // fcvtns v3.4s, v3.4s
+	VADD V3.S4, V10.S4, V10.S4
+	WORD $0x6e27dc84 // fmul v4.4s, v4.4s, v7.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	VADD V4.S4, V10.S4, V10.S4
+	WORD $0x0e612821 // xtn v1.4h, v1.4s
+	WORD $0x4e612841 // xtn2 v1.8h, v2.4s
+	WORD $0x0e612863 // xtn v3.4h, v3.4s
+	WORD $0x4e612883 // xtn2 v3.8h, v4.4s
+	WORD $0x0e212821 // xtn v1.8b, v1.8h
+	WORD $0x4e212861 // xtn2 v1.16b, v3.8h
+	FMOVQ F1, 0(R0)
+	ADD $64, R1
+	ADD $16, R0
+	SUB $1, R2
+	CBNZ R2, round2
+	VMOVI $0, V11.B16
+	MOVD sums+24(FP), R5
+	FSTPQ (F10, F11), 0(R5)
+	RET
+
 // func halfAsm(dst *uint16, x *float32, n int)
 TEXT ·halfAsm(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0

@@ -198,7 +198,8 @@ func main() {
 	tileValues(shapes)
 	blend()
 	hadamard()
-	head()
+	head(false)
+	head(true)
 	half()
 	Generate()
 }

@@ -86,19 +86,32 @@ func butterfly(a, b reg.VecVirtual, lower, upper Mem) {
 	VMOVUPS(a, upper)
 }
 
-// head writes the quantization of a vector of a head.
-func head() {
-	narrow.function("quantizeHead", "", "func(dst *byte, x *float32, n int) float32",
-		"rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.")
+// head writes the quantization of a vector of a head, or of a query, for which
+// sums of pairs count as elements do, and which is summed up.
+func head(query bool) {
+	if query {
+		narrow.function("quantizeQuery", "", "func(dst *byte, x *float32, n int, sums *[8]int32) float32",
+			"is quantizeHeadAsm where sums of pairs, too, are at most 127 steps; what it writes adds up to sums.")
+	} else {
+		narrow.function("quantizeHead", "", "func(dst *byte, x *float32, n int) float32",
+			"rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.")
+	}
 	dst, x, n := param("dst"), param("x"), param("n")
 	largest, abs := YMM(), YMM()
 	narrow.zero(largest)
 	VBROADCASTSS(constant("abs"), abs)
 	i, left := copyOf(x), copyOf(n)
 	Label("largest")
-	for v := range 2 {
-		y := YMM()
-		VANDPS(at(i, 32*v), abs, y)
+	v := narrow.vecs(2)
+	for j, y := range v {
+		VMOVUPS(at(i, 32*j), y)
+	}
+	if query {
+		v = append(v, YMM())
+		VHADDPS(v[1], v[0], v[2])
+	}
+	for _, y := range v {
+		VANDPS(y, abs, y)
 		VMAXPS(y, largest, largest)
 	}
 	ADDQ(Imm(64), i)
@@ -113,11 +126,18 @@ func head() {
 	VDIVPS(largest, scale, scale)
 	VCMPPS(Imm(ge), constant("tiny"), largest, ok)
 	VANDPS(ok, scale, scale)
+	sum := YMM()
+	if query {
+		narrow.zero(sum)
+	}
 	Label("round")
-	v := narrow.vecs(2)
+	v = narrow.vecs(2)
 	for j, y := range v {
 		VMULPS(at(x, j*32), scale, y)
 		VCVTPS2DQ(y, y)
+		if query {
+			VPADDD(y, sum, sum)
+		}
 	}
 	bytes := XMM()
 	VPACKSSDW(v[1], v[0], v[0])
@@ -129,6 +149,9 @@ func head() {
 	ADDQ(Imm(16), dst)
 	SUBQ(Imm(16), n)
 	JNE(LabelRef("round"))
+	if query {
+		VMOVDQU(sum, at(param("sums"), 0))
+	}
 	done()
 }
 

@@ -82,6 +82,7 @@ func write(a *asm) {
 	round(a)
 	blend(a)
 	hadamard(a)
-	head(a)
+	head(a, false)
+	head(a, true)
 	half(a)
 }

@@ -95,48 +95,72 @@ func hadamard(a *asm) {
 	})
 }
 
-// head writes the quantization of a vector of a head.
-func head(a *asm) {
-	a.function("quantizeHeadAsm", "rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.",
-		"dst *byte, x *float32, n int", "float32", func() {
-			dst, x, n := a.param("dst"), a.param("x"), a.param("n")
-			largest, v := a.vec(), a.vecs(4)
-			a.op("LSR $4, %v", n)
-			a.zero(largest)
-			at, left := a.copyOf(x), a.copyOf(n)
-			a.loop("largest", left, func() {
-				a.load(at, 0, v...)
-				for _, v := range v {
-					a.do("fabs", v, v)
-					a.do("fmax", largest, largest, v)
-				}
-				a.advance(64, at)
-			})
-			a.do("fmaxv", largest, largest)
-			a.spread(largest, largest)
-			scale, most, tiny := a.vec(), a.splatFloat(127), a.splatFloat(0x1p-112)
-			a.do("fdiv", scale, largest, most)
-			a.op("FMOVS F%d, ret+%d(FP)", scale, a.result)
-			a.do("fdiv", scale, most, largest)
-			a.do("fcmge", tiny, largest, tiny)
-			a.do("and", scale, scale, tiny)
-			a.loop("round", n, func() {
-				a.load(x, 0, v...)
-				for _, v := range v {
-					a.do("fmul", v, v, scale)
-					a.do("fcvtns", v, v)
-				}
-				for i := 0; i < 4; i += 2 {
-					a.do("xtn.4h", v[i], v[i])
-					a.do("xtn2.8h", v[i], v[i+1])
-				}
-				a.do("xtn.8b", v[0], v[0])
-				a.do("xtn2.16b", v[0], v[2])
-				a.store(dst, 0, v[0])
-				a.advance(64, x)
-				a.advance(16, dst)
-			})
+// head writes the quantization of a vector of a head, or of a query, for which
+// sums of pairs count as elements do, and which is summed up.
+func head(a *asm, query bool) {
+	name, doc, params := "quantizeHeadAsm", "rounds x[:n], n a multiple of 16, to 127ths of the largest: x ≈ dst·result.", "dst *byte, x *float32, n int"
+	if query {
+		name, doc = "quantizeQueryAsm", "is quantizeHeadAsm where sums of pairs, too, are at most 127 steps; what it writes adds up to sums."
+		params += ", sums *[8]int32"
+	}
+	a.function(name, doc, params, "float32", func() {
+		dst, x, n := a.param("dst"), a.param("x"), a.param("n")
+		largest, v := a.vec(), a.vecs(4)
+		a.op("LSR $4, %v", n)
+		a.zero(largest)
+		at, left := a.copyOf(x), a.copyOf(n)
+		a.loop("largest", left, func() {
+			a.load(at, 0, v...)
+			all := v
+			if query {
+				pairs := a.vecs(2)
+				a.do("faddp", pairs[0], v[0], v[1])
+				a.do("faddp", pairs[1], v[2], v[3])
+				all = append(pairs, v...)
+			}
+			for _, v := range all {
+				a.do("fabs", v, v)
+				a.do("fmax", largest, largest, v)
+			}
+			a.advance(64, at)
 		})
+		a.do("fmaxv", largest, largest)
+		a.spread(largest, largest)
+		scale, most, tiny := a.vec(), a.splatFloat(127), a.splatFloat(0x1p-112)
+		a.do("fdiv", scale, largest, most)
+		a.op("FMOVS F%d, ret+%d(FP)", scale, a.result)
+		a.do("fdiv", scale, most, largest)
+		a.do("fcmge", tiny, largest, tiny)
+		a.do("and", scale, scale, tiny)
+		sum := a.vec()
+		if query {
+			a.zero(sum)
+		}
+		a.loop("round", n, func() {
+			a.load(x, 0, v...)
+			for _, v := range v {
+				a.do("fmul", v, v, scale)
+				a.do("fcvtns", v, v)
+				if query {
+					a.do("add", sum, sum, v)
+				}
+			}
+			for i := 0; i < 4; i += 2 {
+				a.do("xtn.4h", v[i], v[i])
+				a.do("xtn2.8h", v[i], v[i+1])
+			}
+			a.do("xtn.8b", v[0], v[0])
+			a.do("xtn2.16b", v[0], v[2])
+			a.store(dst, 0, v[0])
+			a.advance(64, x)
+			a.advance(16, dst)
+		})
+		if query {
+			zero := a.vec()
+			a.zero(zero)
+			a.store(a.param("sums"), 0, sum, zero)
+		}
+	})
 }
 
 // half writes the rounding of a vector to half precision.
