@@ -202,7 +202,7 @@ func (l *Level) Draft(ctx context.Context, n int, bar Bar) (Proposal, error) {
 	for _, s := range l.steps {
 		l.origins = append(l.origins, s.origin)
 	}
-	p := Proposal{Tokens: l.history[base:], Origin: l.origins}
+	p := Proposal{Tokens: l.history[base:], Origin: l.origins, Drafted: len(l.steps)}
 	if l.rule == Rejection {
 		p.Q = l.dists[:len(l.steps)]
 	} else {
@@ -463,16 +463,11 @@ func (l *Level) observe(c choice, p *Proposal, drafting, total time.Duration) {
 		choice:   c,
 		nodes:    len(p.Tokens),
 		offered:  p.depth(),
+		drafted:  max(p.depth(), p.Drafted),
 		accepted: len(l.path),
 		width:    len(l.tokens),
 		drafting: drafting.Seconds(),
 		total:    total.Seconds(),
-	}
-	o.drafted = o.offered
-	if c.depth > 0 {
-		if d, ok := l.Below[c.arm].(*Level); ok && len(d.Branches) == 0 {
-			o.drafted = len(d.steps)
-		}
 	}
 	l.stats.round(o)
 	l.control.observe(o)

@@ -185,6 +185,10 @@ type Proposal struct {
 
 	// Origin says who first proposed each token (Config.Origin, NewNGram).
 	Origin []uint8
+
+	// Drafted is how many tokens of a chain were drafted, those that were then left
+	// out among them; 0 says that none were.
+	Drafted int
 }
 
 // Token is one generated token.
