@@ -315,20 +315,28 @@ func (c *controller) plan(i, most int, hope float64) plan {
 			worse++
 		}
 	}
-	best.could = could
-	if !a.graded || c.fixed > 0 || best.depth == 0 {
-		return best
+	best.could, single.could = could, could
+	if a.graded && c.fixed == 0 && best.depth > 0 {
+		return c.graded(best, single, deepest, hope == 0)
 	}
+	return best
+}
+
+// graded is the plan for a drafter that ends drafts itself: with bars for best, or
+// for single if that promises more than drafts up to the deepest have come to.
+func (c *controller) graded(best, single plan, deepest int, known bool) plan {
+	a, one := &c.arms[best.arm], c.pass.at(1)
 	row := c.pass.more(float64(1 + best.depth))
 	best.bar = Bar{More: c.pace * (row + c.draftingMore(a, best.depth)) / one, Keep: c.pace * row / one}
-	if hope == 0 {
-		best.depth = deepest
-		best.tokens = (a.tokens + armWeight*best.tokens) / (a.rounds + armWeight)
-		best.cost = (a.cost + armWeight*best.cost) / (a.rounds + armWeight)
-		if single.tokens*best.cost > singleGain*best.tokens*single.cost {
-			single.could, single.bar = best.could, Bar{Keep: c.pace * c.pass.more(1) / one}
-			return single
-		}
+	if !known {
+		return best
+	}
+	best.depth = deepest
+	best.tokens = (a.tokens + armWeight*best.tokens) / (a.rounds + armWeight)
+	best.cost = (a.cost + armWeight*best.cost) / (a.rounds + armWeight)
+	if single.tokens*best.cost > singleGain*best.tokens*single.cost {
+		single.bar = Bar{Keep: c.pace * c.pass.more(1) / one}
+		return single
 	}
 	return best
 }
