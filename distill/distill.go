@@ -206,7 +206,7 @@ func Run(ctx context.Context, e *engine.Engine, texts [][]int32, o Options) (Res
 	}
 	r := &run{Options: o, engine: e}
 	var err error
-	if r.shape, err = newShape(&o, e.File().Tokenizer().Vocab().Size(), e.StateWidth()); err != nil {
+	if r.shape, err = newShape(&o, e.File().Source(), e.File().Tokenizer().Vocab().Size(), e.StateWidth()); err != nil {
 		return Result{}, err
 	}
 	if r.Rate == 0 {

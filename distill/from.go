@@ -44,67 +44,23 @@ func startFrom(params []param, s Shape, src weights.Source) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	// read is a tensor's elements, if it has that shape.
-	used := map[string]bool{llama.StateTensor: true}
-	read := func(name string, rows, cols int) []float32 {
-		used[name] = true
-		t, ok := src.Tensor(name)
-		if !ok && name == "output.weight" {
-			t, ok = src.Tensor("token_embd.weight")
-		}
-		if err == nil && (!ok || t.Rows != rows || t.Cols != cols) {
-			err = fmt.Errorf("%s: %s is %d×%d, expected %d×%d: %w", src.Path(), name, t.Rows, t.Cols, rows, cols, weights.ErrCorrupt)
-		}
-		x := make([]float32, rows*cols)
-		for i := 0; err == nil && i < rows; i++ {
-			tensor.Dequantize(x[i*cols:(i+1)*cols], t.DType, t.Row(i))
-		}
-		return x
-	}
-	byName := map[string]param{}
-	for _, p := range params {
-		byName[p.name] = p
-	}
-	// put is the reverse of columns of fileTensors, after a norm whose weights
-	// the matrix takes up.
-	put := func(p param, lo, n int, norm []float32, name string) {
-		x := read(name, n, p.rows)
-		for i := range p.rows {
-			w := float32(1)
-			if norm != nil {
-				w = norm[i]
-			}
-			for j := range n {
-				p.data[i*p.cols+lo+j] = w * x[j*p.rows+i]
-			}
-		}
-	}
-	copy(byName[embedName].data, read("token_embd.weight", s.Vocab, s.Dim))
-	if p, ok := byName[stateName]; ok {
+	m := newMatrices(src, params)
+	m.used[llama.StateTensor] = true
+	copy(m.param(embedName).data, m.read("token_embd.weight", s.Vocab, s.Dim))
+	if s.State > 0 {
 		if c.State == s.State {
-			put(p, 0, s.Dim, nil, llama.StateTensor)
+			m.put(stateName, 0, s.Dim, nil, llama.StateTensor)
 		} else {
-			clear(p.data)
+			clear(m.param(stateName).data)
 		}
 	}
 	for i := range s.Layers {
-		name := func(what string) string { return fmt.Sprintf("blk.%d.%s.weight", i, what) }
-		get := func(what string) param { return byName[layerName(i, what)] }
-		q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
-		norm := read(name("attn_norm"), 1, s.Dim)
-		put(get("qkv"), 0, q, norm, name("attn_q"))
-		put(get("qkv"), q, kv, norm, name("attn_k"))
-		put(get("qkv"), q+kv, kv, norm, name("attn_v"))
-		put(get("out"), 0, s.Dim, nil, name("attn_output"))
-		norm = read(name("ffn_norm"), 1, s.Dim)
-		put(get("gate_up"), 0, s.FFN, norm, name("ffn_gate"))
-		put(get("gate_up"), s.FFN, s.FFN, norm, name("ffn_up"))
-		put(get("down"), 0, s.Dim, nil, name("ffn_down"))
+		m.layer(s, i)
 	}
-	put(byName[headName], 0, s.Head, read("output_norm.weight", 1, s.Dim), "output.weight")
+	m.put(headName, 0, s.Head, m.read("output_norm.weight", 1, s.Dim), "output.weight")
 	for _, name := range src.Names() {
-		if err == nil && !used[name] {
-			err = fmt.Errorf("%w: --from %s: it has a tensor %s; students have none", engine.ErrUsage, src.Path(), name)
+		if m.err == nil && !m.used[name] {
+			m.err = fmt.Errorf("%w: --from %s: it has a tensor %s; students have none", engine.ErrUsage, src.Path(), name)
 		}
 	}
 	head := c.Head
@@ -113,5 +69,72 @@ func startFrom(params []param, s Shape, src weights.Source) ([]int32, error) {
 			head = append(head, int32(i))
 		}
 	}
-	return head, err
+	return head, m.err
+}
+
+// matrices are a Llama model's that become a student's, and the first error.
+type matrices struct {
+	src    weights.Source
+	params map[string]param
+	used   map[string]bool // tensors
+	err    error
+}
+
+func newMatrices(src weights.Source, params []param) *matrices {
+	m := &matrices{src: src, params: map[string]param{}, used: map[string]bool{}}
+	for _, p := range params {
+		m.params[p.name] = p
+	}
+	return m
+}
+
+func (m *matrices) param(name string) param { return m.params[name] }
+
+// read is a tensor's elements, if it has that shape.
+func (m *matrices) read(name string, rows, cols int) []float32 {
+	m.used[name] = true
+	t, ok := m.src.Tensor(name)
+	if !ok && name == "output.weight" {
+		t, ok = m.src.Tensor("token_embd.weight")
+	}
+	if m.err == nil && (!ok || t.Rows != rows || t.Cols != cols) {
+		m.err = fmt.Errorf("%s: %s is %d×%d, expected %d×%d: %w", m.src.Path(), name, t.Rows, t.Cols, rows, cols, weights.ErrCorrupt)
+	}
+	x := make([]float32, rows*cols)
+	for i := 0; m.err == nil && i < rows; i++ {
+		tensor.Dequantize(x[i*cols:(i+1)*cols], t.DType, t.Row(i))
+	}
+	return x
+}
+
+// put is the reverse of columns of fileTensors, after a norm whose weights the
+// matrix takes up.
+func (m *matrices) put(matrix string, lo, n int, norm []float32, name string) {
+	p := m.param(matrix)
+	x := m.read(name, n, p.rows)
+	for i := range p.rows {
+		w := float32(1)
+		if norm != nil {
+			w = norm[i]
+		}
+		for j := range n {
+			p.data[i*p.cols+lo+j] = w * x[j*p.rows+i]
+		}
+	}
+}
+
+// layer fills the matrices of layer i.
+func (m *matrices) layer(s Shape, i int) {
+	name := func(what string) string { return fmt.Sprintf("blk.%d.%s.weight", i, what) }
+	matrix := func(what string) string { return layerName(i, what) }
+	q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
+	norm := m.read(name("attn_norm"), 1, s.Dim)
+	m.put(matrix("qkv"), 0, q, norm, name("attn_q"))
+	m.put(matrix("qkv"), q, kv, norm, name("attn_k"))
+	m.put(matrix("qkv"), q+kv, kv, norm, name("attn_v"))
+	m.put(matrix("out"), 0, s.Dim, nil, name("attn_output"))
+	norm = m.read(name("ffn_norm"), 1, s.Dim)
+	m.put(matrix("gate_up"), 0, s.FFN, norm, name("ffn_gate"))
+	m.put(matrix("gate_up"), s.FFN, s.FFN, norm, name("ffn_up"))
+	m.put(matrix("down"), 0, s.Dim, nil, name("ffn_down"))
 }

@@ -31,7 +31,7 @@ func TestFrom(t *testing.T) {
 		vocab := f.Tokenizer().Vocab().Size()
 		opt := Defaults()
 		opt.From = f
-		s, err := newShape(&opt, vocab, 7)
+		s, err := newShape(&opt, f.Source(), vocab, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestFrom(t *testing.T) {
 				t.Fatalf("%+v: logit %d is %v, the draft's %v", o, i, b[i], a[i])
 			}
 		}
-		if _, err := newShape(&opt, vocab+1, 7); !errors.Is(err, engine.ErrUsage) {
+		if _, err := newShape(&opt, f.Source(), vocab+1, 7); !errors.Is(err, engine.ErrUsage) {
 			t.Errorf("another vocabulary: %v", err)
 		}
 	}
@@ -80,7 +80,7 @@ func TestFrom(t *testing.T) {
 		defer f.Close()
 		opt := Defaults()
 		opt.From = f
-		if _, err := newShape(&opt, f.Tokenizer().Vocab().Size(), 7); !errors.Is(err, engine.ErrUsage) {
+		if _, err := newShape(&opt, f.Source(), f.Tokenizer().Vocab().Size(), 7); !errors.Is(err, engine.ErrUsage) {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}

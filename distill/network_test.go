@@ -173,8 +173,8 @@ func TestOwnStates(t *testing.T) {
 func BenchmarkStep(b *testing.B) {
 	for _, o := range []Options{{Layers: 1, Dim: 576, Head: 6144}, {Layers: 2, Dim: 128, Head: 8192}} {
 		b.Run(fmt.Sprintf("%dx%d", o.Layers, o.Dim), func(b *testing.B) {
-			o.Sinks, o.Window, o.Length = 16, 256, 512
-			s, _ := newShape(&o, 8192, 576)
+			o.Sinks, o.Window, o.Length, o.Random = 16, 256, 512, true
+			s, _ := newShape(&o, nil, 8192, 576)
 			r := newRig(b, s, 8, 2, 1)
 			opt := newOptimizer(r.params, r.set, r.team)
 			opt.rate = 1e-3

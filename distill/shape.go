@@ -2,8 +2,10 @@ package distill
 
 import (
 	"fmt"
+	"strings"
 
 	"triforce/model"
+	"triforce/weights"
 )
 
 // Shape is the form of a student: a Llama model with a trimmed head. Its norms
@@ -32,12 +34,15 @@ const (
 
 // newShape is the student that the options ask for, of a target with a vocabulary
 // and states of that size.
-func newShape(o *Options, vocab, state int) (Shape, error) {
+func newShape(o *Options, target weights.Source, vocab, state int) (Shape, error) {
 	heads := min(o.Dim/headDim, mostHeads)
 	s := Shape{
 		Layers: o.Layers, Dim: o.Dim, FFN: 2 * o.Dim,
 		Heads: heads, KVHeads: heads, HeadDim: headDim,
 		Vocab: vocab, Head: min(o.Head, vocab), RopeBase: 10000,
+	}
+	if like, ok := o.like(target, vocab); ok {
+		s.FFN, s.Heads, s.KVHeads, s.HeadDim, s.RopeBase = like.FFN, like.Heads, like.KVHeads, like.HeadDim, like.RopeBase
 	}
 	if o.From != nil {
 		var err error
@@ -50,6 +55,16 @@ func newShape(o *Options, vocab, state int) (Shape, error) {
 		s.State = state
 	}
 	return s, nil
+}
+
+// like is the shape of the target if the student's layers are to begin as the
+// target's first.
+func (o *Options) like(target weights.Source, vocab int) (Shape, bool) {
+	if o.Random {
+		return Shape{}, false
+	}
+	s, err := shapeFrom(target, vocab)
+	return s, err == nil && s.Dim == o.Dim && s.Layers >= o.Layers
 }
 
 // own reports whether the student's own state can stand in for a target's that is not
@@ -69,6 +84,11 @@ type param struct {
 
 // inner reports whether the matrix is neither head nor embedding.
 func (p *param) inner() bool { return p.name != headName && p.name != embedName }
+
+// intoStream reports whether a layer adds what the matrix gives to what it was given.
+func (p *param) intoStream() bool {
+	return strings.HasSuffix(p.name, ".out") || strings.HasSuffix(p.name, ".down")
+}
 
 // Names of the matrices outside of layers.
 const (

@@ -16,31 +16,20 @@ import (
 )
 
 // initialize fills the student's matrices: the embedding and the head with the
-// target's, projected to the student's width, all others at random.
-func initialize(params []param, src weights.Source, tokens []int32, counts []float64, o *Options, set *kernel.Set, team *par.Team) {
+// target's, projected to the student's width; the layers with the target's first,
+// if they have their shape; all others at random.
+func initialize(params []param, s Shape, src weights.Source, tokens []int32, counts []float64, o *Options, set *kernel.Set, team *par.Team) error {
 	r := rand.New(rand.NewPCG(o.Seed, 3))
 	normal := func(x []float32, size float64) {
 		for i := range x {
 			x[i] = float32(size * r.NormFloat64())
 		}
 	}
-	layers := float64(max(len(params)-2, 4)) / 4
 	for _, p := range params {
-		size := 0.6 / math.Sqrt(float64(p.rows))
-		switch {
-		case p.name == embedName:
-			size = embedSize
-		case p.name == headName:
-			size = headSize
-		case p.name == stateName:
-			size *= stateGain
-		case p.cols < p.rows || p.rows == p.cols: // into the residual stream
-			size /= math.Sqrt(2 * layers)
-		}
-		normal(p.data, size)
+		normal(p.data, startSize(p, s.Layers))
 	}
 	if o.Random {
-		return
+		return nil
 	}
 	embed, _ := src.Tensor("token_embd.weight")
 	output, ok := src.Tensor("output.weight")
@@ -50,7 +39,7 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 	last := len(params) - 1
 	d, wide := params[last].cols, embed.Cols
 	if wide < d {
-		return // there is nothing to take away
+		return nil // there is nothing to take away
 	}
 	directions := project(embed, counts, d, r, set, team)
 	local := gemm.NewLocal(set)
@@ -64,7 +53,7 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 	for i := range params[last].rows {
 		copy(params[last].data[i*d:], look(&embed, i))
 	}
-	rescale(params[last].data, embedSize)
+	scale := rescale(params[last].data, embedSize)
 	head := params[last-1]
 	for j, t := range tokens {
 		for i, v := range look(&output, int(t)) {
@@ -72,6 +61,35 @@ func initialize(params []param, src weights.Source, tokens []int32, counts []flo
 		}
 	}
 	rescale(head.data, headSize)
+	if _, ok := o.like(src, s.Vocab); !ok {
+		return nil
+	}
+	m := newMatrices(src, params)
+	for i := range s.Layers {
+		m.layer(s, i)
+	}
+	for _, p := range params {
+		if p.intoStream() {
+			times(p.data, layerGain*scale)
+		}
+	}
+	return m.err
+}
+
+// startSize is the root mean square of a matrix's elements at the start.
+func startSize(p param, layers int) float64 {
+	size := 0.6 / math.Sqrt(float64(p.rows))
+	switch {
+	case p.name == embedName:
+		return embedSize
+	case p.name == headName:
+		return headSize
+	case p.name == stateName:
+		return size * stateGain
+	case p.intoStream():
+		return size / math.Sqrt(float64(2*layers))
+	}
+	return size
 }
 
 // Sizes of an element of embedding and head at the start.
@@ -79,21 +97,22 @@ const (
 	embedSize = 0.5
 	headSize  = 0.04
 	stateGain = 0.3 // of what states add
+	layerGain = 0.2 // of what a layer of the target's adds, in proportion to the embedding
 )
 
-// rescale gives the elements that mean square.
-func rescale(x []float32, size float64) {
+// rescale gives the elements that root mean square, and returns by what it
+// multiplied them.
+func rescale(x []float32, size float64) float32 {
 	sum := 0.0
 	for _, v := range x {
 		sum += float64(v) * float64(v)
 	}
 	if sum == 0 {
-		return
+		return 1
 	}
 	scale := float32(size / math.Sqrt(sum/float64(len(x))))
-	for i := range x {
-		x[i] *= scale
-	}
+	times(x, scale)
+	return scale
 }
 
 // Of the target's embedding the rows of the most frequent tokens say which

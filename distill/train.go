@@ -65,7 +65,9 @@ func (r *run) train(ctx context.Context) (Result, error) {
 		}
 	default:
 		t.tokens = chooseHead(mass, r.engine.File().Tokenizer().Vocab().EOG(), r.shape.Head)
-		initialize(params, r.engine.File().Source(), t.tokens, mass, &r.Options, r.set, r.team)
+		if err := initialize(params, r.shape, r.engine.File().Source(), t.tokens, mass, &r.Options, r.set, r.team); err != nil {
+			return result, err
+		}
 	}
 	result.Head, result.Covered = len(t.tokens), covered(mass, t.tokens)
 	t.index = make([]int32, r.shape.Vocab)
@@ -360,8 +362,11 @@ func (t *trainer) score(held []excerpt, later bool) (Score, error) {
 	return total, nil
 }
 
+// textShare is what all given texts count beside labels.
+const textShare = 0.1
+
 // usefulness is how probable the target thought each token on the labelled
-// texts, summed up.
+// texts, summed up, and how often the given texts have it.
 func (r *run) usefulness() ([]float64, error) {
 	mass := make([]float64, r.shape.Vocab)
 	for _, p := range []*pool{&r.text, &r.self} {
@@ -375,10 +380,17 @@ func (r *run) usefulness() ([]float64, error) {
 			}
 		}
 	}
-	// Where labels are few, text says more about rare tokens.
+	// Texts say more about rare tokens than labels, which are few.
+	labels, tokens := 0.0, 0
+	for _, m := range mass {
+		labels += m
+	}
+	for _, x := range r.text.train {
+		tokens += len(x)
+	}
 	for _, x := range r.text.train {
 		for _, t := range x {
-			mass[t] += 0.01
+			mass[t] += textShare * labels / float64(tokens)
 		}
 	}
 	return mass, nil
