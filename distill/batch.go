@@ -146,11 +146,6 @@ func (t *trainer) fillRaw(at int, x excerpt) {
 	}
 }
 
-// answers are those of the target to a text.
-func (t *trainer) answers(x excerpt) (*answers, error) {
-	return t.store.get(x, t.shape.Vocab, t.engine.StateWidth())
-}
-
 // fillLabelled takes the target's answers to a text for labels, as many places as
 // there are sources: what they say about tokens that the head lacks counts nothing.
 // The student is given the states that sources say.

@@ -66,10 +66,7 @@ func widen(tokens []int32) []int64 {
 // fileTensors are the student's matrices as files store them, in a model's row
 // order: transposed, and cut where several stand side by side.
 func fileTensors(s Shape, params []param, f formats) []tensor.Tensor {
-	byName := map[string]param{}
-	for _, p := range params {
-		byName[p.name] = p
-	}
+	named := byName(params)
 	var all []tensor.Tensor
 	put := func(name string, t tensor.DType, rows, cols int, x []float32) {
 		if cols%t.BlockSize() != 0 {
@@ -92,13 +89,13 @@ func fileTensors(s Shape, params []param, f formats) []tensor.Tensor {
 	for i := range ones {
 		ones[i] = 1
 	}
-	put("token_embd.weight", f.outer, s.Vocab, s.Dim, byName[embedName].data)
+	put("token_embd.weight", f.outer, s.Vocab, s.Dim, named[embedName].data)
 	if s.State > 0 {
-		columns(llama.StateTensor, f.inner, byName[stateName], 0, s.Dim)
+		columns(llama.StateTensor, f.inner, named[stateName], 0, s.Dim)
 	}
 	for i := range s.Layers {
 		name := func(what string) string { return fmt.Sprintf("blk.%d.%s.weight", i, what) }
-		get := func(what string) param { return byName[layerName(i, what)] }
+		get := func(what string) param { return named[layerName(i, what)] }
 		q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
 		put(name("attn_norm"), tensor.F32, 1, s.Dim, ones)
 		columns(name("attn_q"), f.inner, get("qkv"), 0, q)
@@ -111,7 +108,7 @@ func fileTensors(s Shape, params []param, f formats) []tensor.Tensor {
 		columns(name("ffn_down"), f.inner, get("down"), 0, s.Dim)
 	}
 	put("output_norm.weight", tensor.F32, 1, s.Dim, ones)
-	columns("output.weight", f.outer, byName[headName], 0, s.Head)
+	columns("output.weight", f.outer, named[headName], 0, s.Head)
 	return all
 }
 

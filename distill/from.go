@@ -46,12 +46,12 @@ func startFrom(params []param, s Shape, src weights.Source) ([]int32, error) {
 	}
 	m := newMatrices(src, params)
 	m.used[llama.StateTensor] = true
-	copy(m.param(embedName).data, m.read("token_embd.weight", s.Vocab, s.Dim))
+	copy(m.params[embedName].data, m.read("token_embd.weight", s.Vocab, s.Dim))
 	if s.State > 0 {
 		if c.State == s.State {
 			m.put(stateName, 0, s.Dim, nil, llama.StateTensor)
 		} else {
-			clear(m.param(stateName).data)
+			clear(m.params[stateName].data)
 		}
 	}
 	for i := range s.Layers {
@@ -81,14 +81,8 @@ type matrices struct {
 }
 
 func newMatrices(src weights.Source, params []param) *matrices {
-	m := &matrices{src: src, params: map[string]param{}, used: map[string]bool{}}
-	for _, p := range params {
-		m.params[p.name] = p
-	}
-	return m
+	return &matrices{src: src, params: byName(params), used: map[string]bool{}}
 }
-
-func (m *matrices) param(name string) param { return m.params[name] }
 
 // read is a tensor's elements, if it has that shape.
 func (m *matrices) read(name string, rows, cols int) []float32 {
@@ -110,7 +104,7 @@ func (m *matrices) read(name string, rows, cols int) []float32 {
 // put is the reverse of columns of fileTensors, after a norm whose weights the
 // matrix takes up.
 func (m *matrices) put(matrix string, lo, n int, norm []float32, name string) {
-	p := m.param(matrix)
+	p := m.params[matrix]
 	x := m.read(name, n, p.rows)
 	for i := range p.rows {
 		w := float32(1)

@@ -279,5 +279,10 @@ func (r *run) label(ctx context.Context) error {
 	return r.save()
 }
 
+// answers are those of the target to a text that has labels.
+func (r *run) answers(x excerpt) (*answers, error) {
+	return r.store.get(x, r.shape.Vocab, r.engine.StateWidth())
+}
+
 // random is the source of chance for a step, and only for it.
 func (r *run) random(step int) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, uint64(step)+1<<32)) }

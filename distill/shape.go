@@ -41,14 +41,13 @@ func newShape(o *Options, target weights.Source, vocab, state int) (Shape, error
 		Heads: heads, KVHeads: heads, HeadDim: headDim,
 		Vocab: vocab, Head: min(o.Head, vocab), RopeBase: 10000,
 	}
-	if like, ok := o.like(target, vocab); ok {
-		s.FFN, s.Heads, s.KVHeads, s.HeadDim, s.RopeBase = like.FFN, like.Heads, like.KVHeads, like.HeadDim, like.RopeBase
-	}
 	if o.From != nil {
 		var err error
 		if s, err = shapeFrom(o.From.Source(), vocab); err != nil {
 			return s, err
 		}
+	} else if like, ok := o.like(target, vocab); ok {
+		s.FFN, s.Heads, s.KVHeads, s.HeadDim, s.RopeBase = like.FFN, like.Heads, like.KVHeads, like.HeadDim, like.RopeBase
 	}
 	s.Sinks, s.Window, s.Length = o.Sinks, o.Window, o.Length
 	if !o.Blind {
@@ -88,6 +87,15 @@ func (p *param) inner() bool { return p.name != headName && p.name != embedName 
 // intoStream reports whether a layer adds what the matrix gives to what it was given.
 func (p *param) intoStream() bool {
 	return strings.HasSuffix(p.name, ".out") || strings.HasSuffix(p.name, ".down")
+}
+
+// byName is the matrices by their names.
+func byName(params []param) map[string]param {
+	all := make(map[string]param, len(params))
+	for _, p := range params {
+		all[p.name] = p
+	}
+	return all
 }
 
 // Names of the matrices outside of layers.

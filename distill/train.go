@@ -371,7 +371,7 @@ func (r *run) usefulness() ([]float64, error) {
 	mass := make([]float64, r.shape.Vocab)
 	for _, p := range []*pool{&r.text, &r.self} {
 		for _, x := range p.train[:p.labelled] {
-			a, err := r.store.get(x, r.shape.Vocab, r.engine.StateWidth())
+			a, err := r.answers(x)
 			if err != nil {
 				return nil, err
 			}
@@ -388,9 +388,10 @@ func (r *run) usefulness() ([]float64, error) {
 	for _, x := range r.text.train {
 		tokens += len(x)
 	}
+	each := textShare * labels / float64(tokens)
 	for _, x := range r.text.train {
 		for _, t := range x {
-			mass[t] += textShare * labels / float64(tokens)
+			mass[t] += each
 		}
 	}
 	return mass, nil

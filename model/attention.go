@@ -88,12 +88,12 @@ func (a *Attention) Twin() *Attention {
 // (AttendHead), without a Sync before, and Finish only reads.
 func (a *Attention) Begin(pass *kvcache.Pass, byHeads bool) {
 	a.pass, a.rows = pass, len(pass.Rows)
-	a.blocks = (a.rows + a.blockRows - 1) / a.blockRows
+	a.blocks = over(a.rows, a.blockRows)
 	last := int32(1)
 	for _, r := range pass.Rows {
 		last = max(last, r.Hi)
 	}
-	a.tiles = (int(last) + kernel.Tile - 1) / kernel.Tile
+	a.tiles = over(int(last), kernel.Tile)
 	// Some sixteen items of work a worker make up for their unequal lengths: at a
 	// layer's end one waits for the other's last. With half of that, or a quarter if
 	// rows are many, runs are not worth the states of all segments that they keep.
@@ -101,7 +101,7 @@ func (a *Attention) Begin(pass *kvcache.Pass, byHeads bool) {
 	if a.blocks > 1 {
 		least = 4
 	}
-	a.segments = (a.tiles + segment - 1) / segment
+	a.segments = over(a.tiles, segment)
 	a.runs = 1
 	if workers > 1 && items < least*workers && !byHeads {
 		a.runs = min(16*workers/items, a.segments)
@@ -254,7 +254,7 @@ func (a *Attention) whole(rows []kvcache.Row) (from, to int) {
 	for _, row := range rows {
 		lo, hi = max(lo, row.Lo), min(hi, row.Hi)
 	}
-	return (int(lo) + kernel.Tile - 1) / kernel.Tile, int(hi) / kernel.Tile
+	return over(int(lo), kernel.Tile), int(hi) / kernel.Tile
 }
 
 // see fills in what rows see of tile t and reports whether any sees any.

@@ -23,7 +23,7 @@ type Acts struct {
 }
 
 // width is the floats of a row of n in memory.
-func width(n int) int { return (n + kernel.Panel - 1) / kernel.Panel * kernel.Panel }
+func width(n int) int { return over(n, kernel.Panel) * kernel.Panel }
 
 // NewActs makes room for rows of n floats, which are products' output.
 func NewActs(rows, n int) Acts {

@@ -459,11 +459,12 @@ func (l *Level) forward(ctx context.Context, tokens, parents []int32, want int) 
 
 // observe records a round.
 func (l *Level) observe(c choice, p *Proposal, drafting, total time.Duration) {
+	offered := p.depth()
 	o := outcome{
 		choice:   c,
 		nodes:    len(p.Tokens),
-		offered:  p.depth(),
-		drafted:  max(p.depth(), p.Drafted),
+		offered:  offered,
+		drafted:  max(offered, p.Drafted),
 		accepted: len(l.path),
 		width:    len(l.tokens),
 		drafting: drafting.Seconds(),
