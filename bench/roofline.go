@@ -11,9 +11,10 @@ import (
 
 // RooflineOptions say which passes to compare with the machine's limits.
 type RooflineOptions struct {
-	Depths []int // tokens in the cache, ascending
-	Rows   []int // tokens of a pass
-	Reps   int   // passes of each kind
+	Text   []int32 // what is in the cache and what comes after it, Need tokens; nil = noise
+	Depths []int   // tokens in the cache, ascending
+	Rows   []int   // tokens of a pass
+	Reps   int     // passes of each kind
 	// Progress, if not nil, is told what is being done and how far it is.
 	Progress func(stage string, done, total int)
 }
@@ -67,12 +68,16 @@ func Roofline(ctx context.Context, e *engine.Engine, machine engine.Roofline, o 
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	s := e.NewSession()
+	defer s.Close()
 	for _, depth := range o.Depths {
-		var progress func(done, total int)
+		var progress func(stage string, done, total int)
 		if o.Progress != nil {
-			progress = func(done, total int) { o.Progress(fmt.Sprintf("d%d", depth), done, total) }
+			progress = func(stage string, done, total int) {
+				o.Progress(fmt.Sprintf("d%d: %s", depth, stage), done, total)
+			}
 		}
-		times, err := e.TimePasses(ctx, depth, o.Rows, o.Reps, progress)
+		times, err := s.TimePasses(ctx, o.Text, depth, o.Rows, o.Reps, progress)
 		if err != nil {
 			return err
 		}

@@ -246,35 +246,50 @@ func noise(n int) func() []float32 {
 type Timing struct{ Pass, Read []float64 }
 
 // TimePasses measures passes of each number of rows, at most 130, all of which
-// want logits, over a cache of depth tokens of noise, samples times each, and
-// reading in turn with them. Of two in a row the second counts: the first finds
-// in caches what was there before. progress, if not nil, is told how many passes
-// are done.
-func (e *Engine) TimePasses(ctx context.Context, depth int, rows []int, samples int, progress func(done, total int)) ([]Timing, error) {
-	s := e.NewSession()
-	defer s.Close()
-	most := 0
+// want logits, after the first depth tokens of text, samples times each, and
+// reading memory in turn with them. Of two in a row the second counts: the first
+// finds in caches what was there before. Without a text the cache holds noise, of
+// which no tile weighs nothing. Texts and depths of a session's later calls go on
+// from those before. progress, if not nil, is told what is being done, and how
+// much of that is.
+func (s *Session) TimePasses(ctx context.Context, text []int32, depth int, rows []int, samples int, progress func(stage string, done, total int)) ([]Timing, error) {
+	e := s.e
+	most, bytes := 0, 0
 	for _, n := range rows {
 		if n < 1 || n > maxLogits {
 			return nil, fmt.Errorf("%w: --rows %d: expected 1 to %d", ErrUsage, n, maxLogits)
 		}
-		if depth+n > e.opt.Context {
-			return nil, contextError("depth with the rows", depth+n, e.opt.Context)
-		}
-		most = max(most, e.Work(depth, n).bytes())
+		most, bytes = max(most, n), max(bytes, e.Work(depth, n).bytes())
 	}
-	if err := s.fill(ctx, depth); err != nil {
-		return nil, err
+	if depth+most > e.opt.Context {
+		return nil, contextError("depth with the rows", depth+most, e.opt.Context)
+	}
+	if progress == nil {
+		progress = func(string, int, int) {}
+	}
+	tokens := make([]int32, most)
+	for i := range tokens {
+		tokens[i] = int32(i % e.model.Vocab)
+	}
+	if text == nil {
+		if err := s.fill(ctx, depth); err != nil {
+			return nil, err
+		}
+	} else {
+		if len(text) < depth+most {
+			return nil, fmt.Errorf("%w: a text of %d tokens; the depth with the rows is %d", ErrUsage, len(text), depth+most)
+		}
+		tokens = text[depth:]
+		if err := s.read(ctx, text[:depth+1], func(done, total int) { progress("reading", done, total) }); err != nil {
+			return nil, err
+		}
 	}
 	team := par.NewTeam(e.opt.Threads)
 	defer team.Close()
-	meter := newMeter(e.set, team, min(most, readBytes))
+	meter := newMeter(e.set, team, min(bytes, readBytes))
 	times := make([]Timing, len(rows))
 	for i, n := range rows {
-		batch, bytes := model.Batch{Tokens: make([]int32, n), Logits: n}, e.Work(depth, n).bytes()
-		for j := range batch.Tokens {
-			batch.Tokens[j] = int32(j % e.model.Vocab)
-		}
+		batch, bytes := model.Batch{Tokens: tokens[:n], Logits: n}, e.Work(depth, n).bytes()
 		pass := func() (float64, error) {
 			start := time.Now()
 			err := s.run.Forward(ctx, s.cache, batch)
@@ -296,11 +311,20 @@ func (e *Engine) TimePasses(ctx context.Context, depth int, rows []int, samples 
 				times[i].Pass, times[i].Read = append(times[i].Pass, took), append(times[i].Read, read)
 			}
 		}
-		if progress != nil {
-			progress((i+1)*samples, len(rows)*samples)
-		}
+		progress("passes", (i+1)*samples, len(rows)*samples)
 	}
 	return times, nil
+}
+
+// read makes the cache hold the text but for its last token, for plain passes.
+func (s *Session) read(ctx context.Context, text []int32, progress func(done, total int)) error {
+	plain := GenDefaults().Spec
+	plain.Mode = SpecPlain
+	if err := s.speculate(plain); err != nil {
+		return err
+	}
+	_, err := s.prefill(ctx, text, progress)
+	return err
 }
 
 // fill puts n tokens of noise into the cache.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"triforce/internal/cpu"
@@ -44,30 +45,50 @@ func TestWork(t *testing.T) {
 
 func TestTimePasses(t *testing.T) {
 	e := open(t, "", func(o *Options) { o.Context, o.Threads = 300, 1 })
-	var done []int
-	times, err := e.TimePasses(context.Background(), 260, []int{1, 4}, 2, func(d, total int) {
-		if total != 4 {
-			t.Errorf("of %d passes", total)
+	text := make([]int32, 264)
+	for name, text := range map[string][]int32{"noise": nil, "text": text} {
+		s := e.NewSession()
+		for _, depth := range []int{0, 100, 260} {
+			var done []int
+			read := 0
+			times, err := s.TimePasses(context.Background(), text, depth, []int{1, 4}, 2, func(stage string, d, total int) {
+				if stage == "reading" {
+					read = total
+					return
+				}
+				if total != 4 {
+					t.Errorf("%s: of %d passes", name, total)
+				}
+				done = append(done, d)
+			})
+			if err != nil || len(times) != 2 || !slices.Equal(done, []int{2, 4}) || s.cache.Len() != depth {
+				t.Fatalf("%s: %v, progress %v, %d in the cache, %v", name, times, done, s.cache.Len(), err)
+			}
+			if want := map[int]int{0: 0, 100: 100, 260: 160}[depth]; text != nil && read != want {
+				t.Errorf("read %d tokens before %d, expected %d", read, depth, want)
+			}
+			for _, times := range times {
+				if len(times.Pass) != 2 || len(times.Read) != 2 || min(times.Pass[0], times.Read[0]) <= 0 {
+					t.Errorf("%s: samples %+v", name, times)
+				}
+			}
 		}
-		done = append(done, d)
-	})
-	if err != nil || len(times) != 2 || len(done) != 2 || done[1] != 4 {
-		t.Fatalf("%v, progress %v, %v", times, done, err)
+		s.Close()
 	}
-	for _, times := range times {
-		if len(times.Pass) != 2 || len(times.Read) != 2 || min(times.Pass[0], times.Read[0]) <= 0 {
-			t.Errorf("samples %+v", times)
-		}
-	}
-	if _, err := e.TimePasses(context.Background(), 0, []int{maxLogits + 1}, 1, nil); !errors.Is(err, ErrUsage) {
+	s := e.NewSession()
+	defer s.Close()
+	if _, err := s.TimePasses(context.Background(), nil, 0, []int{maxLogits + 1}, 1, nil); !errors.Is(err, ErrUsage) {
 		t.Errorf("too many rows: %v", err)
 	}
-	if _, err := e.TimePasses(context.Background(), 299, []int{2}, 1, nil); !errors.Is(err, ErrContext) {
+	if _, err := s.TimePasses(context.Background(), nil, 299, []int{2}, 1, nil); !errors.Is(err, ErrContext) {
 		t.Errorf("beyond the context: %v", err)
+	}
+	if _, err := s.TimePasses(context.Background(), text, 261, []int{4}, 1, nil); !errors.Is(err, ErrUsage) {
+		t.Errorf("beyond the text: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := e.TimePasses(ctx, 100, []int{1}, 1, nil); !errors.Is(err, context.Canceled) {
+	if _, err := s.TimePasses(ctx, nil, 100, []int{1}, 1, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -71,7 +71,8 @@ model is there, --measure shows what is measured beside the prediction.
 
 An interrupt ends the run and prints the rows that are finished; with --resume
 it goes on. With --roofline, measure what the machine can do, and how close to
-that passes of several tokens come.`,
+that passes of several tokens come: after a text, or without a file after noise,
+of which attention leaves nothing out.`,
 		Example: `  triforce bench
   triforce bench -f book.txt --depths 8k,32k --modes plain,triforce --temps 0,0.6
   triforce bench -m model.gguf -f book.txt --workload needle -o html > report.html
@@ -79,7 +80,7 @@ that passes of several tokens come.`,
   triforce bench -m model.gguf -f book.txt --preset paper --save results
   triforce bench -m model.gguf -f book.txt --compare llama-bench.json
   triforce bench --plan -m config.json -d draft/config.json --acceptance 0.9,0.6
-  triforce bench --roofline -m model.gguf --depths 0,8k --rows 1,8,32`,
+  triforce bench --roofline -m model.gguf -f book.txt --depths 0,8k --rows 1,8,32`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Command = again(sys, cmd)
@@ -156,7 +157,7 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		}
 	}
 	if o.Roofline {
-		idle := append([]string{"preset", "draft", "file", "workload", "item", "modes", "temps", "predict", "sample-time", "seed", "batch-size", "compare", "resume", "save"}, specFlags[engine.SpecAuto]...)
+		idle := append([]string{"preset", "draft", "workload", "modes", "temps", "predict", "sample-time", "seed", "batch-size", "compare", "resume", "save"}, specFlags[engine.SpecAuto]...)
 		if given := changed(f, idle...); given != "" {
 			return usagef("no effect with --roofline: %s", given)
 		}
@@ -428,6 +429,16 @@ func (o *benchOptions) save(rows []bench.Row) error {
 }
 
 func (o *benchOptions) runRoofline(ctx context.Context, file *engine.File) error {
+	var text []int32
+	if o.File != "" {
+		work, err := o.workload(file)
+		if err != nil {
+			return err
+		}
+		if text, err = work.Prompt(o.need() - 1); err != nil {
+			return usagef("--file %s: %w", o.File, err)
+		}
+	}
 	e, err := o.Model.load(ctx, o.Sys, file)
 	if err != nil {
 		return err
@@ -437,6 +448,7 @@ func (o *benchOptions) runRoofline(ctx context.Context, file *engine.File) error
 	where.Command = o.Command
 	machine := e.Roofline()
 	opt := o.roofline()
+	opt.Text = text
 	bar := o.Sys.progress("")
 	defer bar.done()
 	opt.Progress = func(stage string, done, total int) { bar.work(stage, int64(done), int64(total)) }

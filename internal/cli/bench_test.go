@@ -220,6 +220,14 @@ func TestBench(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(w.out.String()), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[2], "64,2,") {
 		t.Errorf("limits\n%s", w.out.String())
 	}
+	after := func(depth string) []string {
+		return []string{"bench", "--roofline", "-t", "1", "--depths", depth, "--rows", "1,2", "-r", "1", "-o", "csv", "-f", file}
+	}
+	w = (&run{name: "limits after a text", args: after("0,32"), any: true}).test(t)
+	if lines := strings.Split(strings.TrimSpace(w.out.String()), "\n"); len(lines) != 5 || !strings.HasPrefix(lines[4], "32,2,") {
+		t.Errorf("limits after a text\n%s", w.out.String())
+	}
+	(&run{name: "limits beyond a text", args: after("8k"), code: exitUsage, err: []string{"too few tokens for --depths 8192", "expected 8193"}}).test(t)
 }
 
 // An interrupt is not a failure.
