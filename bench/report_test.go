@@ -261,7 +261,7 @@ func TestWriteRoofline(t *testing.T) {
 
 func TestRoofline(t *testing.T) {
 	e := pair(t)
-	machine := engine.Roofline{ReadOne: 1e9, Read: 1e9, Products: 1e9, Attention: 1e9}
+	machine := engine.Roofline{ReadOne: 1e9, Read: 1e9, Products: 1e9, Attention: 1e9, Loop: 1e9}
 	var got [][2]int
 	err := Roofline(context.Background(), e, machine, RooflineOptions{Depths: []int{0, 70}, Rows: []int{1, 3}, Reps: 2}, func(p Pass) {
 		got = append(got, [2]int{p.Depth, p.Rows})

@@ -51,7 +51,8 @@ type Pass struct {
 	AttentionMACs int64 `json:"attention_macs"`
 	// The least times for that, in milliseconds, the longer of them, and which
 	// that is: "reading" or "multiplying". Reading is the median of readings of as
-	// many bytes, one beside each pass.
+	// many bytes, one beside each pass. Multiplying is as much slower than at best
+	// as a bare loop beside each pass was, in the median.
 	ReadMS     float64 `json:"read_ms"`
 	MultiplyMS float64 `json:"multiply_ms"`
 	LimitMS    float64 `json:"limit_ms"`
@@ -91,7 +92,9 @@ func Roofline(ctx context.Context, e *engine.Engine, machine engine.Roofline, o 
 func newPass(e *engine.Engine, machine *engine.Roofline, depth, rows int, times engine.Timing) Pass {
 	w := e.Work(depth, rows)
 	p := Pass{Depth: depth, Rows: rows, WeightBytes: w.Weights, KVBytes: w.KV, ProductMACs: w.Products, AttentionMACs: w.Attention,
-		MultiplyMS: 1e3 * machine.Multiply(w), Bound: "multiplying"}
+		Bound: "multiplying"}
+	loop, _, _ := spread(times.Loop)
+	p.MultiplyMS = 1e3 * machine.Multiply(w) * machine.Loop / loop
 	p.MS, p.SamplesMS = milliseconds(times.Pass)
 	p.ReadMS, p.ReadSamplesMS = milliseconds(times.Read)
 	if p.ReadMS >= p.MultiplyMS {
@@ -147,6 +150,6 @@ func WriteRoofline(w io.Writer, format string, at *Where, m engine.Roofline, pas
 	lines := append(headLines([]Row{{Setting: at.Setting, Size: at.Size, Command: at.Command}}),
 		fmt.Sprintf("reading: %.1f GB/s by one thread, %.1f by all", m.ReadOne/1e9, m.Read/1e9),
 		fmt.Sprintf("multiply-accumulates of all threads at most: %.0f G/s in products, %.0f in attention", m.Products/1e9, m.Attention/1e9),
-		"to read: the median of readings of as many bytes, one beside each pass, from caches if they hold as many; limit: the longer of that and multiplying")
+		"to read: the median of readings of as many bytes, one beside each pass, from caches if they hold as many; to multiply: at the rate beside each pass, in the median; limit: the longer of the two")
 	return writeMarkdown(w, lines, t, nil)
 }

@@ -25,6 +25,9 @@ type Roofline struct {
 	// kernels over cached data, in the shape that suits them best. That of a model
 	// counts as one however many instructions of the machine it takes.
 	Products, Attention float64
+	// Loop is the rate of that bare loop, or of such a kernel: what Timing.Loop
+	// has beside each pass.
+	Loop float64
 }
 
 // Work is what a pass has to do at least.
@@ -72,17 +75,19 @@ func (e *Engine) Roofline() Roofline {
 	defer team.Close()
 	one := par.NewTeam(1)
 	defer one.Close()
-	multiply := e.multiplyPeak(team)
 	all, alone := newMeter(e.set, team, readBytes), newMeter(e.set, one, readBytes)
-	products := max(e.productPeak(team, kernel.Q8), e.productPeak(team, kernel.Q4))
-	attention := e.attentionPeak(team)
-	if e.kv == kernel.KVQ8 {
-		attention = max(attention, multiply)
-	}
-	return Roofline{
+	m := Roofline{
+		Loop:     e.loop().peak(team),
+		Products: max(e.products(kernel.Q8).peak(team), e.products(kernel.Q4).peak(team)), Attention: e.attention().peak(team),
 		ReadOne: alone.bandwidth(), Read: all.bandwidth(),
-		Products: max(products, multiply), Attention: attention,
 	}
+	if e.set.Peak != nil {
+		m.Products = max(m.Products, m.Loop)
+		if e.kv == kernel.KVQ8 {
+			m.Attention = max(m.Attention, m.Loop)
+		}
+	}
+	return m
 }
 
 // ReadBandwidth is Roofline.Read alone.
@@ -108,6 +113,7 @@ const (
 	readPasses  = 15
 	peakSeconds = 0.05
 	peakTries   = 5
+	loopSeconds = 0.004 // beside a pass
 	peakRows    = 32
 	peakInputs  = 256 // rows of them and a panel fit into a first-level cache
 )
@@ -153,43 +159,56 @@ func (m *meter) bandwidth() float64 {
 	return float64(8*len(m.words)) / best
 }
 
-// peak is how much all workers do in a second, the best of some tries. work
-// makes a worker's own function, which does amount at each call.
-func peak(team *par.Team, amount float64, work func() func()) float64 {
-	done, best := make([][8]float64, team.Size()), 0.0
-	for range peakTries {
-		team.Run(func(w *par.Worker) {
-			run, n := work(), 0
-			began := time.Now()
-			for n == 0 || time.Since(began).Seconds() < peakSeconds {
-				run()
-				n++
-			}
-			done[w.ID][0] = float64(n) * amount / time.Since(began).Seconds()
-		})
-		all := 0.0
-		for _, d := range done {
-			all += d[0]
+// multiplying is something that does amount multiply-accumulates at a time. Each
+// worker makes one of its own.
+type multiplying struct {
+	amount float64
+	work   func() func()
+}
+
+// rate is how many all workers do in a second, for about so many seconds.
+func (m multiplying) rate(team *par.Team, seconds float64) float64 {
+	done := make([][8]float64, team.Size())
+	team.Run(func(w *par.Worker) {
+		run, n := m.work(), 0
+		began := time.Now()
+		for n == 0 || time.Since(began).Seconds() < seconds {
+			run()
+			n++
 		}
-		best = max(best, all)
+		done[w.ID][0] = float64(n) * m.amount / time.Since(began).Seconds()
+	})
+	all := 0.0
+	for _, d := range done {
+		all += d[0]
+	}
+	return all
+}
+
+// peak is the best rate of some tries.
+func (m multiplying) peak(team *par.Team) float64 {
+	best := 0.0
+	for range peakTries {
+		best = max(best, m.rate(team, peakSeconds))
 	}
 	return best
 }
 
-// multiplyPeak is that of the instructions of integer products, or 0.
-func (e *Engine) multiplyPeak(team *par.Team) float64 {
+// loop is the bare instructions of integer products, or where there are none apart,
+// products.
+func (e *Engine) loop() multiplying {
 	const turns = 1 << 12 // some microseconds
 	if e.set.Peak == nil {
-		return 0
+		return e.products(kernel.Q8)
 	}
-	return peak(team, turns*kernel.PeakTurn, func() func() {
+	return multiplying{turns * kernel.PeakTurn, func() func() {
 		return func() { e.set.Peak(turns) }
-	})
+	}}
 }
 
-// productPeak is that of products of 32 rows with a panel.
-func (e *Engine) productPeak(team *par.Team, f kernel.Format) float64 {
-	return peak(team, peakRows*peakInputs*kernel.Panel, func() func() {
+// products are those of 32 rows with a panel.
+func (e *Engine) products(f kernel.Format) multiplying {
+	return multiplying{peakRows * peakInputs * kernel.Panel, func() func() {
 		m := kernel.NewMatrix(f, kernel.Panel, peakInputs, mem.Alloc)
 		in, out := model.NewInput(e.set, peakRows, peakInputs), model.NewActs(peakRows, kernel.Panel)
 		for r := range peakRows {
@@ -198,13 +217,13 @@ func (e *Engine) productPeak(team *par.Team, f kernel.Format) float64 {
 		return func() {
 			e.set.MatMul[f](out.F, out.Width, m.Data, 1, in.Q, in.Stride, peakRows, peakInputs)
 		}
-	})
+	}}
 }
 
-// attentionPeak is that of attention of 32 rows over a tile.
-func (e *Engine) attentionPeak(team *par.Team) float64 {
+// attention is that of 32 rows over a tile.
+func (e *Engine) attention() multiplying {
 	kv, dim := &e.set.KV[e.kv], e.model.HeadDim
-	return peak(team, float64(2*peakRows*kernel.Tile*dim), func() func() {
+	return multiplying{float64(2 * peakRows * kernel.Tile * dim), func() func() {
 		noise := noise(dim)
 		tile := mem.Alloc(kv.TileBytes(dim))
 		for slot := range kernel.Tile {
@@ -223,7 +242,7 @@ func (e *Engine) attentionPeak(team *par.Team) float64 {
 		e.set.Reset(args.State, dim, peakRows)
 		scratch := mem.Alloc(kv.ScratchBytes(dim, peakRows))
 		return func() { kv.Attend(&args, tile, scratch) }
-	})
+	}}
 }
 
 // noise returns a source of vectors of n numbers, the same in every run.
@@ -240,14 +259,15 @@ func noise(n int) func() []float32 {
 	}
 }
 
-// Timing is samples of passes of one kind, in seconds, and beside each the time
-// in which all workers read as many bytes from a block as large, up to
-// readBytes: from caches, if they hold that many.
-type Timing struct{ Pass, Read []float64 }
+// Timing is samples of passes of one kind, in seconds; beside each the time in
+// which all workers read as many bytes from a block as large, up to readBytes:
+// from caches, if they hold that many; and how many multiply-accumulates a second
+// the bare loop did, as others may use the same cores.
+type Timing struct{ Pass, Read, Loop []float64 }
 
 // TimePasses measures passes of each number of rows, at most 130, all of which
-// want logits, after the first depth tokens of text, samples times each, and
-// reading memory in turn with them. Of two in a row the second counts: the first
+// want logits, after the first depth tokens of text, samples times each, in turn
+// with reading memory and multiplying. Of two in a row the second counts: the first
 // finds in caches what was there before. Without a text the cache holds noise, of
 // which no tile weighs nothing. Texts and depths of a session's later calls go on
 // from those before. progress, if not nil, is told what is being done, and how
@@ -286,7 +306,7 @@ func (s *Session) TimePasses(ctx context.Context, text []int32, depth int, rows 
 	}
 	team := par.NewTeam(e.opt.Threads)
 	defer team.Close()
-	meter := newMeter(e.set, team, min(bytes, readBytes))
+	meter, loop := newMeter(e.set, team, min(bytes, readBytes)), e.loop()
 	times := make([]Timing, len(rows))
 	for i, n := range rows {
 		batch, bytes := model.Batch{Tokens: tokens[:n], Logits: n}, e.Work(depth, n).bytes()
@@ -299,7 +319,7 @@ func (s *Session) TimePasses(ctx context.Context, text []int32, depth int, rows 
 		}
 		for j := range samples + 1 { // the first warms up
 			meter.read(bytes)
-			read := meter.read(bytes)
+			read, rate := meter.read(bytes), loop.rate(team, loopSeconds)
 			if _, err := pass(); err != nil {
 				return nil, err
 			}
@@ -308,7 +328,8 @@ func (s *Session) TimePasses(ctx context.Context, text []int32, depth int, rows 
 				return nil, err
 			}
 			if j > 0 {
-				times[i].Pass, times[i].Read = append(times[i].Pass, took), append(times[i].Read, read)
+				t := &times[i]
+				t.Pass, t.Read, t.Loop = append(t.Pass, took), append(t.Read, read), append(t.Loop, rate)
 			}
 		}
 		progress("passes", (i+1)*samples, len(rows)*samples)

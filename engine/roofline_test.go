@@ -68,7 +68,7 @@ func TestTimePasses(t *testing.T) {
 				t.Errorf("read %d tokens before %d, expected %d", read, depth, want)
 			}
 			for _, times := range times {
-				if len(times.Pass) != 2 || len(times.Read) != 2 || min(times.Pass[0], times.Read[0]) <= 0 {
+				if len(times.Pass) != 2 || len(times.Read) != 2 || len(times.Loop) != 2 || min(times.Pass[0], times.Read[0], times.Loop[0]) <= 0 {
 					t.Errorf("%s: samples %+v", name, times)
 				}
 			}
@@ -96,7 +96,7 @@ func TestTimePasses(t *testing.T) {
 func TestRoofline(t *testing.T) {
 	e := open(t, "", func(o *Options) { o.Context, o.Threads = 64, 2 })
 	m := e.Roofline()
-	if m.ReadOne <= 0 || m.Read <= 0 || m.Products <= 0 || m.Attention <= 0 {
+	if m.ReadOne <= 0 || m.Read <= 0 || m.Products <= 0 || m.Attention <= 0 || m.Loop <= 0 {
 		t.Errorf("%+v", m)
 	}
 }
