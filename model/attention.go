@@ -120,7 +120,7 @@ func (a *Attention) Begin(pass *kvcache.Pass, byHeads bool) {
 		a.floors[i].begin(a)
 	}
 	if pass.Mass != nil {
-		a.massFrom = max(0, a.rows-pass.Mass.Rows) / a.blockRows * a.blockRows
+		a.massFrom = max(0, a.rows-pass.Mass.Rows)
 		a.masses = grown(a.masses, a.tiles*a.heads*(a.rows-a.massFrom)*kernel.MassLen)
 	}
 }
@@ -217,9 +217,7 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 		if args.Spans = nil; t < wholeFrom || t >= wholeTo {
 			args.Spans = a.spans[worker][:n]
 			if !a.see(args.Spans, rows, t) {
-				if lo >= a.massFrom {
-					a.clearMass(t, kvHead, lo, n)
-				}
+				a.clearMass(t, kvHead, lo, len(rows))
 				continue
 			}
 		}
@@ -227,10 +225,7 @@ func (a *Attention) fold(states []float32, worker, layer, kvHead, lo int, rows [
 		if t == 0 && a.pass.Sinks {
 			args.Query = a.sink[at*a.queryBytes:]
 		}
-		args.Mass = nil
-		if lo >= a.massFrom {
-			args.Mass = a.mass(t, kvHead, lo, n)
-		}
+		args.Mass = a.mass(t, kvHead, lo, len(rows))
 		args.Next = nil
 		if t+1 < a.tiles && (a.pass.Resident(t+1) || t+1 < (s+1)*segment) {
 			args.Next = a.pass.Tile(layer, kvHead, t+1)
@@ -323,20 +318,27 @@ func (a *Attention) onTree(worker, layer, kvHead, lo, rows, t int, do func(args 
 			args.State = all.State[at*kernel.StateLen(a.dim):]
 		}
 		args.Query = all.Query[at*a.queryBytes:]
-		if all.Mass != nil {
-			args.Mass = all.Mass[at*kernel.MassLen:]
+		args.Mass = nil
+		if first := all.Unweighed(); at >= first {
+			args.Mass = all.Mass[(at-first)*kernel.MassLen:][:a.group*kernel.MassLen]
 		}
 		do(args, l.tile, at)
 	}
 	*args = all
 }
 
-// mass returns where tile t's masses of n queries from a row on are kept.
+// mass returns where tile t's masses of the queries of n rows from one on are kept:
+// of those that count, which are the last.
 func (a *Attention) mass(t, kvHead, row, n int) []float32 {
-	at := ((t*a.kvHeads+kvHead)*(a.rows-a.massFrom) + row - a.massFrom) * a.group
-	return a.masses[at*kernel.MassLen:][:n*kernel.MassLen]
+	from := max(row, a.massFrom)
+	if n -= from - row; n <= 0 {
+		return nil
+	}
+	at := ((t*a.kvHeads+kvHead)*(a.rows-a.massFrom) + from - a.massFrom) * a.group
+	return a.masses[at*kernel.MassLen:][:n*a.group*kernel.MassLen]
 }
 
+// clearMass makes those of a tile that no row sees.
 func (a *Attention) clearMass(t, kvHead, row, n int) {
 	mass := a.mass(t, kvHead, row, n)
 	for i := range mass {
@@ -368,17 +370,19 @@ func (a *Attention) Weigh(w *par.Worker, layer int) {
 	const chunks = kernel.MassLen - 1 // of a tile
 	lo, hi := w.Share(a.kvHeads*a.tiles, 1)
 	n := kernel.StateLen(a.dim)
-	from := max(0, a.rows-a.pass.Mass.Rows)
-	queries := (a.rows - from) * a.group
+	queries := (a.rows - a.massFrom) * a.group
 	for i := lo; i < hi; i++ {
 		kvHead, t := i/a.tiles, i%a.tiles
 		sums := (*[chunks]float32)(a.pass.Mass.Chunks(layer, kvHead)[t*chunks:])
-		mass := a.mass(t, kvHead, from, queries)
-		states := a.states[a.index(kvHead, from)*a.group*n:][:queries*n]
+		mass := a.mass(t, kvHead, a.massFrom, a.rows-a.massFrom)
+		states := a.states[a.index(kvHead, a.massFrom)*a.group*n:][:queries*n]
 		for q := range queries {
 			m := (*[kernel.MassLen]float32)(mass[q*kernel.MassLen:])
 			state := states[(q+1)*n-16:]
 			weight := exp2(m[chunks]-state[0]) / state[1]
+			if weight == 0 { // such as that of a tile that the row left out
+				continue
+			}
 			for c := range sums {
 				sums[c] += float32(weight * m[c])
 			}

@@ -22,7 +22,7 @@ func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim in
 // largestAVX2 begins the merge with the largest score of each row over groups of 64 slots.
 //
 //go:noescape
-func largestAVX2(s *float32, step *float32, mass *float32, rows int, groups int)
+func largestAVX2(s *float32, step *float32, rows int, groups int)
 
 // softmaxIntsAVX2 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
 //
@@ -67,7 +67,7 @@ func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim 
 // largestAVX512 begins the merge with the largest score of each row over groups of 64 slots.
 //
 //go:noescape
-func largestAVX512(s *float32, step *float32, mass *float32, rows int, groups int)
+func largestAVX512(s *float32, step *float32, rows int, groups int)
 
 // softmaxIntsAVX512 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
 //

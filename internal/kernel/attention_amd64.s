@@ -2031,13 +2031,12 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func largestAVX2(s *float32, step *float32, mass *float32, rows int, groups int)
+// func largestAVX2(s *float32, step *float32, rows int, groups int)
 // Requires: AVX
-TEXT ·largestAVX2(SB), NOSPLIT, $0-40
-	MOVQ mass+16(FP), DX
-	MOVQ s+0(FP), BX
-	MOVQ step+8(FP), SI
-	MOVQ rows+24(FP), DI
+TEXT ·largestAVX2(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), DX
+	MOVQ step+8(FP), BX
+	MOVQ rows+16(FP), SI
 
 row:
 	VBROADCASTSS attentionConstants<>+480(SB), Y0
@@ -2045,17 +2044,17 @@ row:
 	VBROADCASTSS attentionConstants<>+480(SB), Y2
 	VBROADCASTSS attentionConstants<>+480(SB), Y3
 	XORQ         AX, AX
-	MOVQ         groups+32(FP), CX
+	MOVQ         groups+24(FP), CX
 
 largest:
-	VMAXPS     (BX)(AX*1), Y0, Y0
-	VMAXPS     32(BX)(AX*1), Y1, Y1
-	VMAXPS     64(BX)(AX*1), Y2, Y2
-	VMAXPS     96(BX)(AX*1), Y3, Y3
-	VMAXPS     128(BX)(AX*1), Y0, Y0
-	VMAXPS     160(BX)(AX*1), Y1, Y1
-	VMAXPS     192(BX)(AX*1), Y2, Y2
-	VMAXPS     224(BX)(AX*1), Y3, Y3
+	VMAXPS     (DX)(AX*1), Y0, Y0
+	VMAXPS     32(DX)(AX*1), Y1, Y1
+	VMAXPS     64(DX)(AX*1), Y2, Y2
+	VMAXPS     96(DX)(AX*1), Y3, Y3
+	VMAXPS     128(DX)(AX*1), Y0, Y0
+	VMAXPS     160(DX)(AX*1), Y1, Y1
+	VMAXPS     192(DX)(AX*1), Y2, Y2
+	VMAXPS     224(DX)(AX*1), Y3, Y3
 	ADDQ       $+256, AX
 	SUBQ       $0x01, CX
 	JNE        largest
@@ -2070,25 +2069,15 @@ largest:
 	VMAXPS     Y1, Y0, Y0
 	VXORPS     X1, X1, X1
 	VADDSS     X1, X0, X0
-	VMOVSS     X0, 16(SI)
-	TESTQ      DX, DX
-	JEQ        noLargest
-	VMOVSS     X0, 64(DX)
-
-noLargest:
-	XORL     AX, AX
-	VUCOMISS attentionConstants<>+480(SB), X0
-	SETNE    AL
-	MOVL     AX, 12(SI)
-	TESTQ    DX, DX
-	JEQ      nextLargest
-	ADDQ     $0x44, DX
-
-nextLargest:
-	ADDQ $+1024, BX
-	ADDQ $0x20, SI
-	SUBQ $0x01, DI
-	JNE  row
+	VMOVSS     X0, 16(BX)
+	XORL       AX, AX
+	VUCOMISS   attentionConstants<>+480(SB), X0
+	SETNE      AL
+	MOVL       AX, 12(BX)
+	ADDQ       $+1024, DX
+	ADDQ       $0x20, BX
+	SUBQ       $0x01, SI
+	JNE        row
 	VZEROUPPER
 	RET
 
@@ -7841,13 +7830,12 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func largestAVX512(s *float32, step *float32, mass *float32, rows int, groups int)
+// func largestAVX512(s *float32, step *float32, rows int, groups int)
 // Requires: AVX, AVX512F
-TEXT ·largestAVX512(SB), NOSPLIT, $0-40
-	MOVQ mass+16(FP), DX
-	MOVQ s+0(FP), BX
-	MOVQ step+8(FP), SI
-	MOVQ rows+24(FP), DI
+TEXT ·largestAVX512(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), DX
+	MOVQ step+8(FP), BX
+	MOVQ rows+16(FP), SI
 
 row:
 	VBROADCASTSS attentionConstants<>+480(SB), Z0
@@ -7855,13 +7843,13 @@ row:
 	VBROADCASTSS attentionConstants<>+480(SB), Z2
 	VBROADCASTSS attentionConstants<>+480(SB), Z3
 	XORQ         AX, AX
-	MOVQ         groups+32(FP), CX
+	MOVQ         groups+24(FP), CX
 
 largest:
-	VMAXPS     (BX)(AX*1), Z0, Z0
-	VMAXPS     64(BX)(AX*1), Z1, Z1
-	VMAXPS     128(BX)(AX*1), Z2, Z2
-	VMAXPS     192(BX)(AX*1), Z3, Z3
+	VMAXPS     (DX)(AX*1), Z0, Z0
+	VMAXPS     64(DX)(AX*1), Z1, Z1
+	VMAXPS     128(DX)(AX*1), Z2, Z2
+	VMAXPS     192(DX)(AX*1), Z3, Z3
 	ADDQ       $+256, AX
 	SUBQ       $0x01, CX
 	JNE        largest
@@ -7878,25 +7866,15 @@ largest:
 	VMAXPS     Z1, Z0, Z0
 	VXORPS     X1, X1, X1
 	VADDSS     X1, X0, X0
-	VMOVSS     X0, 16(SI)
-	TESTQ      DX, DX
-	JEQ        noLargest
-	VMOVSS     X0, 64(DX)
-
-noLargest:
-	XORL     AX, AX
-	VUCOMISS attentionConstants<>+480(SB), X0
-	SETNE    AL
-	MOVL     AX, 12(SI)
-	TESTQ    DX, DX
-	JEQ      nextLargest
-	ADDQ     $0x44, DX
-
-nextLargest:
-	ADDQ $+1024, BX
-	ADDQ $0x20, SI
-	SUBQ $0x01, DI
-	JNE  row
+	VMOVSS     X0, 16(BX)
+	XORL       AX, AX
+	VUCOMISS   attentionConstants<>+480(SB), X0
+	SETNE      AL
+	MOVL       AX, 12(BX)
+	ADDQ       $+1024, DX
+	ADDQ       $0x20, BX
+	SUBQ       $0x01, SI
+	JNE        row
 	VZEROUPPER
 	RET
 

@@ -33,7 +33,7 @@ type attention struct {
 	scoreRows, valueRows int
 
 	scores  func(s *float32, q *byte, ldq int, k *byte, scale *float32, dim, rows, groups int, ahead *byte, pace int)
-	largest func(s *float32, step *float32, mass *float32, rows, groups int)
+	largest func(s *float32, step *float32, rows, groups int)
 	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
 
@@ -129,15 +129,12 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
 	step := unsafe.Slice(float(scratch[a.Rows*rowBytes:]), a.Rows*stepWords)
-	weights, spare := scratch, scratch[a.Rows*(rowBytes+4*stepWords):] // a row of floats is as long as one of scores
-	var keyScale, valueScale, mass *float32
+	weights, weightRow, spare := scratch, rowBytes, scratch[a.Rows*(rowBytes+4*stepWords):]
+	var keyScale, valueScale *float32
 	if f.ints {
-		weights, spare = spare, spare[a.Rows*intBytes:]
+		weights, weightRow, spare = spare, intBytes, spare[a.Rows*intBytes:]
 		keyScale = float(tile[2*half+4*start:])
 		valueScale = float(tile[2*half+4*Tile+4*start:])
-	}
-	if a.Mass != nil {
-		mass = &a.Mass[0]
 	}
 
 	first := lo / f.step
@@ -154,14 +151,17 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 		}
 	}
-	f.largest(&scores[start], &step[0], mass, a.Rows, groups)
+	f.largest(&scores[start], &step[0], a.Rows, groups)
 	if peak != nil {
 		for r := range a.Rows {
 			peak[r] = max(peak[r], step[r*stepWords+stepLargest])
 		}
 		return
 	}
-	rows, state := a.Rows, a.State
+	for r := a.Unweighed(); r < a.Rows; r++ {
+		setLargest(a, r, step[r*stepWords+stepLargest])
+	}
+	rows, state, mass := a.Rows, a.State, a.Mass
 	if a.Floor != nil {
 		if rows = closeUp(a, scores, step, spare); rows == 0 {
 			return
@@ -171,8 +171,19 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 		state, mass = lend(a, spare, rows)
 	}
 	n := f.work(rows, groups, steps, dim)
-	from, pace = next.part(next.first, next.second, n.softmax)
-	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &state[dim], ld, &step[0], mass, start/group, rows, groups, from, pace)
+	unweighed := rows - len(mass)/MassLen
+	for i, part := range [2][2]int{{0, unweighed}, {unweighed, rows}} {
+		r, count := part[0], part[1]-part[0]
+		if count == 0 {
+			continue
+		}
+		var to *float32
+		if i > 0 {
+			to = &mass[0]
+		}
+		from, pace = next.part(next.first+next.second*r/rows, next.second*count/rows, groups*count)
+		f.softmax(&scores[r*Tile+start], &weights[r*weightRow+start*f.weight], valueScale, &state[r*ld+dim], ld, &step[r*stepWords], to, start/group, count, groups, from, pace)
+	}
 	lo = first * f.step
 	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n.values)
 	f.values(&state[0], ld, &step[0], &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, steps, from, pace)
@@ -188,9 +199,7 @@ func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
 	rows := 0
 	for r := range a.Rows {
 		if step[r*stepWords+stepLargest] < a.Floor[r] {
-			if a.Mass != nil {
-				a.Mass[r*MassLen+MassLen-1] = float32(math.Inf(-1))
-			}
+			setLargest(a, r, float32(math.Inf(-1)))
 			continue
 		}
 		if r != rows {
@@ -214,28 +223,23 @@ func spareOf(a *AttendArgs, spare []byte, rows int) (numbers []uint32, state, ma
 }
 
 // lend copies the states and masses of rows that have closed up.
-func lend(a *AttendArgs, spare []byte, rows int) (state []float32, mass *float32) {
-	numbers, state, masses := spareOf(a, spare, rows)
-	ld := StateLen(a.Dim)
+func lend(a *AttendArgs, spare []byte, rows int) (state, mass []float32) {
+	numbers, state, mass := spareOf(a, spare, rows)
+	ld, masses := StateLen(a.Dim), 0
 	for i, r := range numbers {
 		copy(state[i*ld:(i+1)*ld], a.State[int(r)*ld:])
-		if a.Mass != nil {
-			copy(masses[i*MassLen:(i+1)*MassLen], a.Mass[int(r)*MassLen:])
-			mass = &masses[0]
-		}
+		masses += copy(mass[masses:], a.MassOf(int(r)))
 	}
-	return state, mass
+	return state, mass[:masses]
 }
 
 // giveBack copies them back.
 func giveBack(a *AttendArgs, spare []byte, rows int) {
-	numbers, state, masses := spareOf(a, spare, rows)
+	numbers, state, mass := spareOf(a, spare, rows)
 	ld := StateLen(a.Dim)
 	for i, r := range numbers {
 		copy(a.State[int(r)*ld:], state[i*ld:(i+1)*ld])
-		if a.Mass != nil {
-			copy(a.Mass[int(r)*MassLen:], masses[i*MassLen:(i+1)*MassLen])
-		}
+		mass = mass[copy(a.MassOf(int(r)), mass):]
 	}
 }
 
@@ -253,14 +257,13 @@ func (p *plan) part(from, percent, n int) (*byte, int) {
 	return &p.tile[at], int(over(uint32(len(p.tile)*percent/100), uint32(n)))
 }
 
-// work is the steps of the phases that a plan goes by: 16 slots by four bytes of
-// the query (two of them) in scores, 64 scores of a row in softmax, and 16
-// elements of values; in those of AMX, 64 scores of a row and 32 elements of a
-// row.
-type work struct{ scores, softmax, values int }
+// work is the steps of two phases that a plan goes by: 16 slots by four bytes of
+// the query (two of them) in scores, and 16 elements of values; in those of AMX, 64
+// scores of a row and 32 elements of a row. In softmax a step is 64 scores of a row.
+type work struct{ scores, values int }
 
 func (f *attention) work(rows, groups, steps, dim int) work {
-	n := work{groups * rows, groups * rows, rows * dim / 32}
+	n := work{groups * rows, rows * dim / 32}
 	if f.scoreRows > 0 {
 		twice := dim / 2
 		if f.ints {

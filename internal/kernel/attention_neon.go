@@ -130,9 +130,7 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 			switch span := a.Span(r + i); {
 			case span.Lo >= span.Hi:
 			case a.Floor != nil && largest(scores[(r+i)*Tile+first*Chunk:][:n*Chunk]) < a.Floor[r+i]:
-				if a.Mass != nil {
-					a.Mass[(r+i)*MassLen+Tile/Chunk] = tops[i][0]
-				}
+				setLargest(a, r+i, tops[i][0])
 			default:
 				scale[r+i] = f.softmax(a, scores[(r+i)*Tile:][:Tile], r+i, first, n, valueScales, &tops[i])
 				counts++
@@ -156,8 +154,8 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 // scale of those that are integers.
 func (f *attention) softmax(a *AttendArgs, s []float32, r, first, n int, scales []byte, top *[4]float32) float32 {
 	var mass *float32
-	if a.Mass != nil {
-		mass = &a.Mass[r*MassLen+first]
+	if m := a.MassOf(r); m != nil {
+		mass = &m[first]
 	}
 	at := &s[first*Chunk]
 	if f.ints {
@@ -165,9 +163,7 @@ func (f *attention) softmax(a *AttendArgs, s []float32, r, first, n int, scales 
 	} else {
 		softmaxFloatsNEON(at, nil, mass, n, top)
 	}
-	if a.Mass != nil {
-		a.Mass[r*MassLen+Tile/Chunk] = top[0]
-	}
+	setLargest(a, r, top[0])
 	if !f.ints {
 		return 1
 	}

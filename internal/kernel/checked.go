@@ -111,8 +111,8 @@ func checkedKV(kv KVKernels) KVKernels {
 		if a.Floor != nil {
 			room("Attend: Floor", len(a.Floor), a.Rows)
 		}
-		if a.Mass != nil {
-			room("Attend: Mass", len(a.Mass), a.Rows*MassLen)
+		if len(a.Mass)%MassLen != 0 || a.Unweighed() < 0 {
+			invariant.Failf("kernel: Attend: Mass has %d elements, needs %d for each of up to %d rows", len(a.Mass), MassLen, a.Rows)
 		}
 		kv.Attend(a, tile, scratch)
 	}

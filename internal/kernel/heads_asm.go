@@ -19,9 +19,7 @@ func over[T int | uint32](a, b T) T { return (a + b - 1) / b }
 // seen is the run of slots that some row sees. It clears the masses of the rows,
 // and ends those of rows that see nothing.
 func seen(a *AttendArgs) (lo, hi int) {
-	if a.Mass != nil {
-		clear(a.Mass[:a.Rows*MassLen])
-	}
+	clear(a.Mass)
 	if a.Spans == nil {
 		return 0, Tile
 	}
@@ -29,11 +27,18 @@ func seen(a *AttendArgs) (lo, hi int) {
 	for r, s := range a.Spans[:a.Rows] {
 		if s.Lo < s.Hi {
 			lo, hi = min(lo, int(s.Lo)), max(hi, int(s.Hi))
-		} else if a.Mass != nil {
-			a.Mass[r*MassLen+Tile/Chunk] = float32(math.Inf(-1))
+		} else {
+			setLargest(a, r, float32(math.Inf(-1)))
 		}
 	}
 	return lo, hi
+}
+
+// setLargest notes the largest score of row r, if it has a mass.
+func setLargest(a *AttendArgs, r int, score float32) {
+	if mass := a.MassOf(r); mass != nil {
+		mass[Tile/Chunk] = score
+	}
 }
 
 // see sets those of the scores s of row r between slots start and end to -Inf

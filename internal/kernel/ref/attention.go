@@ -95,8 +95,8 @@ const MassLen = Tile/Chunk + 1
 //	state[r] = merge(state[r], o, max s, l)
 //	mass[r] = Σ p[j] by chunk, max s
 //
-// mass may be nil; a row with an empty span keeps its state and has its mass
-// cleared, with -Inf as the largest score. So does a row whose largest score is
+// mass is that of the last rows only, or nil; a row with an empty span keeps its
+// state and has its mass cleared, with -Inf as the largest score. So does a row whose largest score is
 // below its floor: it leaves the tile out. The score includes what Query was
 // given as scale, which folds in log2(e). Slots from the least Lo to the largest
 // Hi hold keys and values; others may be garbage.
@@ -109,7 +109,7 @@ type Args struct {
 	Query     []byte    // (rows, QueryBytes)
 	Spans     []Span    // (rows), or nil: all see the whole tile
 	Floor     []float32 // (rows) or nil
-	Mass      []float32 // (rows, MassLen) or nil
+	Mass      []float32 // (rows that are the last ones, MassLen)
 	Next      []byte    // the tile that follows, or nil: a hint for fast memory
 }
 
@@ -123,6 +123,17 @@ func (a *Args) Span(r int) Span {
 		return Span{Hi: Tile}
 	}
 	return a.Spans[r]
+}
+
+// Unweighed is how many rows have no mass: the first ones.
+func (a *Args) Unweighed() int { return a.Rows - len(a.Mass)/MassLen }
+
+// MassOf is that of row r, or nil.
+func (a *Args) MassOf(r int) []float32 {
+	if r -= a.Unweighed(); r >= 0 {
+		return a.Mass[r*MassLen : (r+1)*MassLen]
+	}
+	return nil
 }
 
 // largest puts the scores of row r into p and returns the largest, of zeros the
@@ -151,7 +162,7 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 	o := make([]float32, D)
 	var p [Tile]float32
 	for r := range a.Rows {
-		span := a.Span(r)
+		span, mass := a.Span(r), a.MassOf(r)
 		largest := a.largest(score, r, &p)
 		if a.Floor != nil && largest < a.Floor[r] {
 			largest, span = float32(math.Inf(-1)), Span{}
@@ -170,12 +181,12 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 				chunk[i] = p[j]
 				sum[i] += p[j]
 			}
-			if a.Mass != nil {
-				a.Mass[r*MassLen+c] = treeSum(chunk)
+			if mass != nil {
+				mass[c] = treeSum(chunk)
 			}
 		}
-		if a.Mass != nil {
-			a.Mass[r*MassLen+Tile/Chunk] = largest
+		if mass != nil {
+			mass[Tile/Chunk] = largest
 		}
 		if span.Lo < span.Hi {
 			values(o, p[:], span)

@@ -42,19 +42,12 @@ func (l rowsOf) each(label string, body func(s, step reg.GPVirtual), next func()
 	JNE(LabelRef(label))
 }
 
-func nextMass(mass reg.GPVirtual, label string) {
-	TESTQ(mass, mass)
-	JEQ(LabelRef(label))
-	ADDQ(Imm(massRow), mass)
-	Label(label)
-}
-
 // largest writes the search for the largest scores, which the caller has set to
 // -Inf where a row does not see.
 func (t tier) largest() {
-	t.function("largest", "", "func(s *float32, step *float32, mass *float32, rows, groups int)",
+	t.function("largest", "", "func(s *float32, step *float32, rows, groups int)",
 		"begins the merge with the largest score of each row over groups of 64 slots.")
-	l, mass := t.rows(), param("mass")
+	l := t.rows()
 	l.each("row", func(s, step reg.GPVirtual) {
 		largest := t.vecs(4)
 		for _, m := range largest {
@@ -76,16 +69,12 @@ func (t tier) largest() {
 		VXORPS(zero, zero, zero)
 		VADDSS(zero, top.AsX(), top.AsX())
 		VMOVSS(top.AsX(), at(step, mrgLargest))
-		TESTQ(mass, mass)
-		JEQ(LabelRef("noLargest"))
-		VMOVSS(top.AsX(), at(mass, maxMass))
-		Label("noLargest")
 		seen := GP32()
 		XORL(seen, seen)
 		VUCOMISS(constant("-Inf"), top.AsX())
 		SETNE(seen.As8())
 		MOVL(seen, at(step, mrgSeen))
-	}, func() { nextMass(mass, "nextLargest") })
+	}, func() {})
 	done()
 }
 
@@ -205,7 +194,10 @@ func (t tier) softmax(ints bool) {
 		Label("next")
 	}, func() {
 		ADDQ(ld, state)
-		nextMass(mass, "nextMass")
+		TESTQ(mass, mass)
+		JEQ(LabelRef("nextMass"))
+		ADDQ(Imm(massRow), mass)
+		Label("nextMass")
 	})
 	if !ints {
 		done()
