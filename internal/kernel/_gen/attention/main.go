@@ -27,7 +27,6 @@ const (
 	mrgScale, mrgFactors, mrgSeen, mrgLargest, mrgInverse = 0, 4, 12, 16, 20
 
 	massRow = 4 * 17 // a row of masses
-	maxMass = 4 * 16 // the largest score within it
 )
 
 // tier is a width of vectors, in floats.
