@@ -379,7 +379,7 @@ func (s *Shape) Time(ctx context.Context, o Options, depths, rows []int, progres
 				if kinds[k].rows > 1 { // as in a round with a view
 					session.cache.Record(mass)
 				}
-				if err := session.timePasses(ctx, depth, &kinds[k]); err != nil {
+				if err := session.timeKind(ctx, depth, &kinds[k]); err != nil {
 					return nil, err
 				}
 				if progress != nil {
@@ -490,9 +490,9 @@ func (s *Session) timeCold(ctx context.Context, depths []int) ([]float64, error)
 	return append(cold, cold[len(cold)-1]), nil
 }
 
-// timePasses takes a round of passes of a kind over the cache. Decoding runs one
+// timeKind takes a round of passes of a kind over the cache. Decoding runs one
 // after another, slow ones too, so their average counts; the first one warms up.
-func (s *Session) timePasses(ctx context.Context, depth int, k *timedKind) error {
+func (s *Session) timeKind(ctx context.Context, depth int, k *timedKind) error {
 	batch := model.Batch{Tokens: make([]int32, k.rows), Logits: k.logits}
 	sum, passes := 0.0, 0
 	began := time.Now()

@@ -99,7 +99,7 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 	}
 	judge := &kernel.For(cpu.Portable).KV[kv]
 	for range tiles {
-		c := tile{bytes: make([]byte, judge.TileBytes(dim)), mass: max(0, rng.IntN(2*rows+2)-rows), nil: rng.IntN(2) == 0}
+		c := tile{bytes: make([]byte, judge.TileBytes(dim)), mass: max(0, rng.IntN(2*rows+1)-rows), nil: rng.IntN(2) == 0}
 		poison(c.bytes)
 		first, last := int32(kernel.Tile), int32(0)
 		kind := rng.IntN(4)

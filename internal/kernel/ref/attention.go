@@ -96,10 +96,10 @@ const MassLen = Tile/Chunk + 1
 //	mass[r] = Σ p[j] by chunk, max s
 //
 // mass is that of the last rows only, or nil; a row with an empty span keeps its
-// state and has its mass cleared, with -Inf as the largest score. So does a row whose largest score is
-// below its floor: it leaves the tile out. The score includes what Query was
-// given as scale, which folds in log2(e). Slots from the least Lo to the largest
-// Hi hold keys and values; others may be garbage.
+// state and has its mass cleared, with -Inf as the largest score. So does a row
+// whose largest score is below its floor: it leaves the tile out. The score
+// includes what Query was given as scale, which folds in log2(e). Slots from the
+// least Lo to the largest Hi hold keys and values; others may be garbage.
 
 // Args is what Attend works on. Queries are rows of the stored form's
 // QueryBytes, one after another.
