@@ -7,25 +7,26 @@ import (
 	"triforce/internal/kernel"
 )
 
-// Of a long text most tiles weigh next to nothing: their largest weight is lost
-// to rounding beside the largest of all. A row leaves such tiles out, that is, it
-// neither makes weights of their scores nor reads their values. What is the largest
-// of all is known only in the end, but the row's newest slots and the first ones
-// nearly always hold it, so they are looked at before the others. The rule is a
-// function of the row alone, so it has the same bits in any batch.
+// Of a long text most slots weigh next to nothing: their weight is lost to rounding
+// beside the largest of all. A row leaves them out, that is, it does not read their
+// values, and of a tile of which it leaves out all it makes no weights. The other
+// weights are rounded to steps of the largest, so that many of them are small. What
+// is the largest of all is known only in the end, but the row's newest slots and the
+// first ones nearly always hold it, so they are looked at before the others. The
+// rule is a function of the row alone, so it has the same bits in any batch.
 
 const (
-	// leastFloor is the number of slots that a row must see to leave tiles out: for
+	// leastFloor is the number of slots that a row must see to leave any out: for
 	// fewer, looking is not worth it.
-	leastFloor = 24 * kernel.Tile
+	leastFloor = 8 * kernel.Tile
 	// lookFirst and lookNewest are the slots that are looked at.
 	lookFirst, lookNewest = 64, 128
 )
 
-// floors are the scores below which rows leave a tile out, as a worker found them
+// floors are the scores below which rows leave a slot out, as a worker found them
 // for blocks of rows of a layer.
 type floors struct {
-	scores []float32 // (kvHeads, rows, group), or empty: no row leaves anything out
+	scores []float32 // (kvHeads, rows, group), or empty: no row leaves any out
 	layers []int     // (kvHeads, blocks): the layer that they are of
 }
 

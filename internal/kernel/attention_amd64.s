@@ -140,110 +140,110 @@ DATA attentionConstants<>+528(SB)/4, $0x7fffffff
 DATA attentionConstants<>+532(SB)/4, $0x7fffffff
 DATA attentionConstants<>+536(SB)/4, $0x7fffffff
 DATA attentionConstants<>+540(SB)/4, $0x7fffffff
-DATA attentionConstants<>+544(SB)/4, $0x46fffe00
-DATA attentionConstants<>+548(SB)/4, $0x46fffe00
-DATA attentionConstants<>+552(SB)/4, $0x46fffe00
-DATA attentionConstants<>+556(SB)/4, $0x46fffe00
-DATA attentionConstants<>+560(SB)/4, $0x46fffe00
-DATA attentionConstants<>+564(SB)/4, $0x46fffe00
-DATA attentionConstants<>+568(SB)/4, $0x46fffe00
-DATA attentionConstants<>+572(SB)/4, $0x46fffe00
-DATA attentionConstants<>+576(SB)/4, $0x42fe0000
-DATA attentionConstants<>+580(SB)/4, $0x42fe0000
-DATA attentionConstants<>+584(SB)/4, $0x42fe0000
-DATA attentionConstants<>+588(SB)/4, $0x42fe0000
-DATA attentionConstants<>+592(SB)/4, $0x42fe0000
-DATA attentionConstants<>+596(SB)/4, $0x42fe0000
-DATA attentionConstants<>+600(SB)/4, $0x42fe0000
-DATA attentionConstants<>+604(SB)/4, $0x42fe0000
-DATA attentionConstants<>+608(SB)/4, $0x00000080
-DATA attentionConstants<>+612(SB)/4, $0x00000080
-DATA attentionConstants<>+616(SB)/4, $0x00000080
-DATA attentionConstants<>+620(SB)/4, $0x00000080
-DATA attentionConstants<>+624(SB)/4, $0x00000080
-DATA attentionConstants<>+628(SB)/4, $0x00000080
-DATA attentionConstants<>+632(SB)/4, $0x00000080
-DATA attentionConstants<>+636(SB)/4, $0x00000080
-DATA attentionConstants<>+640(SB)/4, $0x07800000
-DATA attentionConstants<>+644(SB)/4, $0x07800000
-DATA attentionConstants<>+648(SB)/4, $0x07800000
-DATA attentionConstants<>+652(SB)/4, $0x07800000
-DATA attentionConstants<>+656(SB)/4, $0x07800000
-DATA attentionConstants<>+660(SB)/4, $0x07800000
-DATA attentionConstants<>+664(SB)/4, $0x07800000
-DATA attentionConstants<>+668(SB)/4, $0x07800000
+DATA attentionConstants<>+544(SB)/4, $0x42fe0000
+DATA attentionConstants<>+548(SB)/4, $0x42fe0000
+DATA attentionConstants<>+552(SB)/4, $0x42fe0000
+DATA attentionConstants<>+556(SB)/4, $0x42fe0000
+DATA attentionConstants<>+560(SB)/4, $0x42fe0000
+DATA attentionConstants<>+564(SB)/4, $0x42fe0000
+DATA attentionConstants<>+568(SB)/4, $0x42fe0000
+DATA attentionConstants<>+572(SB)/4, $0x42fe0000
+DATA attentionConstants<>+576(SB)/4, $0x00000080
+DATA attentionConstants<>+580(SB)/4, $0x00000080
+DATA attentionConstants<>+584(SB)/4, $0x00000080
+DATA attentionConstants<>+588(SB)/4, $0x00000080
+DATA attentionConstants<>+592(SB)/4, $0x00000080
+DATA attentionConstants<>+596(SB)/4, $0x00000080
+DATA attentionConstants<>+600(SB)/4, $0x00000080
+DATA attentionConstants<>+604(SB)/4, $0x00000080
+DATA attentionConstants<>+608(SB)/4, $0x07800000
+DATA attentionConstants<>+612(SB)/4, $0x07800000
+DATA attentionConstants<>+616(SB)/4, $0x07800000
+DATA attentionConstants<>+620(SB)/4, $0x07800000
+DATA attentionConstants<>+624(SB)/4, $0x07800000
+DATA attentionConstants<>+628(SB)/4, $0x07800000
+DATA attentionConstants<>+632(SB)/4, $0x07800000
+DATA attentionConstants<>+636(SB)/4, $0x07800000
+DATA attentionConstants<>+640(SB)/4, $0x00000000
+DATA attentionConstants<>+644(SB)/4, $0x80000000
+DATA attentionConstants<>+648(SB)/4, $0x00000000
+DATA attentionConstants<>+652(SB)/4, $0x80000000
+DATA attentionConstants<>+656(SB)/4, $0x00000000
+DATA attentionConstants<>+660(SB)/4, $0x80000000
+DATA attentionConstants<>+664(SB)/4, $0x00000000
+DATA attentionConstants<>+668(SB)/4, $0x80000000
 DATA attentionConstants<>+672(SB)/4, $0x00000000
-DATA attentionConstants<>+676(SB)/4, $0x80000000
-DATA attentionConstants<>+680(SB)/4, $0x00000000
+DATA attentionConstants<>+676(SB)/4, $0x00000000
+DATA attentionConstants<>+680(SB)/4, $0x80000000
 DATA attentionConstants<>+684(SB)/4, $0x80000000
 DATA attentionConstants<>+688(SB)/4, $0x00000000
-DATA attentionConstants<>+692(SB)/4, $0x80000000
-DATA attentionConstants<>+696(SB)/4, $0x00000000
+DATA attentionConstants<>+692(SB)/4, $0x00000000
+DATA attentionConstants<>+696(SB)/4, $0x80000000
 DATA attentionConstants<>+700(SB)/4, $0x80000000
 DATA attentionConstants<>+704(SB)/4, $0x00000000
 DATA attentionConstants<>+708(SB)/4, $0x00000000
-DATA attentionConstants<>+712(SB)/4, $0x80000000
-DATA attentionConstants<>+716(SB)/4, $0x80000000
-DATA attentionConstants<>+720(SB)/4, $0x00000000
-DATA attentionConstants<>+724(SB)/4, $0x00000000
+DATA attentionConstants<>+712(SB)/4, $0x00000000
+DATA attentionConstants<>+716(SB)/4, $0x00000000
+DATA attentionConstants<>+720(SB)/4, $0x80000000
+DATA attentionConstants<>+724(SB)/4, $0x80000000
 DATA attentionConstants<>+728(SB)/4, $0x80000000
 DATA attentionConstants<>+732(SB)/4, $0x80000000
-DATA attentionConstants<>+736(SB)/4, $0x00000000
-DATA attentionConstants<>+740(SB)/4, $0x00000000
-DATA attentionConstants<>+744(SB)/4, $0x00000000
-DATA attentionConstants<>+748(SB)/4, $0x00000000
-DATA attentionConstants<>+752(SB)/4, $0x80000000
-DATA attentionConstants<>+756(SB)/4, $0x80000000
-DATA attentionConstants<>+760(SB)/4, $0x80000000
-DATA attentionConstants<>+764(SB)/4, $0x80000000
-DATA attentionConstants<>+768(SB)/4, $0x00010001
-DATA attentionConstants<>+772(SB)/4, $0x00010001
-DATA attentionConstants<>+776(SB)/4, $0x00010001
-DATA attentionConstants<>+780(SB)/4, $0x00010001
-DATA attentionConstants<>+784(SB)/4, $0x00010001
-DATA attentionConstants<>+788(SB)/4, $0x00010001
-DATA attentionConstants<>+792(SB)/4, $0x00010001
-DATA attentionConstants<>+796(SB)/4, $0x00010001
-DATA attentionConstants<>+800(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+804(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+808(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+812(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+816(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+820(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+824(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+828(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+832(SB)/4, $0x05040100
-DATA attentionConstants<>+836(SB)/4, $0x07060302
-DATA attentionConstants<>+840(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+844(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+848(SB)/4, $0x05040100
-DATA attentionConstants<>+852(SB)/4, $0x07060302
-DATA attentionConstants<>+856(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+860(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+864(SB)/4, $0x00000000
-DATA attentionConstants<>+868(SB)/4, $0x00000004
-DATA attentionConstants<>+872(SB)/4, $0x00000008
-DATA attentionConstants<>+876(SB)/4, $0x0000000c
-DATA attentionConstants<>+880(SB)/4, $0x00000001
-DATA attentionConstants<>+884(SB)/4, $0x00000005
-DATA attentionConstants<>+888(SB)/4, $0x00000009
-DATA attentionConstants<>+892(SB)/4, $0x0000000d
-DATA attentionConstants<>+896(SB)/4, $0x00000002
-DATA attentionConstants<>+900(SB)/4, $0x00000006
-DATA attentionConstants<>+904(SB)/4, $0x0000000a
-DATA attentionConstants<>+908(SB)/4, $0x0000000e
-DATA attentionConstants<>+912(SB)/4, $0x00000003
-DATA attentionConstants<>+916(SB)/4, $0x00000007
-DATA attentionConstants<>+920(SB)/4, $0x0000000b
-DATA attentionConstants<>+924(SB)/4, $0x0000000f
-DATA attentionConstants<>+928(SB)/4, $0x00000000
-DATA attentionConstants<>+932(SB)/4, $0x00000004
-DATA attentionConstants<>+936(SB)/4, $0x00000008
-DATA attentionConstants<>+940(SB)/4, $0x0000000c
-DATA attentionConstants<>+944(SB)/4, $0x00000000
-DATA attentionConstants<>+948(SB)/4, $0x00000004
-DATA attentionConstants<>+952(SB)/4, $0x00000008
-DATA attentionConstants<>+956(SB)/4, $0x0000000c
+DATA attentionConstants<>+736(SB)/4, $0x00010001
+DATA attentionConstants<>+740(SB)/4, $0x00010001
+DATA attentionConstants<>+744(SB)/4, $0x00010001
+DATA attentionConstants<>+748(SB)/4, $0x00010001
+DATA attentionConstants<>+752(SB)/4, $0x00010001
+DATA attentionConstants<>+756(SB)/4, $0x00010001
+DATA attentionConstants<>+760(SB)/4, $0x00010001
+DATA attentionConstants<>+764(SB)/4, $0x00010001
+DATA attentionConstants<>+768(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+772(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+776(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+780(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+784(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+788(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+792(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+796(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+800(SB)/4, $0x05040100
+DATA attentionConstants<>+804(SB)/4, $0x07060302
+DATA attentionConstants<>+808(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+812(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+816(SB)/4, $0x05040100
+DATA attentionConstants<>+820(SB)/4, $0x07060302
+DATA attentionConstants<>+824(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+828(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+832(SB)/4, $0x03010200
+DATA attentionConstants<>+836(SB)/4, $0x07050604
+DATA attentionConstants<>+840(SB)/4, $0x0b090a08
+DATA attentionConstants<>+844(SB)/4, $0x0f0d0e0c
+DATA attentionConstants<>+848(SB)/4, $0x03010200
+DATA attentionConstants<>+852(SB)/4, $0x07050604
+DATA attentionConstants<>+856(SB)/4, $0x0b090a08
+DATA attentionConstants<>+860(SB)/4, $0x0f0d0e0c
+DATA attentionConstants<>+864(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+868(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+872(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+876(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+880(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+884(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+888(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+892(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+896(SB)/4, $0x00000000
+DATA attentionConstants<>+900(SB)/4, $0x00000004
+DATA attentionConstants<>+904(SB)/4, $0x00000008
+DATA attentionConstants<>+908(SB)/4, $0x0000000c
+DATA attentionConstants<>+912(SB)/4, $0x00000001
+DATA attentionConstants<>+916(SB)/4, $0x00000005
+DATA attentionConstants<>+920(SB)/4, $0x00000009
+DATA attentionConstants<>+924(SB)/4, $0x0000000d
+DATA attentionConstants<>+928(SB)/4, $0x00000002
+DATA attentionConstants<>+932(SB)/4, $0x00000006
+DATA attentionConstants<>+936(SB)/4, $0x0000000a
+DATA attentionConstants<>+940(SB)/4, $0x0000000e
+DATA attentionConstants<>+944(SB)/4, $0x00000003
+DATA attentionConstants<>+948(SB)/4, $0x00000007
+DATA attentionConstants<>+952(SB)/4, $0x0000000b
+DATA attentionConstants<>+956(SB)/4, $0x0000000f
 DATA attentionConstants<>+960(SB)/4, $0x00000000
 DATA attentionConstants<>+964(SB)/4, $0x00000004
 DATA attentionConstants<>+968(SB)/4, $0x00000008
@@ -253,22 +253,30 @@ DATA attentionConstants<>+980(SB)/4, $0x00000004
 DATA attentionConstants<>+984(SB)/4, $0x00000008
 DATA attentionConstants<>+988(SB)/4, $0x0000000c
 DATA attentionConstants<>+992(SB)/4, $0x00000000
-DATA attentionConstants<>+996(SB)/4, $0x00000000
-DATA attentionConstants<>+1000(SB)/4, $0x00000000
-DATA attentionConstants<>+1004(SB)/4, $0x00000000
-DATA attentionConstants<>+1008(SB)/4, $0x00000001
-DATA attentionConstants<>+1012(SB)/4, $0x00000001
-DATA attentionConstants<>+1016(SB)/4, $0x00000001
-DATA attentionConstants<>+1020(SB)/4, $0x00000001
-DATA attentionConstants<>+1024(SB)/4, $0x00000002
-DATA attentionConstants<>+1028(SB)/4, $0x00000002
-DATA attentionConstants<>+1032(SB)/4, $0x00000002
-DATA attentionConstants<>+1036(SB)/4, $0x00000002
-DATA attentionConstants<>+1040(SB)/4, $0x00000003
-DATA attentionConstants<>+1044(SB)/4, $0x00000003
-DATA attentionConstants<>+1048(SB)/4, $0x00000003
-DATA attentionConstants<>+1052(SB)/4, $0x00000003
-GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1056
+DATA attentionConstants<>+996(SB)/4, $0x00000004
+DATA attentionConstants<>+1000(SB)/4, $0x00000008
+DATA attentionConstants<>+1004(SB)/4, $0x0000000c
+DATA attentionConstants<>+1008(SB)/4, $0x00000000
+DATA attentionConstants<>+1012(SB)/4, $0x00000004
+DATA attentionConstants<>+1016(SB)/4, $0x00000008
+DATA attentionConstants<>+1020(SB)/4, $0x0000000c
+DATA attentionConstants<>+1024(SB)/4, $0x00000000
+DATA attentionConstants<>+1028(SB)/4, $0x00000000
+DATA attentionConstants<>+1032(SB)/4, $0x00000000
+DATA attentionConstants<>+1036(SB)/4, $0x00000000
+DATA attentionConstants<>+1040(SB)/4, $0x00000001
+DATA attentionConstants<>+1044(SB)/4, $0x00000001
+DATA attentionConstants<>+1048(SB)/4, $0x00000001
+DATA attentionConstants<>+1052(SB)/4, $0x00000001
+DATA attentionConstants<>+1056(SB)/4, $0x00000002
+DATA attentionConstants<>+1060(SB)/4, $0x00000002
+DATA attentionConstants<>+1064(SB)/4, $0x00000002
+DATA attentionConstants<>+1068(SB)/4, $0x00000002
+DATA attentionConstants<>+1072(SB)/4, $0x00000003
+DATA attentionConstants<>+1076(SB)/4, $0x00000003
+DATA attentionConstants<>+1080(SB)/4, $0x00000003
+DATA attentionConstants<>+1084(SB)/4, $0x00000003
+GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1088
 
 // func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, MMX+
@@ -280,7 +288,7 @@ TEXT ·scoresQ8AVX2(SB), NOSPLIT, $24-80
 	LEAQ         (AX)(AX*4), SI
 	MOVQ         dim+40(FP), SI
 	SHLQ         $0x04, SI
-	VPBROADCASTD attentionConstants<>+768(SB), Y0
+	VPBROADCASTD attentionConstants<>+736(SB), Y0
 	MOVQ         ahead+64(FP), R8
 
 group:
@@ -2075,7 +2083,7 @@ largest:
 	SETNE      AL
 	MOVL       AX, 12(BX)
 	ADDQ       $+1024, DX
-	ADDQ       $0x20, BX
+	ADDQ       $0x30, BX
 	SUBQ       $0x01, SI
 	JNE        row
 	VZEROUPPER
@@ -2085,18 +2093,18 @@ largest:
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+32(SB), Y0
-	MOVQ         mass+48(FP), DX
-	MOVQ         state+24(FP), BX
-	MOVQ         ld+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         scale+16(FP), DI
-	MOVQ         ahead+80(FP), R8
-	MOVQ         pace+88(FP), AX
-	IMUL3Q       $+1, AX, AX
-	ADDQ         $0x3f, AX
-	SHRQ         $0x06, AX
-	MOVQ         AX, (SP)
-	MOVQ         s+0(FP), R9
+	MOVQ         mass+48(FP), AX
+	MOVQ         state+24(FP), DX
+	MOVQ         ld+32(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         scale+16(FP), SI
+	MOVQ         ahead+80(FP), DI
+	MOVQ         pace+88(FP), CX
+	IMUL3Q       $+1, CX, CX
+	ADDQ         $0x3f, CX
+	SHRQ         $0x06, CX
+	MOVQ         CX, (SP)
+	MOVQ         s+0(FP), R8
 	MOVQ         step+40(FP), R10
 	MOVQ         rows+64(FP), R11
 
@@ -2106,350 +2114,399 @@ powersRow:
 	VPXOR        Y1, Y1, Y1
 	VBROADCASTSS 16(R10), Y2
 	VSUBPS       Y2, Y1, Y2
-	VPXOR        Y1, Y1, Y1
+	VBROADCASTSS 24(R10), Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
 	MOVQ         first+56(FP), R12
 	SHLQ         $0x04, R12
-	ADDQ         DX, R12
-	XORQ         AX, AX
-	MOVQ         groups+72(FP), CX
+	ADDQ         AX, R12
+	XORQ         CX, CX
+	MOVQ         groups+72(FP), R9
 
 powers:
 	CMPQ       (SP), $0x00
 	JLE        powersAhead
-	PREFETCHT1 (R8)
+	PREFETCHT1 (DI)
 	CMPQ       (SP), $0x01
 	JLE        powersAhead
-	PREFETCHT1 64(R8)
+	PREFETCHT1 64(DI)
 	CMPQ       (SP), $0x02
 	JLE        powersAhead
-	PREFETCHT1 128(R8)
-	PREFETCHT1 192(R8)
+	PREFETCHT1 128(DI)
+	PREFETCHT1 192(DI)
 	CMPQ       (SP), $0x04
 	JLE        powersAhead
-	PREFETCHT1 256(R8)
-	PREFETCHT1 320(R8)
-	PREFETCHT1 384(R8)
-	PREFETCHT1 448(R8)
+	PREFETCHT1 256(DI)
+	PREFETCHT1 320(DI)
+	PREFETCHT1 384(DI)
+	PREFETCHT1 448(DI)
 	CMPQ       (SP), $0x08
 	JLE        powersAhead
-	PREFETCHT1 512(R8)
-	PREFETCHT1 576(R8)
-	PREFETCHT1 640(R8)
-	PREFETCHT1 704(R8)
-	PREFETCHT1 768(R8)
-	PREFETCHT1 832(R8)
-	PREFETCHT1 896(R8)
-	PREFETCHT1 960(R8)
+	PREFETCHT1 512(DI)
+	PREFETCHT1 576(DI)
+	PREFETCHT1 640(DI)
+	PREFETCHT1 704(DI)
+	PREFETCHT1 768(DI)
+	PREFETCHT1 832(DI)
+	PREFETCHT1 896(DI)
+	PREFETCHT1 960(DI)
 
 powersAhead:
 	MOVQ         pace+88(FP), R13
-	LEAQ         (R8)(R13*1), R8
-	VADDPS       (R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
-	VADDPS       attentionConstants<>+416(SB), Y5, Y7
-	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
-	VSUBPS       Y6, Y5, Y5
-	VMOVAPS      Y0, Y6
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
-	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y6, Y6
-	VANDPS       Y8, Y6, Y6
-	VADDPS       Y6, Y1, Y1
-	VMULPS       (DI)(AX*1), Y6, Y5
-	VANDPS       Y8, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, (R9)(AX*1)
-	VADDPS       32(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
-	VADDPS       attentionConstants<>+416(SB), Y5, Y8
+	LEAQ         (DI)(R13*1), DI
+	VADDPS       (R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+416(SB), Y6, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y7, Y6, Y6
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       32(DI)(AX*1), Y7, Y5
-	VANDPS       Y9, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 32(R9)(AX*1)
-	VADDPS       64(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
-	VADDPS       attentionConstants<>+416(SB), Y5, Y9
+	VMULPS       (SI)(CX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, (R8)(CX*1)
+	VADDPS       32(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+416(SB), Y6, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y5, Y5
+	VSUBPS       Y8, Y6, Y6
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y1, Y1
-	VMULPS       64(DI)(AX*1), Y8, Y5
-	VANDPS       Y10, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 64(R9)(AX*1)
-	VADDPS       96(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
-	VADDPS       attentionConstants<>+416(SB), Y5, Y10
+	VADDPS       Y8, Y4, Y4
+	VMULPS       32(SI)(CX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 32(R8)(CX*1)
+	VADDPS       64(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y11
+	VADDPS       attentionConstants<>+416(SB), Y6, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
-	VSUBPS       Y9, Y5, Y5
+	VSUBPS       Y9, Y6, Y6
 	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y9
 	VPSLLD       $0x17, Y10, Y10
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
-	VMULPS       96(DI)(AX*1), Y9, Y5
-	VANDPS       Y11, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 96(R9)(AX*1)
-	TESTQ        DX, DX
+	VMULPS       64(SI)(CX*1), Y9, Y6
+	VANDPS       Y11, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 64(R8)(CX*1)
+	VADDPS       96(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y12
+	VADDPS       attentionConstants<>+416(SB), Y6, Y11
+	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
+	VSUBPS       Y10, Y6, Y6
+	VMOVAPS      Y0, Y10
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y10
+	VPSLLD       $0x17, Y11, Y11
+	VMULPS       Y11, Y10, Y10
+	VANDPS       Y12, Y10, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       96(SI)(CX*1), Y10, Y6
+	VANDPS       Y12, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 96(R8)(CX*1)
+	TESTQ        AX, AX
 	JEQ          noMassA
-	VADDPS       Y7, Y6, Y5
-	VADDPS       Y9, Y8, Y6
-	VPERM2F128   $0x20, Y6, Y5, Y7
-	VPERM2F128   $0x31, Y6, Y5, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0x4e, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0xb1, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, (R12)
-	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 4(R12)
+	VADDPS       Y8, Y7, Y6
+	VADDPS       Y10, Y9, Y7
+	VPERM2F128   $0x20, Y7, Y6, Y8
+	VPERM2F128   $0x31, Y7, Y6, Y6
+	VADDPS       Y6, Y8, Y8
+	VPERMILPS    $0x4e, Y8, Y6
+	VADDPS       Y6, Y8, Y8
+	VPERMILPS    $0xb1, Y8, Y6
+	VADDPS       Y6, Y8, Y8
+	VMOVSS       X8, (R12)
+	VEXTRACTF128 $0x01, Y8, X6
+	VMOVSS       X6, 4(R12)
 
 noMassA:
-	VADDPS       128(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y8
-	VADDPS       attentionConstants<>+416(SB), Y5, Y7
-	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
-	VSUBPS       Y6, Y5, Y5
-	VMOVAPS      Y0, Y6
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
-	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y6, Y6
-	VANDPS       Y8, Y6, Y6
-	VADDPS       Y6, Y1, Y1
-	VMULPS       128(DI)(AX*1), Y6, Y5
-	VANDPS       Y8, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 128(R9)(AX*1)
-	VADDPS       160(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y9
-	VADDPS       attentionConstants<>+416(SB), Y5, Y8
+	VADDPS       128(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+416(SB), Y6, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y7, Y6, Y6
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       160(DI)(AX*1), Y7, Y5
-	VANDPS       Y9, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 160(R9)(AX*1)
-	VADDPS       192(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y10
-	VADDPS       attentionConstants<>+416(SB), Y5, Y9
+	VMULPS       128(SI)(CX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 128(R8)(CX*1)
+	VADDPS       160(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+416(SB), Y6, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y5, Y5
+	VSUBPS       Y8, Y6, Y6
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y1, Y1
-	VMULPS       192(DI)(AX*1), Y8, Y5
-	VANDPS       Y10, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 192(R9)(AX*1)
-	VADDPS       224(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y5, Y11
-	VADDPS       attentionConstants<>+416(SB), Y5, Y10
+	VADDPS       Y8, Y4, Y4
+	VMULPS       160(SI)(CX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 160(R8)(CX*1)
+	VADDPS       192(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y11
+	VADDPS       attentionConstants<>+416(SB), Y6, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
-	VSUBPS       Y9, Y5, Y5
+	VSUBPS       Y9, Y6, Y6
 	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y9
 	VPSLLD       $0x17, Y10, Y10
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
-	VMULPS       224(DI)(AX*1), Y9, Y5
-	VANDPS       Y11, Y5, Y5
-	VMAXPS       Y5, Y4, Y4
-	VMOVUPS      Y5, 224(R9)(AX*1)
-	TESTQ        DX, DX
+	VMULPS       192(SI)(CX*1), Y9, Y6
+	VANDPS       Y11, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 192(R8)(CX*1)
+	VADDPS       224(R8)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y12
+	VADDPS       attentionConstants<>+416(SB), Y6, Y11
+	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
+	VSUBPS       Y10, Y6, Y6
+	VMOVAPS      Y0, Y10
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y10
+	VPSLLD       $0x17, Y11, Y11
+	VMULPS       Y11, Y10, Y10
+	VANDPS       Y12, Y10, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       224(SI)(CX*1), Y10, Y6
+	VANDPS       Y12, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VMOVUPS      Y6, 224(R8)(CX*1)
+	TESTQ        AX, AX
 	JEQ          noMassE
-	VADDPS       Y7, Y6, Y5
-	VADDPS       Y9, Y8, Y6
-	VPERM2F128   $0x20, Y6, Y5, Y7
-	VPERM2F128   $0x31, Y6, Y5, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0x4e, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0xb1, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, 8(R12)
-	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 12(R12)
+	VADDPS       Y8, Y7, Y6
+	VADDPS       Y10, Y9, Y7
+	VPERM2F128   $0x20, Y7, Y6, Y8
+	VPERM2F128   $0x31, Y7, Y6, Y6
+	VADDPS       Y6, Y8, Y8
+	VPERMILPS    $0x4e, Y8, Y6
+	VADDPS       Y6, Y8, Y8
+	VPERMILPS    $0xb1, Y8, Y6
+	VADDPS       Y6, Y8, Y8
+	VMOVSS       X8, 8(R12)
+	VEXTRACTF128 $0x01, Y8, X6
+	VMOVSS       X6, 12(R12)
 
 noMassE:
 	ADDQ         $0x10, R12
-	ADDQ         $+256, AX
-	SUBQ         $0x01, CX
+	ADDQ         $+256, CX
+	SUBQ         $0x01, R9
 	JNE          powers
-	VBROADCASTSS attentionConstants<>+32(SB), X2
-	VADDPS       Y3, Y1, Y1
-	VEXTRACTF128 $0x01, Y1, X6
-	VADDPS       X1, X6, X6
-	VPERMILPS    $0x4e, X6, X1
-	VADDPS       X1, X6, X6
-	VPERMILPS    $0xb1, X6, X1
-	VADDPS       X1, X6, X6
-	VMOVSS       16(R10), X1
-	VMOVSS       (BX), X3
-	VMAXSS       X3, X1, X5
-	VMOVSS       X5, (BX)
-	VBROADCASTSS X5, X5
-	VUNPCKLPS    X1, X3, X1
-	VSUBPS       X5, X1, X1
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), X1, X7
-	VADDPS       attentionConstants<>+416(SB), X1, X5
-	VSUBPS       attentionConstants<>+416(SB), X5, X3
-	VSUBPS       X3, X1, X1
-	VMOVAPS      X2, X2
-	VFMADD213PS  attentionConstants<>+96(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+160(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+224(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+288(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+352(SB), X1, X2
-	VPSLLD       $0x17, X5, X5
-	VMULPS       X5, X2, X2
-	VANDPS       X7, X2, X2
-	VMOVLPS      X2, 4(R10)
-	VMULSS       4(BX), X2, X1
-	VMOVSHDUP    X2, X2
-	VFMADD231SS  X6, X2, X1
-	VMOVSS       X1, 4(BX)
-	VPERM2F128   $0x01, Y4, Y4, Y1
-	VMAXPS       Y1, Y4, Y4
-	VPERMILPS    $0x4e, Y4, Y1
-	VMAXPS       Y1, Y4, Y4
-	VPERMILPS    $0xb1, Y4, Y1
-	VMAXPS       Y1, Y4, Y4
-	VBROADCASTSS attentionConstants<>+544(SB), X2
-	VDIVPS       X4, X2, X1
-	VDIVPS       X2, X4, X2
+	VBROADCASTSS attentionConstants<>+32(SB), X1
+	VADDPS       Y4, Y3, Y2
+	VEXTRACTF128 $0x01, Y2, X6
+	VADDPS       X2, X6, X6
+	VPERMILPS    $0x4e, X6, X2
+	VADDPS       X2, X6, X6
+	VPERMILPS    $0xb1, X6, X2
+	VADDPS       X2, X6, X6
+	VMOVSS       16(R10), X2
+	VMOVSS       (DX), X3
+	VMAXSS       X3, X2, X4
+	VMOVSS       X4, (DX)
+	VBROADCASTSS X4, X4
+	VUNPCKLPS    X2, X3, X2
+	VSUBPS       X4, X2, X2
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), X2, X7
+	VADDPS       attentionConstants<>+416(SB), X2, X4
+	VSUBPS       attentionConstants<>+416(SB), X4, X3
+	VSUBPS       X3, X2, X2
+	VMOVAPS      X1, X1
+	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+224(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+288(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+352(SB), X2, X1
+	VPSLLD       $0x17, X4, X4
+	VMULPS       X4, X1, X1
+	VANDPS       X7, X1, X1
+	VMOVLPS      X1, 4(R10)
+	VMULSS       4(DX), X1, X2
+	VMOVSHDUP    X1, X1
+	VFMADD231SS  X6, X1, X2
+	VMOVSS       X2, 4(DX)
+	VPERM2F128   $0x01, Y5, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VPERMILPS    $0x4e, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VPERMILPS    $0xb1, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VBROADCASTSS (R10), X2
+	VDIVPS       X5, X2, X1
+	VDIVPS       X2, X5, X2
 	VMOVSS       X2, (R10)
-	VBROADCASTSS attentionConstants<>+640(SB), X2
-	VCMPPS       $0x1d, X2, X4, X2
+	VBROADCASTSS attentionConstants<>+608(SB), X2
+	VCMPPS       $0x1d, X2, X5, X2
 	VANDPS       X2, X1, X1
 	VMOVSS       X1, 20(R10)
 
 next:
-	ADDQ  SI, BX
-	TESTQ DX, DX
+	ADDQ  BX, DX
+	TESTQ AX, AX
 	JEQ   nextMass
-	ADDQ  $0x44, DX
+	ADDQ  $0x44, AX
 
 nextMass:
-	ADDQ $+1024, R9
-	ADDQ $0x20, R10
+	ADDQ $+1024, R8
+	ADDQ $0x30, R10
 	SUBQ $0x01, R11
 	JNE  powersRow
-	MOVQ p+8(FP), DX
-	MOVQ s+0(FP), BX
-	MOVQ step+40(FP), SI
-	MOVQ rows+64(FP), DI
+	MOVQ p+8(FP), AX
+	MOVQ s+0(FP), DX
+	MOVQ step+40(FP), BX
+	MOVQ rows+64(FP), SI
 
 roundRow:
-	CMPL         12(SI), $0x00
+	MOVL         $0x00000000, 28(BX)
+	MOVL         $0x00000000, 32(BX)
+	CMPL         12(BX), $0x00
 	JEQ          unseen
-	MOVQ         DX, R8
-	VBROADCASTSS 20(SI), Y0
-	XORQ         AX, AX
-	MOVQ         groups+72(FP), CX
+	MOVQ         AX, R10
+	VBROADCASTSS 20(BX), Y0
+	MOVQ         AX, R11
+	MOVQ         first+56(FP), CX
+	SHLQ         $0x06, CX
+	SUBQ         CX, R11
+	XORL         DI, DI
+	XORL         R8, R8
+	XORQ         CX, CX
+	MOVQ         groups+72(FP), R9
 
 round:
-	VMOVDQU   attentionConstants<>+832(SB), Y1
-	VMULPS    (BX)(AX*1), Y0, Y2
-	VCVTPS2DQ Y2, Y2
-	VMULPS    32(BX)(AX*1), Y0, Y3
-	VCVTPS2DQ Y3, Y3
-	VPACKSSDW Y3, Y2, Y2
-	VPSHUFB   Y1, Y2, Y2
-	VPERMQ    $0xd8, Y2, Y2
-	VMOVDQU   Y2, (R8)
-	VMULPS    64(BX)(AX*1), Y0, Y2
-	VCVTPS2DQ Y2, Y2
-	VMULPS    96(BX)(AX*1), Y0, Y3
-	VCVTPS2DQ Y3, Y3
-	VPACKSSDW Y3, Y2, Y2
-	VPSHUFB   Y1, Y2, Y2
-	VPERMQ    $0xd8, Y2, Y2
-	VMOVDQU   Y2, 32(R8)
-	VMULPS    128(BX)(AX*1), Y0, Y2
-	VCVTPS2DQ Y2, Y2
-	VMULPS    160(BX)(AX*1), Y0, Y3
-	VCVTPS2DQ Y3, Y3
-	VPACKSSDW Y3, Y2, Y2
-	VPSHUFB   Y1, Y2, Y2
-	VPERMQ    $0xd8, Y2, Y2
-	VMOVDQU   Y2, 64(R8)
-	VMULPS    192(BX)(AX*1), Y0, Y2
-	VCVTPS2DQ Y2, Y2
-	VMULPS    224(BX)(AX*1), Y0, Y3
-	VCVTPS2DQ Y3, Y3
-	VPACKSSDW Y3, Y2, Y2
-	VPSHUFB   Y1, Y2, Y2
-	VPERMQ    $0xd8, Y2, Y2
-	VMOVDQU   Y2, 96(R8)
-	ADDQ      $+128, R8
-	ADDQ      $+256, AX
-	SUBQ      $0x01, CX
-	JNE       round
+	VMOVDQU      attentionConstants<>+800(SB), Y1
+	VMULPS       (DX)(CX*1), Y0, Y2
+	VCVTPS2DQ    Y2, Y2
+	VMULPS       32(DX)(CX*1), Y0, Y3
+	VCVTPS2DQ    Y3, Y3
+	VPACKSSDW    Y3, Y2, Y2
+	VPSHUFB      Y1, Y2, Y2
+	VPERMQ       $0xd8, Y2, Y2
+	VMOVDQU      Y2, (R10)
+	VMULPS       64(DX)(CX*1), Y0, Y3
+	VCVTPS2DQ    Y3, Y3
+	VMULPS       96(DX)(CX*1), Y0, Y4
+	VCVTPS2DQ    Y4, Y4
+	VPACKSSDW    Y4, Y3, Y3
+	VPSHUFB      Y1, Y3, Y3
+	VPERMQ       $0xd8, Y3, Y3
+	VMOVDQU      Y3, 32(R10)
+	VMULPS       128(DX)(CX*1), Y0, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMULPS       160(DX)(CX*1), Y0, Y5
+	VCVTPS2DQ    Y5, Y5
+	VPACKSSDW    Y5, Y4, Y4
+	VPSHUFB      Y1, Y4, Y4
+	VPERMQ       $0xd8, Y4, Y4
+	VMOVDQU      Y4, 64(R10)
+	VMULPS       192(DX)(CX*1), Y0, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       224(DX)(CX*1), Y0, Y6
+	VCVTPS2DQ    Y6, Y6
+	VPACKSSDW    Y6, Y5, Y5
+	VPSHUFB      Y1, Y5, Y5
+	VPERMQ       $0xd8, Y5, Y5
+	VMOVDQU      Y5, 96(R10)
+	ADDQ         $+128, R10
+	VPXOR        Y1, Y1, Y1
+	VMOVDQU      attentionConstants<>+832(SB), Y6
+	VPBROADCASTD attentionConstants<>+864(SB), Y7
+	VPACKSSWB    Y3, Y2, Y2
+	VPSHUFB      Y6, Y2, Y2
+	VPERMQ       $0xd8, Y2, Y2
+	VMOVDQU      Y2, 512(R11)
+	VPCMPEQQ     Y1, Y2, Y3
+	VPCMPGTB     Y7, Y2, Y2
+	VPCMPEQQ     Y1, Y2, Y2
+	VPACKSSWB    Y5, Y4, Y4
+	VPSHUFB      Y6, Y4, Y4
+	VPERMQ       $0xd8, Y4, Y4
+	VMOVDQU      Y4, 544(R11)
+	VPCMPEQQ     Y1, Y4, Y5
+	VPCMPGTB     Y7, Y4, Y4
+	VPCMPEQQ     Y1, Y4, Y4
+	VPACKSSDW    Y5, Y3, Y3
+	VPERMQ       $0xd8, Y3, Y3
+	VMOVMSKPS    Y3, R12
+	XORL         $0x000000ff, R12
+	SHLL         $0x18, R12
+	SHRL         $0x08, DI
+	ORL          R12, DI
+	VPACKSSDW    Y4, Y2, Y2
+	VPERMQ       $0xd8, Y2, Y2
+	VMOVMSKPS    Y2, R12
+	XORL         $0x000000ff, R12
+	SHLL         $0x18, R12
+	SHRL         $0x08, R8
+	ORL          R12, R8
+	ADDQ         $0x40, R11
+	ADDQ         $+256, CX
+	SUBQ         $0x01, R9
+	JNE          round
+	MOVQ         $0x00000004, CX
+	SUBQ         first+56(FP), CX
+	SUBQ         groups+72(FP), CX
+	SHLQ         $0x03, CX
+	SHRL         CL, DI
+	SHRL         CL, R8
+	MOVL         DI, 28(BX)
+	MOVL         R8, 32(BX)
 
 unseen:
-	ADDQ $+512, DX
-	ADDQ $+1024, BX
-	ADDQ $0x20, SI
-	SUBQ $0x01, DI
+	ADDQ $+768, AX
+	ADDQ $+1024, DX
+	ADDQ $0x30, BX
+	SUBQ $0x01, SI
 	JNE  roundRow
 	VZEROUPPER
 	RET
@@ -2478,9 +2535,10 @@ powersRow:
 	VPXOR        Y1, Y1, Y1
 	VBROADCASTSS 16(R9), Y2
 	VSUBPS       Y2, Y1, Y2
-	VPXOR        Y1, Y1, Y1
+	VBROADCASTSS 24(R9), Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
 	ADDQ         DX, R11
@@ -2518,203 +2576,203 @@ powers:
 powersAhead:
 	MOVQ         pace+88(FP), R12
 	LEAQ         (DI)(R12*1), DI
-	VADDPS       (R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y7
-	VADDPS       attentionConstants<>+416(SB), Y4, Y6
-	VSUBPS       attentionConstants<>+416(SB), Y6, Y5
-	VSUBPS       Y5, Y4, Y4
-	VMOVAPS      Y0, Y5
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y5
-	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y6, Y5, Y5
-	VANDPS       Y7, Y5, Y5
-	VADDPS       Y5, Y1, Y1
-	VMOVUPS      Y5, (R8)(AX*1)
-	VADDPS       32(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y8
-	VADDPS       attentionConstants<>+416(SB), Y4, Y7
+	VADDPS       (R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y8
+	VADDPS       attentionConstants<>+416(SB), Y5, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
-	VSUBPS       Y6, Y4, Y4
+	VSUBPS       Y6, Y5, Y5
 	VMOVAPS      Y0, Y6
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
 	VPSLLD       $0x17, Y7, Y7
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, 32(R8)(AX*1)
-	VADDPS       64(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y9
-	VADDPS       attentionConstants<>+416(SB), Y4, Y8
+	VMOVUPS      Y6, (R8)(AX*1)
+	VADDPS       32(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y9
+	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y4, Y4
+	VSUBPS       Y7, Y5, Y5
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
-	VADDPS       Y7, Y1, Y1
-	VMOVUPS      Y7, 64(R8)(AX*1)
-	VADDPS       96(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y10
-	VADDPS       attentionConstants<>+416(SB), Y4, Y9
+	VADDPS       Y7, Y4, Y4
+	VMOVUPS      Y7, 32(R8)(AX*1)
+	VADDPS       64(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y10
+	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y4, Y4
+	VSUBPS       Y8, Y5, Y5
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 96(R8)(AX*1)
+	VMOVUPS      Y8, 64(R8)(AX*1)
+	VADDPS       96(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y11
+	VADDPS       attentionConstants<>+416(SB), Y5, Y10
+	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
+	VSUBPS       Y9, Y5, Y5
+	VMOVAPS      Y0, Y9
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VMULPS       Y10, Y9, Y9
+	VANDPS       Y11, Y9, Y9
+	VADDPS       Y9, Y4, Y4
+	VMOVUPS      Y9, 96(R8)(AX*1)
 	TESTQ        DX, DX
 	JEQ          noMassA
-	VADDPS       Y6, Y5, Y4
-	VADDPS       Y8, Y7, Y5
-	VPERM2F128   $0x20, Y5, Y4, Y6
-	VPERM2F128   $0x31, Y5, Y4, Y4
-	VADDPS       Y4, Y6, Y6
-	VPERMILPS    $0x4e, Y6, Y4
-	VADDPS       Y4, Y6, Y6
-	VPERMILPS    $0xb1, Y6, Y4
-	VADDPS       Y4, Y6, Y6
-	VMOVSS       X6, (R11)
-	VEXTRACTF128 $0x01, Y6, X4
-	VMOVSS       X4, 4(R11)
+	VADDPS       Y7, Y6, Y5
+	VADDPS       Y9, Y8, Y6
+	VPERM2F128   $0x20, Y6, Y5, Y7
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0x4e, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0xb1, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VMOVSS       X7, (R11)
+	VEXTRACTF128 $0x01, Y7, X5
+	VMOVSS       X5, 4(R11)
 
 noMassA:
-	VADDPS       128(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y7
-	VADDPS       attentionConstants<>+416(SB), Y4, Y6
-	VSUBPS       attentionConstants<>+416(SB), Y6, Y5
-	VSUBPS       Y5, Y4, Y4
-	VMOVAPS      Y0, Y5
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y5
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y5
-	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y6, Y5, Y5
-	VANDPS       Y7, Y5, Y5
-	VADDPS       Y5, Y1, Y1
-	VMOVUPS      Y5, 128(R8)(AX*1)
-	VADDPS       160(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y8
-	VADDPS       attentionConstants<>+416(SB), Y4, Y7
+	VADDPS       128(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y8
+	VADDPS       attentionConstants<>+416(SB), Y5, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
-	VSUBPS       Y6, Y4, Y4
+	VSUBPS       Y6, Y5, Y5
 	VMOVAPS      Y0, Y6
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
 	VPSLLD       $0x17, Y7, Y7
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, 160(R8)(AX*1)
-	VADDPS       192(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y9
-	VADDPS       attentionConstants<>+416(SB), Y4, Y8
+	VMOVUPS      Y6, 128(R8)(AX*1)
+	VADDPS       160(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y9
+	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
-	VSUBPS       Y7, Y4, Y4
+	VSUBPS       Y7, Y5, Y5
 	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
-	VADDPS       Y7, Y1, Y1
-	VMOVUPS      Y7, 192(R8)(AX*1)
-	VADDPS       224(R8)(AX*1), Y2, Y4
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), Y4, Y10
-	VADDPS       attentionConstants<>+416(SB), Y4, Y9
+	VADDPS       Y7, Y4, Y4
+	VMOVUPS      Y7, 160(R8)(AX*1)
+	VADDPS       192(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y10
+	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
-	VSUBPS       Y8, Y4, Y4
+	VSUBPS       Y8, Y5, Y5
 	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y4, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y4, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
 	VPSLLD       $0x17, Y9, Y9
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 224(R8)(AX*1)
+	VMOVUPS      Y8, 192(R8)(AX*1)
+	VADDPS       224(R8)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y11
+	VADDPS       attentionConstants<>+416(SB), Y5, Y10
+	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
+	VSUBPS       Y9, Y5, Y5
+	VMOVAPS      Y0, Y9
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
+	VPSLLD       $0x17, Y10, Y10
+	VMULPS       Y10, Y9, Y9
+	VANDPS       Y11, Y9, Y9
+	VADDPS       Y9, Y4, Y4
+	VMOVUPS      Y9, 224(R8)(AX*1)
 	TESTQ        DX, DX
 	JEQ          noMassE
-	VADDPS       Y6, Y5, Y4
-	VADDPS       Y8, Y7, Y5
-	VPERM2F128   $0x20, Y5, Y4, Y6
-	VPERM2F128   $0x31, Y5, Y4, Y4
-	VADDPS       Y4, Y6, Y6
-	VPERMILPS    $0x4e, Y6, Y4
-	VADDPS       Y4, Y6, Y6
-	VPERMILPS    $0xb1, Y6, Y4
-	VADDPS       Y4, Y6, Y6
-	VMOVSS       X6, 8(R11)
-	VEXTRACTF128 $0x01, Y6, X4
-	VMOVSS       X4, 12(R11)
+	VADDPS       Y7, Y6, Y5
+	VADDPS       Y9, Y8, Y6
+	VPERM2F128   $0x20, Y6, Y5, Y7
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0x4e, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VPERMILPS    $0xb1, Y7, Y5
+	VADDPS       Y5, Y7, Y7
+	VMOVSS       X7, 8(R11)
+	VEXTRACTF128 $0x01, Y7, X5
+	VMOVSS       X5, 12(R11)
 
 noMassE:
 	ADDQ         $0x10, R11
 	ADDQ         $+256, AX
 	SUBQ         $0x01, CX
 	JNE          powers
-	VBROADCASTSS attentionConstants<>+32(SB), X2
-	VADDPS       Y3, Y1, Y1
-	VEXTRACTF128 $0x01, Y1, X5
-	VADDPS       X1, X5, X5
-	VPERMILPS    $0x4e, X5, X1
-	VADDPS       X1, X5, X5
-	VPERMILPS    $0xb1, X5, X1
-	VADDPS       X1, X5, X5
-	VMOVSS       16(R9), X1
+	VBROADCASTSS attentionConstants<>+32(SB), X1
+	VADDPS       Y4, Y3, Y2
+	VEXTRACTF128 $0x01, Y2, X5
+	VADDPS       X2, X5, X5
+	VPERMILPS    $0x4e, X5, X2
+	VADDPS       X2, X5, X5
+	VPERMILPS    $0xb1, X5, X2
+	VADDPS       X2, X5, X5
+	VMOVSS       16(R9), X2
 	VMOVSS       (BX), X3
-	VMAXSS       X3, X1, X4
+	VMAXSS       X3, X2, X4
 	VMOVSS       X4, (BX)
 	VBROADCASTSS X4, X4
-	VUNPCKLPS    X1, X3, X1
-	VSUBPS       X4, X1, X1
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), X1, X6
-	VADDPS       attentionConstants<>+416(SB), X1, X4
+	VUNPCKLPS    X2, X3, X2
+	VSUBPS       X4, X2, X2
+	VCMPPS       $0x1d, attentionConstants<>+384(SB), X2, X6
+	VADDPS       attentionConstants<>+416(SB), X2, X4
 	VSUBPS       attentionConstants<>+416(SB), X4, X3
-	VSUBPS       X3, X1, X1
-	VMOVAPS      X2, X2
-	VFMADD213PS  attentionConstants<>+96(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+160(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+224(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+288(SB), X1, X2
-	VFMADD213PS  attentionConstants<>+352(SB), X1, X2
+	VSUBPS       X3, X2, X2
+	VMOVAPS      X1, X1
+	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+224(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+288(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+352(SB), X2, X1
 	VPSLLD       $0x17, X4, X4
-	VMULPS       X4, X2, X2
-	VANDPS       X6, X2, X2
-	VMOVLPS      X2, 4(R9)
-	VMULSS       4(BX), X2, X1
-	VMOVSHDUP    X2, X2
-	VFMADD231SS  X5, X2, X1
-	VMOVSS       X1, 4(BX)
+	VMULPS       X4, X1, X1
+	VANDPS       X6, X1, X1
+	VMOVLPS      X1, 4(R9)
+	VMULSS       4(BX), X1, X2
+	VMOVSHDUP    X1, X1
+	VFMADD231SS  X5, X1, X2
+	VMOVSS       X2, 4(BX)
 
 next:
 	ADDQ  SI, BX
@@ -2724,15 +2782,15 @@ next:
 
 nextMass:
 	ADDQ $+1024, R8
-	ADDQ $0x20, R9
+	ADDQ $0x30, R9
 	SUBQ $0x01, R10
 	JNE  powersRow
 	VZEROUPPER
 	RET
 
 // func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·valuesQ8AVX2(SB), NOSPLIT, $8-80
+// Requires: AVX, AVX2, BMI, FMA3, MMX+
+TEXT ·valuesQ8AVX2(SB), NOSPLIT, $24-80
 	MOVQ ahead+64(FP), AX
 	MOVQ state+0(FP), CX
 	MOVQ ld+8(FP), DX
@@ -2749,13 +2807,22 @@ rows:
 	MOVQ CX, R9
 	MOVQ DI, R10
 	MOVQ dim+40(FP), R11
+	MOVL 32(BX), R12
+	MOVL 28(BX), R13
+	ORL  80(BX), R12
+	ORL  76(BX), R13
+	ORL  128(BX), R12
+	ORL  124(BX), R13
+	ORL  176(BX), R12
+	ORL  172(BX), R13
+	MOVL R12, 8(SP)
+	NOTL R12
+	ANDL R12, R13
+	MOVL R13, 16(SP)
 
 dims4x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter4x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -2764,127 +2831,215 @@ dims4x2:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVL   8(SP), R12
+	TESTL  R12, R12
+	JEQ    wordsAfter4x2
 
-step4x2:
+words4x2:
+	TZCNTL     R12, R13
+	LEAQ       (SI)(R13*8), R14
+	LEAQ       (R14)(R13*8), R14
+	IMULQ      R8, R13
+	LEAQ       (R10)(R13*2), R13
 	CMPQ       (SP), $0x00
-	JLE        step4x2Ahead
+	JLE        words4x2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        step4x2Ahead
+	JLE        words4x2Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        step4x2Ahead
+	JLE        words4x2Ahead
 	PREFETCHT1 128(AX)
 
-step4x2Ahead:
+words4x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R12), Y8
+	VMOVDQU      (R13), Y8
 	VPSRAW       $0x08, Y8, Y9
 	VPSLLW       $0x08, Y8, Y8
 	VPSRAW       $0x08, Y8, Y8
-	VMOVDQU      32(R12), Y10
+	VMOVDQU      32(R13), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
-	VPBROADCASTD (R13), Y12
+	VPBROADCASTD (R14), Y12
 	VPMADDWD     Y12, Y8, Y13
 	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 4(R13), Y12
+	VPBROADCASTD 4(R14), Y12
 	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 512(R13), Y12
+	VPBROADCASTD 768(R14), Y12
 	VPMADDWD     Y12, Y8, Y13
 	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 516(R13), Y12
+	VPBROADCASTD 772(R14), Y12
 	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 1024(R13), Y12
+	VPBROADCASTD 1536(R14), Y12
 	VPMADDWD     Y12, Y8, Y13
 	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 1028(R13), Y12
+	VPBROADCASTD 1540(R14), Y12
 	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 1536(R13), Y12
+	VPBROADCASTD 2304(R14), Y12
 	VPMADDWD     Y12, Y8, Y8
 	VPMADDWD     Y12, Y10, Y10
 	VPADDD       Y8, Y6, Y6
 	VPADDD       Y10, Y7, Y7
-	VPBROADCASTD 1540(R13), Y8
+	VPBROADCASTD 2308(R14), Y8
 	VPMADDWD     Y8, Y9, Y9
 	VPMADDWD     Y8, Y11, Y8
 	VPADDD       Y9, Y6, Y6
 	VPADDD       Y8, Y7, Y7
-	ADDQ         R8, R12
-	VMOVDQU      (R12), Y8
+	ADDQ         R8, R13
+	VMOVDQU      (R13), Y8
 	VPSRAW       $0x08, Y8, Y9
 	VPSLLW       $0x08, Y8, Y8
 	VPSRAW       $0x08, Y8, Y8
-	VMOVDQU      32(R12), Y10
+	VMOVDQU      32(R13), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
-	VPBROADCASTD 8(R13), Y12
+	VPBROADCASTD 8(R14), Y12
 	VPMADDWD     Y12, Y8, Y13
 	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 12(R13), Y12
+	VPBROADCASTD 12(R14), Y12
 	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y0, Y0
 	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 520(R13), Y12
+	VPBROADCASTD 776(R14), Y12
 	VPMADDWD     Y12, Y8, Y13
 	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 524(R13), Y12
+	VPBROADCASTD 780(R14), Y12
 	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y2, Y2
 	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 1032(R13), Y12
+	VPBROADCASTD 1544(R14), Y12
 	VPMADDWD     Y12, Y8, Y13
 	VPMADDWD     Y12, Y10, Y12
 	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 1036(R13), Y12
+	VPBROADCASTD 1548(R14), Y12
 	VPMADDWD     Y12, Y9, Y13
 	VPMADDWD     Y12, Y11, Y12
 	VPADDD       Y13, Y4, Y4
 	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 1544(R13), Y12
+	VPBROADCASTD 2312(R14), Y12
 	VPMADDWD     Y12, Y8, Y8
 	VPMADDWD     Y12, Y10, Y10
 	VPADDD       Y8, Y6, Y6
 	VPADDD       Y10, Y7, Y7
-	VPBROADCASTD 1548(R13), Y8
+	VPBROADCASTD 2316(R14), Y8
 	VPMADDWD     Y8, Y9, Y9
 	VPMADDWD     Y8, Y11, Y8
 	VPADDD       Y9, Y6, Y6
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x10, R13
-	ADDQ         R8, R12
-	SUBQ         $0x01, R14
-	JNE          step4x2
+	LEAL         -1(R12), R13
+	ANDL         R13, R12
+	JNE          words4x2
+
+wordsAfter4x2:
+	MOVL  16(SP), R12
+	TESTL R12, R12
+	JEQ   bytesAfter4x2
+
+bytes4x2:
+	TZCNTL     R12, R13
+	LEAQ       (SI)(R13*8), R14
+	IMULQ      R8, R13
+	LEAQ       (R10)(R13*2), R13
+	CMPQ       (SP), $0x00
+	JLE        bytes4x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes4x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes4x2Ahead
+	PREFETCHT1 128(AX)
+
+bytes4x2Ahead:
+	MOVQ         pace+72(FP), R15
+	LEAQ         (AX)(R15*1), AX
+	VMOVDQU      (R13), Y8
+	VMOVDQU      (R13)(R8*1), Y9
+	VMOVDQU      32(R13), Y10
+	VMOVDQU      32(R13)(R8*1), Y11
+	VPBROADCASTD 512(R14), Y12
+	VPBROADCASTD 516(R14), Y13
+	VPMADDUBSW   Y8, Y12, Y14
+	VPMADDUBSW   Y9, Y13, Y15
+	VPADDW       Y15, Y14, Y14
+	VPMADDWD     attentionConstants<>+736(SB), Y14, Y14
+	VPADDD       Y14, Y0, Y0
+	VPMADDUBSW   Y10, Y12, Y12
+	VPMADDUBSW   Y11, Y13, Y13
+	VPADDW       Y13, Y12, Y12
+	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 1280(R14), Y12
+	VPBROADCASTD 1284(R14), Y13
+	VPMADDUBSW   Y8, Y12, Y14
+	VPMADDUBSW   Y9, Y13, Y15
+	VPADDW       Y15, Y14, Y14
+	VPMADDWD     attentionConstants<>+736(SB), Y14, Y14
+	VPADDD       Y14, Y2, Y2
+	VPMADDUBSW   Y10, Y12, Y12
+	VPMADDUBSW   Y11, Y13, Y13
+	VPADDW       Y13, Y12, Y12
+	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 2048(R14), Y12
+	VPBROADCASTD 2052(R14), Y13
+	VPMADDUBSW   Y8, Y12, Y14
+	VPMADDUBSW   Y9, Y13, Y15
+	VPADDW       Y15, Y14, Y14
+	VPMADDWD     attentionConstants<>+736(SB), Y14, Y14
+	VPADDD       Y14, Y4, Y4
+	VPMADDUBSW   Y10, Y12, Y12
+	VPMADDUBSW   Y11, Y13, Y13
+	VPADDW       Y13, Y12, Y12
+	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 2816(R14), Y12
+	VPBROADCASTD 2820(R14), Y13
+	VPMADDUBSW   Y8, Y12, Y8
+	VPMADDUBSW   Y9, Y13, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPADDD       Y8, Y6, Y6
+	VPMADDUBSW   Y10, Y12, Y8
+	VPMADDUBSW   Y11, Y13, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	LEAL         -1(R12), R13
+	ANDL         R13, R12
+	JNE          bytes4x2
+
+bytesAfter4x2:
 	MOVQ         R9, R12
 	CMPL         12(BX), $0x00
 	JEQ          unseen4x2Row0
@@ -2904,11 +3059,11 @@ step4x2Ahead:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 32(BX), Y0
-	VBROADCASTSS 36(BX), Y1
-	VBROADCASTSS 40(BX), Y8
+	VBROADCASTSS 48(BX), Y0
+	VBROADCASTSS 52(BX), Y1
+	VBROADCASTSS 56(BX), Y8
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y9
@@ -2922,11 +3077,11 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 64(BX), Y0
-	VBROADCASTSS 68(BX), Y1
-	VBROADCASTSS 72(BX), Y2
+	VBROADCASTSS 96(BX), Y0
+	VBROADCASTSS 100(BX), Y1
+	VBROADCASTSS 104(BX), Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y0, Y4, Y4
 	VMULPS       (R12), Y1, Y3
@@ -2940,11 +3095,11 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 96(BX), Y0
-	VBROADCASTSS 100(BX), Y1
-	VBROADCASTSS 104(BX), Y2
+	VBROADCASTSS 144(BX), Y0
+	VBROADCASTSS 148(BX), Y1
+	VBROADCASTSS 152(BX), Y2
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y0, Y6, Y6
 	VMULPS       (R12), Y1, Y3
@@ -2968,8 +3123,8 @@ dimsAfter4x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ DX, CX
-	ADDQ $+2048, SI
-	ADDQ $+128, BX
+	ADDQ $+3072, SI
+	ADDQ $+192, BX
 	SUBQ $0x04, rows+48(FP)
 	JMP  rows
 
@@ -2979,120 +3134,203 @@ rowsAfter4:
 	MOVQ CX, R9
 	MOVQ DI, R10
 	MOVQ dim+40(FP), R11
+	MOVL 32(BX), R12
+	MOVL 28(BX), R13
+	ORL  80(BX), R12
+	ORL  76(BX), R13
+	ORL  128(BX), R12
+	ORL  124(BX), R13
+	MOVL R12, 8(SP)
+	NOTL R12
+	ANDL R12, R13
+	MOVL R13, 16(SP)
 
 dims3x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter3x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
 	VPXOR  Y3, Y3, Y3
 	VPXOR  Y4, Y4, Y4
 	VPXOR  Y5, Y5, Y5
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVL   8(SP), R12
+	TESTL  R12, R12
+	JEQ    wordsAfter3x2
 
-step3x2:
+words3x2:
+	TZCNTL     R12, R13
+	LEAQ       (SI)(R13*8), R14
+	LEAQ       (R14)(R13*8), R14
+	IMULQ      R8, R13
+	LEAQ       (R10)(R13*2), R13
 	CMPQ       (SP), $0x00
-	JLE        step3x2Ahead
+	JLE        words3x2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        step3x2Ahead
+	JLE        words3x2Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        step3x2Ahead
+	JLE        words3x2Ahead
 	PREFETCHT1 128(AX)
 
-step3x2Ahead:
+words3x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R12), Y6
+	VMOVDQU      (R13), Y6
 	VPSRAW       $0x08, Y6, Y7
 	VPSLLW       $0x08, Y6, Y6
 	VPSRAW       $0x08, Y6, Y6
-	VMOVDQU      32(R12), Y8
+	VMOVDQU      32(R13), Y8
 	VPSRAW       $0x08, Y8, Y9
 	VPSLLW       $0x08, Y8, Y8
 	VPSRAW       $0x08, Y8, Y8
-	VPBROADCASTD (R13), Y10
+	VPBROADCASTD (R14), Y10
 	VPMADDWD     Y10, Y6, Y11
 	VPMADDWD     Y10, Y8, Y10
 	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 4(R13), Y10
+	VPBROADCASTD 4(R14), Y10
 	VPMADDWD     Y10, Y7, Y11
 	VPMADDWD     Y10, Y9, Y10
 	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 512(R13), Y10
+	VPBROADCASTD 768(R14), Y10
 	VPMADDWD     Y10, Y6, Y11
 	VPMADDWD     Y10, Y8, Y10
 	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 516(R13), Y10
+	VPBROADCASTD 772(R14), Y10
 	VPMADDWD     Y10, Y7, Y11
 	VPMADDWD     Y10, Y9, Y10
 	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 1024(R13), Y10
+	VPBROADCASTD 1536(R14), Y10
 	VPMADDWD     Y10, Y6, Y6
 	VPMADDWD     Y10, Y8, Y8
 	VPADDD       Y6, Y4, Y4
 	VPADDD       Y8, Y5, Y5
-	VPBROADCASTD 1028(R13), Y6
+	VPBROADCASTD 1540(R14), Y6
 	VPMADDWD     Y6, Y7, Y7
 	VPMADDWD     Y6, Y9, Y6
 	VPADDD       Y7, Y4, Y4
 	VPADDD       Y6, Y5, Y5
-	ADDQ         R8, R12
-	VMOVDQU      (R12), Y6
+	ADDQ         R8, R13
+	VMOVDQU      (R13), Y6
 	VPSRAW       $0x08, Y6, Y7
 	VPSLLW       $0x08, Y6, Y6
 	VPSRAW       $0x08, Y6, Y6
-	VMOVDQU      32(R12), Y8
+	VMOVDQU      32(R13), Y8
 	VPSRAW       $0x08, Y8, Y9
 	VPSLLW       $0x08, Y8, Y8
 	VPSRAW       $0x08, Y8, Y8
-	VPBROADCASTD 8(R13), Y10
+	VPBROADCASTD 8(R14), Y10
 	VPMADDWD     Y10, Y6, Y11
 	VPMADDWD     Y10, Y8, Y10
 	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 12(R13), Y10
+	VPBROADCASTD 12(R14), Y10
 	VPMADDWD     Y10, Y7, Y11
 	VPMADDWD     Y10, Y9, Y10
 	VPADDD       Y11, Y0, Y0
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 520(R13), Y10
+	VPBROADCASTD 776(R14), Y10
 	VPMADDWD     Y10, Y6, Y11
 	VPMADDWD     Y10, Y8, Y10
 	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 524(R13), Y10
+	VPBROADCASTD 780(R14), Y10
 	VPMADDWD     Y10, Y7, Y11
 	VPMADDWD     Y10, Y9, Y10
 	VPADDD       Y11, Y2, Y2
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 1032(R13), Y10
+	VPBROADCASTD 1544(R14), Y10
 	VPMADDWD     Y10, Y6, Y6
 	VPMADDWD     Y10, Y8, Y8
 	VPADDD       Y6, Y4, Y4
 	VPADDD       Y8, Y5, Y5
-	VPBROADCASTD 1036(R13), Y6
+	VPBROADCASTD 1548(R14), Y6
 	VPMADDWD     Y6, Y7, Y7
 	VPMADDWD     Y6, Y9, Y6
 	VPADDD       Y7, Y4, Y4
 	VPADDD       Y6, Y5, Y5
-	ADDQ         $0x10, R13
-	ADDQ         R8, R12
-	SUBQ         $0x01, R14
-	JNE          step3x2
+	LEAL         -1(R12), R13
+	ANDL         R13, R12
+	JNE          words3x2
+
+wordsAfter3x2:
+	MOVL  16(SP), R12
+	TESTL R12, R12
+	JEQ   bytesAfter3x2
+
+bytes3x2:
+	TZCNTL     R12, R13
+	LEAQ       (SI)(R13*8), R14
+	IMULQ      R8, R13
+	LEAQ       (R10)(R13*2), R13
+	CMPQ       (SP), $0x00
+	JLE        bytes3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes3x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes3x2Ahead
+	PREFETCHT1 128(AX)
+
+bytes3x2Ahead:
+	MOVQ         pace+72(FP), R15
+	LEAQ         (AX)(R15*1), AX
+	VMOVDQU      (R13), Y6
+	VMOVDQU      (R13)(R8*1), Y7
+	VMOVDQU      32(R13), Y8
+	VMOVDQU      32(R13)(R8*1), Y9
+	VPBROADCASTD 512(R14), Y10
+	VPBROADCASTD 516(R14), Y11
+	VPMADDUBSW   Y6, Y10, Y12
+	VPMADDUBSW   Y7, Y11, Y13
+	VPADDW       Y13, Y12, Y12
+	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPADDD       Y12, Y0, Y0
+	VPMADDUBSW   Y8, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 1280(R14), Y10
+	VPBROADCASTD 1284(R14), Y11
+	VPMADDUBSW   Y6, Y10, Y12
+	VPMADDUBSW   Y7, Y11, Y13
+	VPADDW       Y13, Y12, Y12
+	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VPMADDUBSW   Y8, Y10, Y10
+	VPMADDUBSW   Y9, Y11, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 2048(R14), Y10
+	VPBROADCASTD 2052(R14), Y11
+	VPMADDUBSW   Y6, Y10, Y6
+	VPMADDUBSW   Y7, Y11, Y7
+	VPADDW       Y7, Y6, Y6
+	VPMADDWD     attentionConstants<>+736(SB), Y6, Y6
+	VPADDD       Y6, Y4, Y4
+	VPMADDUBSW   Y8, Y10, Y6
+	VPMADDUBSW   Y9, Y11, Y7
+	VPADDW       Y7, Y6, Y6
+	VPMADDWD     attentionConstants<>+736(SB), Y6, Y6
+	VPADDD       Y6, Y5, Y5
+	LEAL         -1(R12), R13
+	ANDL         R13, R12
+	JNE          bytes3x2
+
+bytesAfter3x2:
 	MOVQ         R9, R12
 	CMPL         12(BX), $0x00
 	JEQ          unseen3x2Row0
@@ -3112,11 +3350,11 @@ step3x2Ahead:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 32(BX), Y0
-	VBROADCASTSS 36(BX), Y1
-	VBROADCASTSS 40(BX), Y6
+	VBROADCASTSS 48(BX), Y0
+	VBROADCASTSS 52(BX), Y1
+	VBROADCASTSS 56(BX), Y6
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y7
@@ -3130,11 +3368,11 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 64(BX), Y0
-	VBROADCASTSS 68(BX), Y1
-	VBROADCASTSS 72(BX), Y2
+	VBROADCASTSS 96(BX), Y0
+	VBROADCASTSS 100(BX), Y1
+	VBROADCASTSS 104(BX), Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y0, Y4, Y4
 	VMULPS       (R12), Y1, Y3
@@ -3157,8 +3395,8 @@ dimsAfter3x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ DX, CX
-	ADDQ $+1536, SI
-	ADDQ $+96, BX
+	ADDQ $+2304, SI
+	ADDQ $+144, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -3167,98 +3405,167 @@ rowsAfter3:
 	MOVQ CX, R9
 	MOVQ DI, R10
 	MOVQ dim+40(FP), R11
+	MOVL 32(BX), R12
+	MOVL 28(BX), R13
+	ORL  80(BX), R12
+	ORL  76(BX), R13
+	MOVL R12, 8(SP)
+	NOTL R12
+	ANDL R12, R13
+	MOVL R13, 16(SP)
 
 dims2x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter2x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
 	VPXOR  Y3, Y3, Y3
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVL   8(SP), R12
+	TESTL  R12, R12
+	JEQ    wordsAfter2x2
 
-step2x2:
+words2x2:
+	TZCNTL     R12, R13
+	LEAQ       (SI)(R13*8), R14
+	LEAQ       (R14)(R13*8), R14
+	IMULQ      R8, R13
+	LEAQ       (R10)(R13*2), R13
 	CMPQ       (SP), $0x00
-	JLE        step2x2Ahead
+	JLE        words2x2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        step2x2Ahead
+	JLE        words2x2Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        step2x2Ahead
+	JLE        words2x2Ahead
 	PREFETCHT1 128(AX)
 
-step2x2Ahead:
+words2x2Ahead:
 	MOVQ         pace+72(FP), R15
 	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R12), Y4
+	VMOVDQU      (R13), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
-	VMOVDQU      32(R12), Y6
+	VMOVDQU      32(R13), Y6
 	VPSRAW       $0x08, Y6, Y7
 	VPSLLW       $0x08, Y6, Y6
 	VPSRAW       $0x08, Y6, Y6
-	VPBROADCASTD (R13), Y8
+	VPBROADCASTD (R14), Y8
 	VPMADDWD     Y8, Y4, Y9
 	VPMADDWD     Y8, Y6, Y8
 	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 4(R13), Y8
+	VPBROADCASTD 4(R14), Y8
 	VPMADDWD     Y8, Y5, Y9
 	VPMADDWD     Y8, Y7, Y8
 	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 512(R13), Y8
+	VPBROADCASTD 768(R14), Y8
 	VPMADDWD     Y8, Y4, Y4
 	VPMADDWD     Y8, Y6, Y6
 	VPADDD       Y4, Y2, Y2
 	VPADDD       Y6, Y3, Y3
-	VPBROADCASTD 516(R13), Y4
+	VPBROADCASTD 772(R14), Y4
 	VPMADDWD     Y4, Y5, Y5
 	VPMADDWD     Y4, Y7, Y4
 	VPADDD       Y5, Y2, Y2
 	VPADDD       Y4, Y3, Y3
-	ADDQ         R8, R12
-	VMOVDQU      (R12), Y4
+	ADDQ         R8, R13
+	VMOVDQU      (R13), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
-	VMOVDQU      32(R12), Y6
+	VMOVDQU      32(R13), Y6
 	VPSRAW       $0x08, Y6, Y7
 	VPSLLW       $0x08, Y6, Y6
 	VPSRAW       $0x08, Y6, Y6
-	VPBROADCASTD 8(R13), Y8
+	VPBROADCASTD 8(R14), Y8
 	VPMADDWD     Y8, Y4, Y9
 	VPMADDWD     Y8, Y6, Y8
 	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 12(R13), Y8
+	VPBROADCASTD 12(R14), Y8
 	VPMADDWD     Y8, Y5, Y9
 	VPMADDWD     Y8, Y7, Y8
 	VPADDD       Y9, Y0, Y0
 	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 520(R13), Y8
+	VPBROADCASTD 776(R14), Y8
 	VPMADDWD     Y8, Y4, Y4
 	VPMADDWD     Y8, Y6, Y6
 	VPADDD       Y4, Y2, Y2
 	VPADDD       Y6, Y3, Y3
-	VPBROADCASTD 524(R13), Y4
+	VPBROADCASTD 780(R14), Y4
 	VPMADDWD     Y4, Y5, Y5
 	VPMADDWD     Y4, Y7, Y4
 	VPADDD       Y5, Y2, Y2
 	VPADDD       Y4, Y3, Y3
-	ADDQ         $0x10, R13
-	ADDQ         R8, R12
-	SUBQ         $0x01, R14
-	JNE          step2x2
+	LEAL         -1(R12), R13
+	ANDL         R13, R12
+	JNE          words2x2
+
+wordsAfter2x2:
+	MOVL  16(SP), R12
+	TESTL R12, R12
+	JEQ   bytesAfter2x2
+
+bytes2x2:
+	TZCNTL     R12, R13
+	LEAQ       (SI)(R13*8), R14
+	IMULQ      R8, R13
+	LEAQ       (R10)(R13*2), R13
+	CMPQ       (SP), $0x00
+	JLE        bytes2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes2x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes2x2Ahead
+	PREFETCHT1 128(AX)
+
+bytes2x2Ahead:
+	MOVQ         pace+72(FP), R15
+	LEAQ         (AX)(R15*1), AX
+	VPBROADCASTD 512(R14), Y4
+	VPBROADCASTD 516(R14), Y5
+	VPBROADCASTD 1280(R14), Y6
+	VPBROADCASTD 1284(R14), Y7
+	VMOVDQU      (R13), Y8
+	VMOVDQU      (R13)(R8*1), Y9
+	VPMADDUBSW   Y8, Y4, Y10
+	VPMADDUBSW   Y9, Y5, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDUBSW   Y9, Y7, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPADDD       Y8, Y2, Y2
+	VMOVDQU      32(R13), Y8
+	VMOVDQU      32(R13)(R8*1), Y9
+	VPMADDUBSW   Y8, Y4, Y4
+	VPMADDUBSW   Y9, Y5, Y5
+	VPADDW       Y5, Y4, Y4
+	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
+	VPADDD       Y4, Y1, Y1
+	VPMADDUBSW   Y8, Y6, Y4
+	VPMADDUBSW   Y9, Y7, Y5
+	VPADDW       Y5, Y4, Y4
+	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
+	VPADDD       Y4, Y3, Y3
+	LEAL         -1(R12), R13
+	ANDL         R13, R12
+	JNE          bytes2x2
+
+bytesAfter2x2:
 	MOVQ         R9, R12
 	CMPL         12(BX), $0x00
 	JEQ          unseen2x2Row0
@@ -3278,11 +3585,11 @@ step2x2Ahead:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 32(BX), Y0
-	VBROADCASTSS 36(BX), Y1
-	VBROADCASTSS 40(BX), Y4
+	VBROADCASTSS 48(BX), Y0
+	VBROADCASTSS 52(BX), Y1
+	VBROADCASTSS 56(BX), Y4
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y5
@@ -3304,8 +3611,8 @@ unseen2x2Row1:
 dimsAfter2x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
-	ADDQ $+1024, SI
-	ADDQ $+64, BX
+	ADDQ $+1536, SI
+	ADDQ $+96, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -3313,13 +3620,16 @@ rowsAfter2:
 	JLT  rowsAfter1
 	MOVQ CX, R9
 	MOVQ dim+40(FP), R10
+	MOVL 32(BX), R11
+	MOVL 28(BX), R12
+	MOVL R11, 8(SP)
+	NOTL R11
+	ANDL R11, R12
+	MOVL R12, 16(SP)
 
 dims1x8:
 	CMPQ   R10, $0x40
 	JLT    dimsAfter1x8
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -3328,39 +3638,47 @@ dims1x8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R14
-	IMUL3Q $+4, R14, R14
-	ADDQ   $0x3f, R14
-	SHRQ   $0x06, R14
-	MOVQ   R14, (SP)
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVL   8(SP), R11
+	TESTL  R11, R11
+	JEQ    wordsAfter1x8
 
-step1x8:
+words1x8:
+	TZCNTL     R11, R12
+	LEAQ       (SI)(R12*8), R13
+	LEAQ       (R13)(R12*8), R13
+	IMULQ      R8, R12
+	LEAQ       (DI)(R12*2), R12
 	CMPQ       (SP), $0x00
-	JLE        step1x8Ahead
+	JLE        words1x8Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        step1x8Ahead
+	JLE        words1x8Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        step1x8Ahead
+	JLE        words1x8Ahead
 	PREFETCHT1 128(AX)
 	PREFETCHT1 192(AX)
 	CMPQ       (SP), $0x04
-	JLE        step1x8Ahead
+	JLE        words1x8Ahead
 	PREFETCHT1 256(AX)
 	PREFETCHT1 320(AX)
 	PREFETCHT1 384(AX)
 	PREFETCHT1 448(AX)
 	CMPQ       (SP), $0x08
-	JLE        step1x8Ahead
+	JLE        words1x8Ahead
 	PREFETCHT1 512(AX)
 
-step1x8Ahead:
+words1x8Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*4), AX
-	VPBROADCASTD (R12), Y8
-	VPBROADCASTD 4(R12), Y9
-	VMOVDQU      (R11), Y10
+	VPBROADCASTD (R13), Y8
+	VPBROADCASTD 4(R13), Y9
+	VMOVDQU      (R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3368,7 +3686,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y0, Y0
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R11), Y10
+	VMOVDQU      32(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3376,7 +3694,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R11), Y10
+	VMOVDQU      64(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3384,7 +3702,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y2, Y2
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R11), Y10
+	VMOVDQU      96(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3392,7 +3710,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y3, Y3
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R11), Y10
+	VMOVDQU      128(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3400,7 +3718,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y4, Y4
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R11), Y10
+	VMOVDQU      160(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3408,7 +3726,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y5, Y5
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R11), Y10
+	VMOVDQU      192(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3416,7 +3734,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y6, Y6
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R11), Y10
+	VMOVDQU      224(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3424,10 +3742,10 @@ step1x8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         R8, R11
-	VPBROADCASTD 8(R12), Y8
-	VPBROADCASTD 12(R12), Y9
-	VMOVDQU      (R11), Y10
+	ADDQ         R8, R12
+	VPBROADCASTD 8(R13), Y8
+	VPBROADCASTD 12(R13), Y9
+	VMOVDQU      (R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3435,7 +3753,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y0, Y0
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R11), Y10
+	VMOVDQU      32(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3443,7 +3761,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R11), Y10
+	VMOVDQU      64(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3451,7 +3769,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y2, Y2
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R11), Y10
+	VMOVDQU      96(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3459,7 +3777,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y3, Y3
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R11), Y10
+	VMOVDQU      128(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3467,7 +3785,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y4, Y4
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R11), Y10
+	VMOVDQU      160(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3475,7 +3793,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y5, Y5
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R11), Y10
+	VMOVDQU      192(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3483,7 +3801,7 @@ step1x8Ahead:
 	VPADDD       Y10, Y6, Y6
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R11), Y10
+	VMOVDQU      224(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3491,10 +3809,106 @@ step1x8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x10, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
-	JNE          step1x8
+	LEAL         -1(R11), R12
+	ANDL         R12, R11
+	JNE          words1x8
+
+wordsAfter1x8:
+	MOVL  16(SP), R11
+	TESTL R11, R11
+	JEQ   bytesAfter1x8
+
+bytes1x8:
+	TZCNTL     R11, R12
+	LEAQ       (SI)(R12*8), R13
+	IMULQ      R8, R12
+	LEAQ       (DI)(R12*2), R12
+	CMPQ       (SP), $0x00
+	JLE        bytes1x8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes1x8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes1x8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        bytes1x8Ahead
+	PREFETCHT1 256(AX)
+	PREFETCHT1 320(AX)
+	PREFETCHT1 384(AX)
+	PREFETCHT1 448(AX)
+	CMPQ       (SP), $0x08
+	JLE        bytes1x8Ahead
+	PREFETCHT1 512(AX)
+
+bytes1x8Ahead:
+	MOVQ         pace+72(FP), R14
+	LEAQ         (AX)(R14*4), AX
+	VPBROADCASTD 512(R13), Y8
+	VPBROADCASTD 516(R13), Y9
+	VMOVDQU      (R12), Y10
+	VMOVDQU      (R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(R12), Y10
+	VMOVDQU      32(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VMOVDQU      64(R12), Y10
+	VMOVDQU      64(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y2, Y2
+	VMOVDQU      96(R12), Y10
+	VMOVDQU      96(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VMOVDQU      128(R12), Y10
+	VMOVDQU      128(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(R12), Y10
+	VMOVDQU      160(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VMOVDQU      192(R12), Y10
+	VMOVDQU      192(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y10
+	VPMADDUBSW   Y11, Y9, Y11
+	VPADDW       Y11, Y10, Y10
+	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPADDD       Y10, Y6, Y6
+	VMOVDQU      224(R12), Y10
+	VMOVDQU      224(R12)(R8*1), Y11
+	VPMADDUBSW   Y10, Y8, Y8
+	VPMADDUBSW   Y11, Y9, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	LEAL         -1(R11), R12
+	ANDL         R12, R11
+	JNE          bytes1x8
+
+bytesAfter1x8:
 	MOVQ         R9, R11
 	CMPL         12(BX), $0x00
 	JEQ          unseen1x8Row0
@@ -3553,34 +3967,39 @@ dimsAfter1x8:
 dims1x2:
 	CMPQ   R10, $0x10
 	JLT    dimsAfter1x2
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R14
-	IMUL3Q $+1, R14, R14
-	ADDQ   $0x3f, R14
-	SHRQ   $0x06, R14
-	MOVQ   R14, (SP)
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+1, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVL   8(SP), R11
+	TESTL  R11, R11
+	JEQ    wordsAfter1x2
 
-step1x2:
+words1x2:
+	TZCNTL     R11, R12
+	LEAQ       (SI)(R12*8), R13
+	LEAQ       (R13)(R12*8), R13
+	IMULQ      R8, R12
+	LEAQ       (DI)(R12*2), R12
 	CMPQ       (SP), $0x00
-	JLE        step1x2Ahead
+	JLE        words1x2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        step1x2Ahead
+	JLE        words1x2Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        step1x2Ahead
+	JLE        words1x2Ahead
 	PREFETCHT1 128(AX)
 
-step1x2Ahead:
+words1x2Ahead:
 	MOVQ         pace+72(FP), R14
 	LEAQ         (AX)(R14*1), AX
-	VPBROADCASTD (R12), Y2
-	VPBROADCASTD 4(R12), Y3
-	VMOVDQU      (R11), Y4
+	VPBROADCASTD (R13), Y2
+	VPBROADCASTD 4(R13), Y3
+	VMOVDQU      (R12), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -3588,7 +4007,7 @@ step1x2Ahead:
 	VPADDD       Y4, Y0, Y0
 	VPMADDWD     Y3, Y5, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R11), Y4
+	VMOVDQU      32(R12), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -3596,10 +4015,10 @@ step1x2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	ADDQ         R8, R11
-	VPBROADCASTD 8(R12), Y2
-	VPBROADCASTD 12(R12), Y3
-	VMOVDQU      (R11), Y4
+	ADDQ         R8, R12
+	VPBROADCASTD 8(R13), Y2
+	VPBROADCASTD 12(R13), Y3
+	VMOVDQU      (R12), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -3607,7 +4026,7 @@ step1x2Ahead:
 	VPADDD       Y4, Y0, Y0
 	VPMADDWD     Y3, Y5, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R11), Y4
+	VMOVDQU      32(R12), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -3615,10 +4034,54 @@ step1x2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	ADDQ         $0x10, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
-	JNE          step1x2
+	LEAL         -1(R11), R12
+	ANDL         R12, R11
+	JNE          words1x2
+
+wordsAfter1x2:
+	MOVL  16(SP), R11
+	TESTL R11, R11
+	JEQ   bytesAfter1x2
+
+bytes1x2:
+	TZCNTL     R11, R12
+	LEAQ       (SI)(R12*8), R13
+	IMULQ      R8, R12
+	LEAQ       (DI)(R12*2), R12
+	CMPQ       (SP), $0x00
+	JLE        bytes1x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes1x2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes1x2Ahead
+	PREFETCHT1 128(AX)
+
+bytes1x2Ahead:
+	MOVQ         pace+72(FP), R14
+	LEAQ         (AX)(R14*1), AX
+	VPBROADCASTD 512(R13), Y2
+	VPBROADCASTD 516(R13), Y3
+	VMOVDQU      (R12), Y4
+	VMOVDQU      (R12)(R8*1), Y5
+	VPMADDUBSW   Y4, Y2, Y4
+	VPMADDUBSW   Y5, Y3, Y5
+	VPADDW       Y5, Y4, Y4
+	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
+	VPADDD       Y4, Y0, Y0
+	VMOVDQU      32(R12), Y4
+	VMOVDQU      32(R12)(R8*1), Y5
+	VPMADDUBSW   Y4, Y2, Y2
+	VPMADDUBSW   Y5, Y3, Y3
+	VPADDW       Y3, Y2, Y2
+	VPMADDWD     attentionConstants<>+736(SB), Y2, Y2
+	VPADDD       Y2, Y1, Y1
+	LEAL         -1(R11), R12
+	ANDL         R12, R11
+	JNE          bytes1x2
+
+bytesAfter1x2:
 	MOVQ         R9, R11
 	CMPL         12(BX), $0x00
 	JEQ          unseen1x2Row0
@@ -3645,8 +4108,8 @@ unseen1x2Row0:
 
 dimsAfter1x2:
 	ADDQ DX, CX
-	ADDQ $+512, SI
-	ADDQ $+32, BX
+	ADDQ $+768, SI
+	ADDQ $+48, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -3676,9 +4139,6 @@ rows:
 dims6x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter6x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -3691,11 +4151,14 @@ dims6x2:
 	VPXOR  Y9, Y9, Y9
 	VPXOR  Y10, Y10, Y10
 	VPXOR  Y11, Y11, Y11
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step6x2:
 	CMPQ       (SP), $0x00
@@ -3746,10 +4209,10 @@ step6x2Ahead:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
@@ -3759,10 +4222,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3772,10 +4235,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	VBROADCASTSS 148(BX), Y0
+	VBROADCASTSS 152(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3785,10 +4248,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 132(BX), Y0
-	VBROADCASTSS 136(BX), Y1
+	VBROADCASTSS 196(BX), Y0
+	VBROADCASTSS 200(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3798,10 +4261,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 164(BX), Y0
-	VBROADCASTSS 168(BX), Y1
+	VBROADCASTSS 244(BX), Y0
+	VBROADCASTSS 248(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3824,7 +4287,7 @@ dimsAfter6x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+192, BX
+	ADDQ $+288, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -3838,9 +4301,6 @@ rowsAfter6:
 dims5x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter5x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -3851,11 +4311,14 @@ dims5x2:
 	VPXOR  Y7, Y7, Y7
 	VPXOR  Y8, Y8, Y8
 	VPXOR  Y9, Y9, Y9
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step5x2:
 	CMPQ       (SP), $0x00
@@ -3903,10 +4366,10 @@ step5x2Ahead:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
@@ -3916,10 +4379,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3929,10 +4392,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	VBROADCASTSS 148(BX), Y0
+	VBROADCASTSS 152(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3942,10 +4405,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 132(BX), Y0
-	VBROADCASTSS 136(BX), Y1
+	VBROADCASTSS 196(BX), Y0
+	VBROADCASTSS 200(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -3967,7 +4430,7 @@ dimsAfter5x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+160, BX
+	ADDQ $+240, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -3980,9 +4443,6 @@ rowsAfter5:
 dims4x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter4x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -3991,11 +4451,14 @@ dims4x2:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step4x2:
 	CMPQ       (SP), $0x00
@@ -4040,10 +4503,10 @@ step4x2Ahead:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
@@ -4053,10 +4516,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4066,10 +4529,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	VBROADCASTSS 148(BX), Y0
+	VBROADCASTSS 152(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4090,7 +4553,7 @@ dimsAfter4x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+128, BX
+	ADDQ $+192, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -4103,20 +4566,20 @@ rowsAfter4:
 dims3x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter3x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
 	VPXOR  Y3, Y3, Y3
 	VPXOR  Y4, Y4, Y4
 	VPXOR  Y5, Y5, Y5
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step3x2:
 	CMPQ       (SP), $0x00
@@ -4158,10 +4621,10 @@ step3x2Ahead:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
@@ -4171,10 +4634,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4194,7 +4657,7 @@ dimsAfter3x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+96, BX
+	ADDQ $+144, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -4207,9 +4670,6 @@ rowsAfter3:
 dims2x4:
 	CMPQ   R11, $0x20
 	JLT    dimsAfter2x4
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -4218,11 +4678,14 @@ dims2x4:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+2, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+2, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step2x4:
 	CMPQ       (SP), $0x00
@@ -4276,10 +4739,10 @@ step2x4Ahead:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4304,18 +4767,18 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter2x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
 	VPXOR  Y3, Y3, Y3
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step2x2:
 	CMPQ       (SP), $0x00
@@ -4354,10 +4817,10 @@ step2x2Ahead:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
@@ -4376,7 +4839,7 @@ dimsAfter2x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+64, BX
+	ADDQ $+96, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -4388,9 +4851,6 @@ rowsAfter2:
 dims1x8:
 	CMPQ   R10, $0x40
 	JLT    dimsAfter1x8
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -4399,11 +4859,14 @@ dims1x8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R14
-	IMUL3Q $+4, R14, R14
-	ADDQ   $0x3f, R14
-	SHRQ   $0x06, R14
-	MOVQ   R14, (SP)
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
 
 step1x8:
 	CMPQ       (SP), $0x00
@@ -4485,16 +4948,16 @@ dimsAfter1x8:
 dims1x2:
 	CMPQ   R10, $0x10
 	JLT    dimsAfter1x2
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+1, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
 	MOVQ   DI, R11
 	MOVQ   SI, R12
 	MOVQ   n+56(FP), R13
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R14
-	IMUL3Q $+1, R14, R14
-	ADDQ   $0x3f, R14
-	SHRQ   $0x06, R14
-	MOVQ   R14, (SP)
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -4538,7 +5001,7 @@ unseen1x2Row0:
 dimsAfter1x2:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+32, BX
+	ADDQ $+48, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -4568,9 +5031,6 @@ rows:
 dims6x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter6x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -4583,11 +5043,14 @@ dims6x2:
 	VPXOR  Y9, Y9, Y9
 	VPXOR  Y10, Y10, Y10
 	VPXOR  Y11, Y11, Y11
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step6x2:
 	CMPQ       (SP), $0x00
@@ -4638,10 +5101,10 @@ step6x2Ahead:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
@@ -4651,10 +5114,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4664,10 +5127,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	VBROADCASTSS 148(BX), Y0
+	VBROADCASTSS 152(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4677,10 +5140,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 132(BX), Y0
-	VBROADCASTSS 136(BX), Y1
+	VBROADCASTSS 196(BX), Y0
+	VBROADCASTSS 200(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4690,10 +5153,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 164(BX), Y0
-	VBROADCASTSS 168(BX), Y1
+	VBROADCASTSS 244(BX), Y0
+	VBROADCASTSS 248(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4716,7 +5179,7 @@ dimsAfter6x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+192, BX
+	ADDQ $+288, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -4730,9 +5193,6 @@ rowsAfter6:
 dims5x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter5x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -4743,11 +5203,14 @@ dims5x2:
 	VPXOR  Y7, Y7, Y7
 	VPXOR  Y8, Y8, Y8
 	VPXOR  Y9, Y9, Y9
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step5x2:
 	CMPQ       (SP), $0x00
@@ -4795,10 +5258,10 @@ step5x2Ahead:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
@@ -4808,10 +5271,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4821,10 +5284,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	VBROADCASTSS 148(BX), Y0
+	VBROADCASTSS 152(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4834,10 +5297,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 132(BX), Y0
-	VBROADCASTSS 136(BX), Y1
+	VBROADCASTSS 196(BX), Y0
+	VBROADCASTSS 200(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4859,7 +5322,7 @@ dimsAfter5x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+160, BX
+	ADDQ $+240, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -4872,9 +5335,6 @@ rowsAfter5:
 dims4x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter4x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -4883,11 +5343,14 @@ dims4x2:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step4x2:
 	CMPQ       (SP), $0x00
@@ -4932,10 +5395,10 @@ step4x2Ahead:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
@@ -4945,10 +5408,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4958,10 +5421,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	VBROADCASTSS 148(BX), Y0
+	VBROADCASTSS 152(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4982,7 +5445,7 @@ dimsAfter4x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+128, BX
+	ADDQ $+192, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -4995,20 +5458,20 @@ rowsAfter4:
 dims3x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter3x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
 	VPXOR  Y3, Y3, Y3
 	VPXOR  Y4, Y4, Y4
 	VPXOR  Y5, Y5, Y5
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step3x2:
 	CMPQ       (SP), $0x00
@@ -5050,10 +5513,10 @@ step3x2Ahead:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
@@ -5063,10 +5526,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 68(BX), Y0
-	VBROADCASTSS 72(BX), Y1
+	VBROADCASTSS 100(BX), Y0
+	VBROADCASTSS 104(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5086,7 +5549,7 @@ dimsAfter3x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+96, BX
+	ADDQ $+144, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -5099,9 +5562,6 @@ rowsAfter3:
 dims2x4:
 	CMPQ   R11, $0x20
 	JLT    dimsAfter2x4
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -5110,11 +5570,14 @@ dims2x4:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+2, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+2, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step2x4:
 	CMPQ       (SP), $0x00
@@ -5168,10 +5631,10 @@ step2x4Ahead:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5196,18 +5659,18 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ   R11, $0x10
 	JLT    dimsAfter2x2
-	MOVQ   R10, R12
-	MOVQ   SI, R13
-	MOVQ   n+56(FP), R14
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
 	VPXOR  Y3, Y3, Y3
-	MOVQ   pace+72(FP), R15
-	IMUL3Q $+1, R15, R15
-	ADDQ   $0x3f, R15
-	SHRQ   $0x06, R15
-	MOVQ   R15, (SP)
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
 step2x2:
 	CMPQ       (SP), $0x00
@@ -5246,10 +5709,10 @@ step2x2Ahead:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 36(BX), Y0
-	VBROADCASTSS 40(BX), Y1
+	VBROADCASTSS 52(BX), Y0
+	VBROADCASTSS 56(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
@@ -5268,7 +5731,7 @@ dimsAfter2x2:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+64, BX
+	ADDQ $+96, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -5280,9 +5743,6 @@ rowsAfter2:
 dims1x8:
 	CMPQ   R10, $0x40
 	JLT    dimsAfter1x8
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -5291,11 +5751,14 @@ dims1x8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R14
-	IMUL3Q $+4, R14, R14
-	ADDQ   $0x3f, R14
-	SHRQ   $0x06, R14
-	MOVQ   R14, (SP)
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   DI, R11
+	MOVQ   SI, R12
+	MOVQ   n+56(FP), R13
 
 step1x8:
 	CMPQ       (SP), $0x00
@@ -5377,16 +5840,16 @@ dimsAfter1x8:
 dims1x2:
 	CMPQ   R10, $0x10
 	JLT    dimsAfter1x2
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+1, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
 	MOVQ   DI, R11
 	MOVQ   SI, R12
 	MOVQ   n+56(FP), R13
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R14
-	IMUL3Q $+1, R14, R14
-	ADDQ   $0x3f, R14
-	SHRQ   $0x06, R14
-	MOVQ   R14, (SP)
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -5430,11 +5893,38 @@ unseen1x2Row0:
 dimsAfter1x2:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+32, BX
+	ADDQ $+48, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
 	VZEROUPPER
+	RET
+
+// func fetchAVX2(v *byte, steps uint32, size int)
+// Requires: BMI, MMX+
+TEXT ·fetchAVX2(SB), NOSPLIT, $0-24
+	MOVQ  v+0(FP), AX
+	MOVQ  size+16(FP), CX
+	MOVL  steps+8(FP), DX
+	TESTL DX, DX
+	JEQ   done
+
+eight:
+	TZCNTL DX, BX
+	IMULQ  CX, BX
+	ADDQ   AX, BX
+	LEAQ   (BX)(CX*1), SI
+
+line:
+	PREFETCHT0 (BX)
+	ADDQ       $0x40, BX
+	CMPQ       BX, SI
+	JLT        line
+	LEAL       -1(DX), BX
+	ANDL       BX, DX
+	JNE        eight
+
+done:
 	RET
 
 // func scoresQ8AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
@@ -7872,7 +8362,7 @@ largest:
 	SETNE      AL
 	MOVL       AX, 12(BX)
 	ADDQ       $+1024, DX
-	ADDQ       $0x20, BX
+	ADDQ       $0x30, BX
 	SUBQ       $0x01, SI
 	JNE        row
 	VZEROUPPER
@@ -7887,7 +8377,6 @@ TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+192(SB), Z3
 	VBROADCASTSS attentionConstants<>+256(SB), Z4
 	VBROADCASTSS attentionConstants<>+320(SB), Z5
-	VBROADCASTSS attentionConstants<>+384(SB), Z6
 	MOVQ         mass+48(FP), DX
 	MOVQ         state+24(FP), BX
 	MOVQ         ld+32(FP), SI
@@ -7906,10 +8395,11 @@ TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 powersRow:
 	CMPL         12(R10), $0x00
 	JEQ          next
-	VBROADCASTSS attentionConstants<>+448(SB), Z7
-	VBROADCASTSS 16(R10), Z8
-	VSUBPS       Z8, Z7, Z8
-	VBROADCASTSS attentionConstants<>+448(SB), Z7
+	VBROADCASTSS attentionConstants<>+448(SB), Z6
+	VBROADCASTSS 16(R10), Z7
+	VSUBPS       Z7, Z6, Z7
+	VBROADCASTSS 24(R10), Z6
+	VBROADCASTSS attentionConstants<>+448(SB), Z8
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
 	MOVQ         first+56(FP), R12
 	SHLQ         $0x04, R12
@@ -7948,7 +8438,7 @@ powers:
 powersAhead:
 	MOVQ        pace+88(FP), R13
 	LEAQ        (R8)(R13*1), R8
-	VADDPS      (R9)(AX*1), Z8, Z10
+	VADDPS      (R9)(AX*1), Z7, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7959,11 +8449,11 @@ powersAhead:
 	VFMADD213PS Z4, Z10, Z12
 	VFMADD213PS Z5, Z10, Z12
 	VSCALEFPS.Z Z11, Z12, K1, Z12
-	VADDPS      Z12, Z7, Z7
+	VADDPS      Z12, Z8, Z8
 	VMULPS.Z    (DI)(AX*1), Z12, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, (R9)(AX*1)
-	VADDPS      64(R9)(AX*1), Z8, Z10
+	VADDPS      64(R9)(AX*1), Z7, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7974,11 +8464,11 @@ powersAhead:
 	VFMADD213PS Z4, Z10, Z13
 	VFMADD213PS Z5, Z10, Z13
 	VSCALEFPS.Z Z11, Z13, K1, Z13
-	VADDPS      Z13, Z7, Z7
+	VADDPS      Z13, Z8, Z8
 	VMULPS.Z    64(DI)(AX*1), Z13, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 64(R9)(AX*1)
-	VADDPS      128(R9)(AX*1), Z8, Z10
+	VADDPS      128(R9)(AX*1), Z7, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -7989,11 +8479,11 @@ powersAhead:
 	VFMADD213PS Z4, Z10, Z14
 	VFMADD213PS Z5, Z10, Z14
 	VSCALEFPS.Z Z11, Z14, K1, Z14
-	VADDPS      Z14, Z7, Z7
+	VADDPS      Z14, Z8, Z8
 	VMULPS.Z    128(DI)(AX*1), Z14, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 128(R9)(AX*1)
-	VADDPS      192(R9)(AX*1), Z8, Z10
+	VADDPS      192(R9)(AX*1), Z7, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
 	VSUBPS      Z11, Z10, Z10
@@ -8004,7 +8494,7 @@ powersAhead:
 	VFMADD213PS Z4, Z10, Z15
 	VFMADD213PS Z5, Z10, Z15
 	VSCALEFPS.Z Z11, Z15, K1, Z15
-	VADDPS      Z15, Z7, Z7
+	VADDPS      Z15, Z8, Z8
 	VMULPS.Z    192(DI)(AX*1), Z15, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 192(R9)(AX*1)
@@ -8023,7 +8513,7 @@ powersAhead:
 	VADDPS      Z10, Z12, Z12
 	VPERMILPS   $0xb1, Z12, Z10
 	VADDPS      Z10, Z12, Z12
-	VMOVUPS     attentionConstants<>+928(SB), Z10
+	VMOVUPS     attentionConstants<>+960(SB), Z10
 	VPERMPS     Z12, Z10, Z12
 	VMOVUPS     X12, (R12)
 
@@ -8032,59 +8522,58 @@ noMassA:
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
-	VBROADCASTSS  attentionConstants<>+0(SB), X8
-	VBROADCASTSS  attentionConstants<>+64(SB), X10
-	VBROADCASTSS  attentionConstants<>+128(SB), X11
-	VBROADCASTSS  attentionConstants<>+192(SB), X12
-	VBROADCASTSS  attentionConstants<>+256(SB), X13
-	VBROADCASTSS  attentionConstants<>+320(SB), X14
-	VBROADCASTSS  attentionConstants<>+384(SB), X15
-	VEXTRACTF64X4 $0x01, Z7, Y16
-	VADDPS        Y16, Y7, Y16
-	VEXTRACTF32X4 $0x01, Y16, X7
-	VADDPS        X16, X7, X7
-	VPERMILPS     $0x4e, X7, X16
-	VADDPS        X16, X7, X7
-	VPERMILPS     $0xb1, X7, X16
-	VADDPS        X16, X7, X7
-	VMOVSS        16(R10), X16
-	VMOVSS        (BX), X17
-	VMAXSS        X17, X16, X18
-	VMOVSS        X18, (BX)
-	VBROADCASTSS  X18, X18
-	VUNPCKLPS     X16, X17, X16
-	VSUBPS        X18, X16, X16
-	VCMPPS        $0x1d, X15, X16, K1
-	VRNDSCALEPS   $0x08, X16, X15
-	VSUBPS        X15, X16, X16
-	VMOVAPS       X8, X8
-	VFMADD213PS   X10, X16, X8
-	VFMADD213PS   X11, X16, X8
-	VFMADD213PS   X12, X16, X8
-	VFMADD213PS   X13, X16, X8
-	VFMADD213PS   X14, X16, X8
-	VSCALEFPS.Z   X15, X8, K1, X8
-	VMOVLPS       X8, 4(R10)
-	VMULSS        4(BX), X8, X10
-	VMOVSHDUP     X8, X8
-	VFMADD231SS   X7, X8, X10
-	VMOVSS        X10, 4(BX)
-	VSHUFF32X4    $0x4e, Z9, Z9, Z7
-	VMAXPS        Z7, Z9, Z9
-	VSHUFF32X4    $0xb1, Z9, Z9, Z7
-	VMAXPS        Z7, Z9, Z9
-	VPERMILPS     $0x4e, Z9, Z7
-	VMAXPS        Z7, Z9, Z9
-	VPERMILPS     $0xb1, Z9, Z7
-	VMAXPS        Z7, Z9, Z9
-	VBROADCASTSS  attentionConstants<>+544(SB), X8
-	VDIVPS        X9, X8, X7
-	VDIVPS        X8, X9, X8
-	VMOVSS        X8, (R10)
-	VBROADCASTSS  attentionConstants<>+640(SB), X8
-	VCMPPS        $0x1d, X8, X9, K1
-	VMOVAPS.Z     X7, K1, X7
-	VMOVSS        X7, 20(R10)
+	VBROADCASTSS  attentionConstants<>+0(SB), X6
+	VBROADCASTSS  attentionConstants<>+64(SB), X7
+	VBROADCASTSS  attentionConstants<>+128(SB), X10
+	VBROADCASTSS  attentionConstants<>+192(SB), X11
+	VBROADCASTSS  attentionConstants<>+256(SB), X12
+	VBROADCASTSS  attentionConstants<>+320(SB), X13
+	VEXTRACTF64X4 $0x01, Z8, Y14
+	VADDPS        Y14, Y8, Y14
+	VEXTRACTF32X4 $0x01, Y14, X8
+	VADDPS        X14, X8, X8
+	VPERMILPS     $0x4e, X8, X14
+	VADDPS        X14, X8, X8
+	VPERMILPS     $0xb1, X8, X14
+	VADDPS        X14, X8, X8
+	VMOVSS        16(R10), X14
+	VMOVSS        (BX), X15
+	VMAXSS        X15, X14, X16
+	VMOVSS        X16, (BX)
+	VBROADCASTSS  X16, X16
+	VUNPCKLPS     X14, X15, X14
+	VSUBPS        X16, X14, X14
+	VCMPPS        $0x1d, attentionConstants<>+384(SB), X14, K1
+	VRNDSCALEPS   $0x08, X14, X15
+	VSUBPS        X15, X14, X14
+	VMOVAPS       X6, X6
+	VFMADD213PS   X7, X14, X6
+	VFMADD213PS   X10, X14, X6
+	VFMADD213PS   X11, X14, X6
+	VFMADD213PS   X12, X14, X6
+	VFMADD213PS   X13, X14, X6
+	VSCALEFPS.Z   X15, X6, K1, X6
+	VMOVLPS       X6, 4(R10)
+	VMULSS        4(BX), X6, X7
+	VMOVSHDUP     X6, X6
+	VFMADD231SS   X8, X6, X7
+	VMOVSS        X7, 4(BX)
+	VSHUFF32X4    $0x4e, Z9, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VSHUFF32X4    $0xb1, Z9, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VPERMILPS     $0x4e, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VPERMILPS     $0xb1, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VBROADCASTSS  (R10), X7
+	VDIVPS        X9, X7, X6
+	VDIVPS        X7, X9, X7
+	VMOVSS        X7, (R10)
+	VBROADCASTSS  attentionConstants<>+608(SB), X7
+	VCMPPS        $0x1d, X7, X9, K1
+	VMOVAPS.Z     X6, K1, X6
+	VMOVSS        X6, 20(R10)
 
 next:
 	ADDQ  SI, BX
@@ -8094,7 +8583,7 @@ next:
 
 nextMass:
 	ADDQ $+1024, R9
-	ADDQ $0x20, R10
+	ADDQ $0x30, R10
 	SUBQ $0x01, R11
 	JNE  powersRow
 	MOVQ p+8(FP), DX
@@ -8103,6 +8592,8 @@ nextMass:
 	MOVQ rows+64(FP), DI
 
 roundRow:
+	MOVL         $0x00000000, 28(SI)
+	MOVL         $0x00000000, 32(SI)
 	CMPL         12(SI), $0x00
 	JEQ          unseen
 	MOVQ         DX, R8
@@ -8124,11 +8615,11 @@ round:
 	VPSRLW       $0x08, Z1, Z3
 	VPSRLW       $0x08, Z2, Z4
 	VPACKUSWB    Z4, Z3, Z3
-	VPBROADCASTD attentionConstants<>+800(SB), Z4
+	VPBROADCASTD attentionConstants<>+768(SB), Z4
 	VPANDD       Z4, Z1, Z1
 	VPANDD       Z4, Z2, Z2
 	VPACKUSWB    Z2, Z1, Z1
-	VMOVDQU32    attentionConstants<>+864(SB), Z2
+	VMOVDQU32    attentionConstants<>+896(SB), Z2
 	VPERMD       Z3, Z2, Z3
 	VPERMD       Z1, Z2, Z1
 	VMOVDQU32    Z3, (R8)
@@ -8139,9 +8630,9 @@ round:
 	JNE          round
 
 unseen:
-	ADDQ $+512, DX
+	ADDQ $+768, DX
 	ADDQ $+1024, BX
-	ADDQ $0x20, SI
+	ADDQ $0x30, SI
 	SUBQ $0x01, DI
 	JNE  roundRow
 	VZEROUPPER
@@ -8156,7 +8647,6 @@ TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+192(SB), Z3
 	VBROADCASTSS attentionConstants<>+256(SB), Z4
 	VBROADCASTSS attentionConstants<>+320(SB), Z5
-	VBROADCASTSS attentionConstants<>+384(SB), Z6
 	MOVQ         mass+48(FP), DX
 	MOVQ         state+24(FP), BX
 	MOVQ         ld+32(FP), SI
@@ -8174,10 +8664,11 @@ TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
 powersRow:
 	CMPL         12(R9), $0x00
 	JEQ          next
-	VBROADCASTSS attentionConstants<>+448(SB), Z7
-	VBROADCASTSS 16(R9), Z8
-	VSUBPS       Z8, Z7, Z8
-	VBROADCASTSS attentionConstants<>+448(SB), Z7
+	VBROADCASTSS attentionConstants<>+448(SB), Z6
+	VBROADCASTSS 16(R9), Z7
+	VSUBPS       Z7, Z6, Z7
+	VBROADCASTSS 24(R9), Z6
+	VBROADCASTSS attentionConstants<>+448(SB), Z8
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
@@ -8216,7 +8707,7 @@ powers:
 powersAhead:
 	MOVQ        pace+88(FP), R12
 	LEAQ        (DI)(R12*1), DI
-	VADDPS      (R8)(AX*1), Z8, Z9
+	VADDPS      (R8)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8227,9 +8718,9 @@ powersAhead:
 	VFMADD213PS Z4, Z9, Z11
 	VFMADD213PS Z5, Z9, Z11
 	VSCALEFPS.Z Z10, Z11, K1, Z11
-	VADDPS      Z11, Z7, Z7
+	VADDPS      Z11, Z8, Z8
 	VMOVUPS     Z11, (R8)(AX*1)
-	VADDPS      64(R8)(AX*1), Z8, Z9
+	VADDPS      64(R8)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8240,9 +8731,9 @@ powersAhead:
 	VFMADD213PS Z4, Z9, Z12
 	VFMADD213PS Z5, Z9, Z12
 	VSCALEFPS.Z Z10, Z12, K1, Z12
-	VADDPS      Z12, Z7, Z7
+	VADDPS      Z12, Z8, Z8
 	VMOVUPS     Z12, 64(R8)(AX*1)
-	VADDPS      128(R8)(AX*1), Z8, Z9
+	VADDPS      128(R8)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8253,9 +8744,9 @@ powersAhead:
 	VFMADD213PS Z4, Z9, Z13
 	VFMADD213PS Z5, Z9, Z13
 	VSCALEFPS.Z Z10, Z13, K1, Z13
-	VADDPS      Z13, Z7, Z7
+	VADDPS      Z13, Z8, Z8
 	VMOVUPS     Z13, 128(R8)(AX*1)
-	VADDPS      192(R8)(AX*1), Z8, Z9
+	VADDPS      192(R8)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8266,7 +8757,7 @@ powersAhead:
 	VFMADD213PS Z4, Z9, Z14
 	VFMADD213PS Z5, Z9, Z14
 	VSCALEFPS.Z Z10, Z14, K1, Z14
-	VADDPS      Z14, Z7, Z7
+	VADDPS      Z14, Z8, Z8
 	VMOVUPS     Z14, 192(R8)(AX*1)
 	TESTQ       DX, DX
 	JEQ         noMassA
@@ -8283,7 +8774,7 @@ powersAhead:
 	VADDPS      Z9, Z11, Z11
 	VPERMILPS   $0xb1, Z11, Z9
 	VADDPS      Z9, Z11, Z11
-	VMOVUPS     attentionConstants<>+928(SB), Z9
+	VMOVUPS     attentionConstants<>+960(SB), Z9
 	VPERMPS     Z11, Z9, Z11
 	VMOVUPS     X11, (R11)
 
@@ -8292,43 +8783,42 @@ noMassA:
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
-	VBROADCASTSS  attentionConstants<>+0(SB), X8
-	VBROADCASTSS  attentionConstants<>+64(SB), X9
-	VBROADCASTSS  attentionConstants<>+128(SB), X10
-	VBROADCASTSS  attentionConstants<>+192(SB), X11
-	VBROADCASTSS  attentionConstants<>+256(SB), X12
-	VBROADCASTSS  attentionConstants<>+320(SB), X13
-	VBROADCASTSS  attentionConstants<>+384(SB), X14
-	VEXTRACTF64X4 $0x01, Z7, Y15
-	VADDPS        Y15, Y7, Y15
-	VEXTRACTF32X4 $0x01, Y15, X7
-	VADDPS        X15, X7, X7
-	VPERMILPS     $0x4e, X7, X15
-	VADDPS        X15, X7, X7
-	VPERMILPS     $0xb1, X7, X15
-	VADDPS        X15, X7, X7
-	VMOVSS        16(R9), X15
-	VMOVSS        (BX), X16
-	VMAXSS        X16, X15, X17
-	VMOVSS        X17, (BX)
-	VBROADCASTSS  X17, X17
-	VUNPCKLPS     X15, X16, X15
-	VSUBPS        X17, X15, X15
-	VCMPPS        $0x1d, X14, X15, K1
-	VRNDSCALEPS   $0x08, X15, X14
-	VSUBPS        X14, X15, X15
-	VMOVAPS       X8, X8
-	VFMADD213PS   X9, X15, X8
-	VFMADD213PS   X10, X15, X8
-	VFMADD213PS   X11, X15, X8
-	VFMADD213PS   X12, X15, X8
-	VFMADD213PS   X13, X15, X8
-	VSCALEFPS.Z   X14, X8, K1, X8
-	VMOVLPS       X8, 4(R9)
-	VMULSS        4(BX), X8, X9
-	VMOVSHDUP     X8, X8
-	VFMADD231SS   X7, X8, X9
-	VMOVSS        X9, 4(BX)
+	VBROADCASTSS  attentionConstants<>+0(SB), X6
+	VBROADCASTSS  attentionConstants<>+64(SB), X7
+	VBROADCASTSS  attentionConstants<>+128(SB), X9
+	VBROADCASTSS  attentionConstants<>+192(SB), X10
+	VBROADCASTSS  attentionConstants<>+256(SB), X11
+	VBROADCASTSS  attentionConstants<>+320(SB), X12
+	VEXTRACTF64X4 $0x01, Z8, Y13
+	VADDPS        Y13, Y8, Y13
+	VEXTRACTF32X4 $0x01, Y13, X8
+	VADDPS        X13, X8, X8
+	VPERMILPS     $0x4e, X8, X13
+	VADDPS        X13, X8, X8
+	VPERMILPS     $0xb1, X8, X13
+	VADDPS        X13, X8, X8
+	VMOVSS        16(R9), X13
+	VMOVSS        (BX), X14
+	VMAXSS        X14, X13, X15
+	VMOVSS        X15, (BX)
+	VBROADCASTSS  X15, X15
+	VUNPCKLPS     X13, X14, X13
+	VSUBPS        X15, X13, X13
+	VCMPPS        $0x1d, attentionConstants<>+384(SB), X13, K1
+	VRNDSCALEPS   $0x08, X13, X14
+	VSUBPS        X14, X13, X13
+	VMOVAPS       X6, X6
+	VFMADD213PS   X7, X13, X6
+	VFMADD213PS   X9, X13, X6
+	VFMADD213PS   X10, X13, X6
+	VFMADD213PS   X11, X13, X6
+	VFMADD213PS   X12, X13, X6
+	VSCALEFPS.Z   X14, X6, K1, X6
+	VMOVLPS       X6, 4(R9)
+	VMULSS        4(BX), X6, X7
+	VMOVSHDUP     X6, X6
+	VFMADD231SS   X8, X6, X7
+	VMOVSS        X7, 4(BX)
 
 next:
 	ADDQ  SI, BX
@@ -8338,7 +8828,7 @@ next:
 
 nextMass:
 	ADDQ $+1024, R8
-	ADDQ $0x20, R9
+	ADDQ $0x30, R9
 	SUBQ $0x01, R10
 	JNE  powersRow
 	VZEROUPPER
@@ -8367,9 +8857,6 @@ rows:
 dims3x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter3x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -8394,11 +8881,14 @@ dims3x4:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x4:
 	CMPQ       (SP), $0x00
@@ -8420,10 +8910,10 @@ step3x4Ahead:
 	LEAQ         (AX)(R15*4), AX
 	VPBROADCASTD (R13), Z24
 	VPBROADCASTD 256(R13), Z25
-	VPBROADCASTD 512(R13), Z26
-	VPBROADCASTD 768(R13), Z27
-	VPBROADCASTD 1024(R13), Z28
-	VPBROADCASTD 1280(R13), Z29
+	VPBROADCASTD 768(R13), Z26
+	VPBROADCASTD 1024(R13), Z27
+	VPBROADCASTD 1536(R13), Z28
+	VPBROADCASTD 1792(R13), Z29
 	VMOVDQU64    (R12), Z30
 	VPDPBUSD     Z30, Z24, Z0
 	VPDPBUSD     Z30, Z25, Z12
@@ -8493,11 +8983,11 @@ step3x4Ahead:
 
 unseen3x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x4Row1
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z2
+	VBROADCASTSS 48(BX), Z0
+	VBROADCASTSS 52(BX), Z1
+	VBROADCASTSS 56(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z16, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -8529,11 +9019,11 @@ unseen3x4Row0:
 
 unseen3x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x4Row2
-	VBROADCASTSS 64(BX), Z0
-	VBROADCASTSS 68(BX), Z1
-	VBROADCASTSS 72(BX), Z2
+	VBROADCASTSS 96(BX), Z0
+	VBROADCASTSS 100(BX), Z1
+	VBROADCASTSS 104(BX), Z2
 	VPSLLD       $0x08, Z8, Z8
 	VPADDD       Z20, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
@@ -8574,9 +9064,6 @@ dimsAfter3x4:
 dims3x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter3x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -8589,11 +9076,14 @@ dims3x2:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x2:
 	CMPQ       (SP), $0x00
@@ -8611,10 +9101,10 @@ step3x2Ahead:
 	LEAQ         (AX)(R15*2), AX
 	VPBROADCASTD (R13), Z12
 	VPBROADCASTD 256(R13), Z13
-	VPBROADCASTD 512(R13), Z14
-	VPBROADCASTD 768(R13), Z15
-	VPBROADCASTD 1024(R13), Z16
-	VPBROADCASTD 1280(R13), Z17
+	VPBROADCASTD 768(R13), Z14
+	VPBROADCASTD 1024(R13), Z15
+	VPBROADCASTD 1536(R13), Z16
+	VPBROADCASTD 1792(R13), Z17
 	VMOVDQU64    (R12), Z18
 	VPDPBUSD     Z18, Z12, Z0
 	VPDPBUSD     Z18, Z13, Z6
@@ -8656,11 +9146,11 @@ step3x2Ahead:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z6
+	VBROADCASTSS 48(BX), Z0
+	VBROADCASTSS 52(BX), Z1
+	VBROADCASTSS 56(BX), Z6
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z8, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -8678,11 +9168,11 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 64(BX), Z0
-	VBROADCASTSS 68(BX), Z1
-	VBROADCASTSS 72(BX), Z2
+	VBROADCASTSS 96(BX), Z0
+	VBROADCASTSS 100(BX), Z1
+	VBROADCASTSS 104(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z10, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -8709,20 +9199,20 @@ dimsAfter3x2:
 dims3x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter3x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x1:
 	CMPQ       (SP), $0x00
@@ -8737,10 +9227,10 @@ step3x1Ahead:
 	LEAQ         (AX)(R15*1), AX
 	VPBROADCASTD (R13), Z6
 	VPBROADCASTD 256(R13), Z7
-	VPBROADCASTD 512(R13), Z8
-	VPBROADCASTD 768(R13), Z9
-	VPBROADCASTD 1024(R13), Z10
-	VPBROADCASTD 1280(R13), Z11
+	VPBROADCASTD 768(R13), Z8
+	VPBROADCASTD 1024(R13), Z9
+	VPBROADCASTD 1536(R13), Z10
+	VPBROADCASTD 1792(R13), Z11
 	VMOVDQU64    (R12), Z12
 	VPDPBUSD     Z12, Z6, Z0
 	VPDPBUSD     Z12, Z7, Z3
@@ -8768,11 +9258,11 @@ step3x1Ahead:
 
 unseen3x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x1Row1
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z3
-	VBROADCASTSS 40(BX), Z6
+	VBROADCASTSS 48(BX), Z0
+	VBROADCASTSS 52(BX), Z3
+	VBROADCASTSS 56(BX), Z6
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z4, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
@@ -8783,11 +9273,11 @@ unseen3x1Row0:
 
 unseen3x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x1Row2
-	VBROADCASTSS 64(BX), Z0
-	VBROADCASTSS 68(BX), Z1
-	VBROADCASTSS 72(BX), Z3
+	VBROADCASTSS 96(BX), Z0
+	VBROADCASTSS 100(BX), Z1
+	VBROADCASTSS 104(BX), Z3
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z5, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -8807,8 +9297,8 @@ dimsAfter3x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ DX, CX
-	ADDQ $+1536, SI
-	ADDQ $+96, BX
+	ADDQ $+2304, SI
+	ADDQ $+144, BX
 	SUBQ $0x03, rows+48(FP)
 	JMP  rows
 
@@ -8822,9 +9312,6 @@ rowsAfter3:
 dims2x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter2x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -8841,11 +9328,14 @@ dims2x4:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x4:
 	CMPQ       (SP), $0x00
@@ -8867,8 +9357,8 @@ step2x4Ahead:
 	LEAQ         (AX)(R15*4), AX
 	VPBROADCASTD (R13), Z16
 	VPBROADCASTD 256(R13), Z17
-	VPBROADCASTD 512(R13), Z18
-	VPBROADCASTD 768(R13), Z19
+	VPBROADCASTD 768(R13), Z18
+	VPBROADCASTD 1024(R13), Z19
 	VMOVDQU64    (R12), Z20
 	VPDPBUSD     Z20, Z16, Z0
 	VPDPBUSD     Z20, Z17, Z8
@@ -8930,11 +9420,11 @@ step2x4Ahead:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z2
+	VBROADCASTSS 48(BX), Z0
+	VBROADCASTSS 52(BX), Z1
+	VBROADCASTSS 56(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z12, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -8975,9 +9465,6 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter2x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -8986,11 +9473,14 @@ dims2x2:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x2:
 	CMPQ       (SP), $0x00
@@ -9008,8 +9498,8 @@ step2x2Ahead:
 	LEAQ         (AX)(R15*2), AX
 	VPBROADCASTD (R13), Z8
 	VPBROADCASTD 256(R13), Z9
-	VPBROADCASTD 512(R13), Z10
-	VPBROADCASTD 768(R13), Z11
+	VPBROADCASTD 768(R13), Z10
+	VPBROADCASTD 1024(R13), Z11
 	VMOVDQU64    (R12), Z12
 	VPDPBUSD     Z12, Z8, Z0
 	VPDPBUSD     Z12, Z9, Z4
@@ -9047,11 +9537,11 @@ step2x2Ahead:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z1
-	VBROADCASTSS 40(BX), Z4
+	VBROADCASTSS 48(BX), Z0
+	VBROADCASTSS 52(BX), Z1
+	VBROADCASTSS 56(BX), Z4
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z6, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -9078,18 +9568,18 @@ dimsAfter2x2:
 dims2x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter2x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x1:
 	CMPQ       (SP), $0x00
@@ -9104,8 +9594,8 @@ step2x1Ahead:
 	LEAQ         (AX)(R15*1), AX
 	VPBROADCASTD (R13), Z4
 	VPBROADCASTD 256(R13), Z5
-	VPBROADCASTD 512(R13), Z6
-	VPBROADCASTD 768(R13), Z7
+	VPBROADCASTD 768(R13), Z6
+	VPBROADCASTD 1024(R13), Z7
 	VMOVDQU64    (R12), Z8
 	VPDPBUSD     Z8, Z4, Z0
 	VPDPBUSD     Z8, Z5, Z2
@@ -9131,11 +9621,11 @@ step2x1Ahead:
 
 unseen2x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x1Row1
-	VBROADCASTSS 32(BX), Z0
-	VBROADCASTSS 36(BX), Z2
-	VBROADCASTSS 40(BX), Z4
+	VBROADCASTSS 48(BX), Z0
+	VBROADCASTSS 52(BX), Z2
+	VBROADCASTSS 56(BX), Z4
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z3, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
@@ -9154,8 +9644,8 @@ unseen2x1Row1:
 dimsAfter2x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
-	ADDQ $+1024, SI
-	ADDQ $+64, BX
+	ADDQ $+1536, SI
+	ADDQ $+96, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -9167,9 +9657,6 @@ rowsAfter2:
 dims1x4:
 	CMPQ         R10, $0x40
 	JLT          dimsAfter1x4
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -9178,11 +9665,14 @@ dims1x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+4, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+4, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         DI, R11
+	MOVQ         SI, R12
+	MOVQ         n+56(FP), R13
 
 step1x4:
 	CMPQ       (SP), $0x00
@@ -9266,18 +9756,18 @@ dimsAfter1x4:
 dims1x2:
 	CMPQ         R10, $0x20
 	JLT          dimsAfter1x2
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+2, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+2, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         DI, R11
+	MOVQ         SI, R12
+	MOVQ         n+56(FP), R13
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -9337,16 +9827,16 @@ dimsAfter1x2:
 dims1x1:
 	CMPQ         R10, $0x10
 	JLT          dimsAfter1x1
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+1, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
 	MOVQ         DI, R11
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+1, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
 
 step1x1:
 	CMPQ       (SP), $0x00
@@ -9391,8 +9881,8 @@ unseen1x1Row0:
 
 dimsAfter1x1:
 	ADDQ DX, CX
-	ADDQ $+512, SI
-	ADDQ $+32, BX
+	ADDQ $+768, SI
+	ADDQ $+48, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -9422,9 +9912,6 @@ rows:
 dims6x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter6x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -9449,11 +9936,14 @@ dims6x4:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step6x4:
 	CMPQ       (SP), $0x00
@@ -9531,10 +10021,10 @@ step6x4Ahead:
 
 unseen6x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9550,10 +10040,10 @@ unseen6x4Row0:
 
 unseen6x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9569,10 +10059,10 @@ unseen6x4Row1:
 
 unseen6x4Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x4Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9588,10 +10078,10 @@ unseen6x4Row2:
 
 unseen6x4Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x4Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9607,10 +10097,10 @@ unseen6x4Row3:
 
 unseen6x4Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x4Row5
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 244(BX), Z0
+	VBROADCASTSS 248(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9635,9 +10125,6 @@ dimsAfter6x4:
 dims6x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter6x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -9650,11 +10137,14 @@ dims6x2:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step6x2:
 	CMPQ       (SP), $0x00
@@ -9708,10 +10198,10 @@ step6x2Ahead:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
@@ -9721,10 +10211,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9734,10 +10224,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9747,10 +10237,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9760,10 +10250,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 244(BX), Z0
+	VBROADCASTSS 248(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9782,20 +10272,20 @@ dimsAfter6x2:
 dims6x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter6x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step6x1:
 	CMPQ       (SP), $0x00
@@ -9836,50 +10326,50 @@ step6x1Ahead:
 
 unseen6x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z6
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x1Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x1Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x1Row5
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 244(BX), Z0
+	VBROADCASTSS 248(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -9899,7 +10389,7 @@ dimsAfter6x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+192, BX
+	ADDQ $+288, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -9913,9 +10403,6 @@ rowsAfter6:
 dims5x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter5x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -9936,11 +10423,14 @@ dims5x4:
 	VMOVAPS      Z0, Z17
 	VMOVAPS      Z0, Z18
 	VMOVAPS      Z0, Z19
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step5x4:
 	CMPQ       (SP), $0x00
@@ -10013,10 +10503,10 @@ step5x4Ahead:
 
 unseen5x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10032,10 +10522,10 @@ unseen5x4Row0:
 
 unseen5x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10051,10 +10541,10 @@ unseen5x4Row1:
 
 unseen5x4Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x4Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10070,10 +10560,10 @@ unseen5x4Row2:
 
 unseen5x4Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x4Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10098,9 +10588,6 @@ dimsAfter5x4:
 dims5x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter5x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -10111,11 +10598,14 @@ dims5x2:
 	VMOVAPS      Z0, Z7
 	VMOVAPS      Z0, Z8
 	VMOVAPS      Z0, Z9
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step5x2:
 	CMPQ       (SP), $0x00
@@ -10166,10 +10656,10 @@ step5x2Ahead:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
@@ -10179,10 +10669,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10192,10 +10682,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10205,10 +10695,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10227,19 +10717,19 @@ dimsAfter5x2:
 dims5x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter5x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step5x1:
 	CMPQ       (SP), $0x00
@@ -10278,40 +10768,40 @@ step5x1Ahead:
 
 unseen5x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z5
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x1Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x1Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10330,7 +10820,7 @@ dimsAfter5x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+160, BX
+	ADDQ $+240, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -10343,9 +10833,6 @@ rowsAfter5:
 dims4x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter4x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -10362,11 +10849,14 @@ dims4x4:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step4x4:
 	CMPQ       (SP), $0x00
@@ -10434,10 +10924,10 @@ step4x4Ahead:
 
 unseen4x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10453,10 +10943,10 @@ unseen4x4Row0:
 
 unseen4x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10472,10 +10962,10 @@ unseen4x4Row1:
 
 unseen4x4Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x4Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10500,9 +10990,6 @@ dimsAfter4x4:
 dims4x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter4x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -10511,11 +10998,14 @@ dims4x2:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step4x2:
 	CMPQ       (SP), $0x00
@@ -10563,10 +11053,10 @@ step4x2Ahead:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
@@ -10576,10 +11066,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10589,10 +11079,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10611,18 +11101,18 @@ dimsAfter4x2:
 dims4x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter4x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step4x1:
 	CMPQ       (SP), $0x00
@@ -10659,30 +11149,30 @@ step4x1Ahead:
 
 unseen4x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z4
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x1Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10700,7 +11190,7 @@ dimsAfter4x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+128, BX
+	ADDQ $+192, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -10713,9 +11203,6 @@ rowsAfter4:
 dims3x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter3x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -10728,11 +11215,14 @@ dims3x4:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x4:
 	CMPQ       (SP), $0x00
@@ -10795,10 +11285,10 @@ step3x4Ahead:
 
 unseen3x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10814,10 +11304,10 @@ unseen3x4Row0:
 
 unseen3x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10842,20 +11332,20 @@ dimsAfter3x4:
 dims3x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter3x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x2:
 	CMPQ       (SP), $0x00
@@ -10900,10 +11390,10 @@ step3x2Ahead:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
@@ -10913,10 +11403,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10935,17 +11425,17 @@ dimsAfter3x2:
 dims3x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter3x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x1:
 	CMPQ       (SP), $0x00
@@ -10980,20 +11470,20 @@ step3x1Ahead:
 
 unseen3x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z3
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen3x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -11010,7 +11500,7 @@ dimsAfter3x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+96, BX
+	ADDQ $+144, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -11023,9 +11513,6 @@ rowsAfter3:
 dims2x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter2x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -11034,11 +11521,14 @@ dims2x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x4:
 	CMPQ       (SP), $0x00
@@ -11096,10 +11586,10 @@ step2x4Ahead:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11124,18 +11614,18 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter2x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x2:
 	CMPQ       (SP), $0x00
@@ -11177,10 +11667,10 @@ step2x2Ahead:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
@@ -11199,16 +11689,16 @@ dimsAfter2x2:
 dims2x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter2x1
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
 	MOVQ         R10, R12
 	MOVQ         SI, R13
 	MOVQ         n+56(FP), R14
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
 
 step2x1:
 	CMPQ       (SP), $0x00
@@ -11241,10 +11731,10 @@ step2x1Ahead:
 
 unseen2x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z2
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
@@ -11260,7 +11750,7 @@ dimsAfter2x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+64, BX
+	ADDQ $+96, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -11272,18 +11762,18 @@ rowsAfter2:
 dims1x4:
 	CMPQ         R10, $0x40
 	JLT          dimsAfter1x4
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+4, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+4, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         DI, R11
+	MOVQ         SI, R12
+	MOVQ         n+56(FP), R13
 
 step1x4:
 	CMPQ       (SP), $0x00
@@ -11345,16 +11835,16 @@ dimsAfter1x4:
 dims1x2:
 	CMPQ         R10, $0x20
 	JLT          dimsAfter1x2
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+2, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
 	MOVQ         DI, R11
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+2, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -11402,15 +11892,15 @@ dimsAfter1x2:
 dims1x1:
 	CMPQ         R10, $0x10
 	JLT          dimsAfter1x1
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+1, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
 	MOVQ         DI, R11
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+1, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
 
 step1x1:
 	CMPQ       (SP), $0x00
@@ -11449,7 +11939,7 @@ unseen1x1Row0:
 dimsAfter1x1:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+32, BX
+	ADDQ $+48, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -11479,9 +11969,6 @@ rows:
 dims6x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter6x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -11506,11 +11993,14 @@ dims6x4:
 	VMOVAPS      Z0, Z21
 	VMOVAPS      Z0, Z22
 	VMOVAPS      Z0, Z23
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step6x4:
 	CMPQ       (SP), $0x00
@@ -11588,10 +12078,10 @@ step6x4Ahead:
 
 unseen6x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11607,10 +12097,10 @@ unseen6x4Row0:
 
 unseen6x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11626,10 +12116,10 @@ unseen6x4Row1:
 
 unseen6x4Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x4Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11645,10 +12135,10 @@ unseen6x4Row2:
 
 unseen6x4Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x4Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11664,10 +12154,10 @@ unseen6x4Row3:
 
 unseen6x4Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x4Row5
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 244(BX), Z0
+	VBROADCASTSS 248(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11692,9 +12182,6 @@ dimsAfter6x4:
 dims6x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter6x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -11707,11 +12194,14 @@ dims6x2:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step6x2:
 	CMPQ       (SP), $0x00
@@ -11765,10 +12255,10 @@ step6x2Ahead:
 
 unseen6x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
@@ -11778,10 +12268,10 @@ unseen6x2Row0:
 
 unseen6x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11791,10 +12281,10 @@ unseen6x2Row1:
 
 unseen6x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x2Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11804,10 +12294,10 @@ unseen6x2Row2:
 
 unseen6x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x2Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11817,10 +12307,10 @@ unseen6x2Row3:
 
 unseen6x2Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x2Row5
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 244(BX), Z0
+	VBROADCASTSS 248(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11839,20 +12329,20 @@ dimsAfter6x2:
 dims6x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter6x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step6x1:
 	CMPQ       (SP), $0x00
@@ -11893,50 +12383,50 @@ step6x1Ahead:
 
 unseen6x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen6x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z6
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen6x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen6x1Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen6x1Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen6x1Row4:
 	ADDQ         DX, R12
-	CMPL         172(BX), $0x00
+	CMPL         252(BX), $0x00
 	JEQ          unseen6x1Row5
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 244(BX), Z0
+	VBROADCASTSS 248(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -11956,7 +12446,7 @@ dimsAfter6x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+192, BX
+	ADDQ $+288, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -11970,9 +12460,6 @@ rowsAfter6:
 dims5x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter5x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -11993,11 +12480,14 @@ dims5x4:
 	VMOVAPS      Z0, Z17
 	VMOVAPS      Z0, Z18
 	VMOVAPS      Z0, Z19
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step5x4:
 	CMPQ       (SP), $0x00
@@ -12070,10 +12560,10 @@ step5x4Ahead:
 
 unseen5x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12089,10 +12579,10 @@ unseen5x4Row0:
 
 unseen5x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12108,10 +12598,10 @@ unseen5x4Row1:
 
 unseen5x4Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x4Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12127,10 +12617,10 @@ unseen5x4Row2:
 
 unseen5x4Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x4Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12155,9 +12645,6 @@ dimsAfter5x4:
 dims5x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter5x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -12168,11 +12655,14 @@ dims5x2:
 	VMOVAPS      Z0, Z7
 	VMOVAPS      Z0, Z8
 	VMOVAPS      Z0, Z9
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step5x2:
 	CMPQ       (SP), $0x00
@@ -12223,10 +12713,10 @@ step5x2Ahead:
 
 unseen5x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
@@ -12236,10 +12726,10 @@ unseen5x2Row0:
 
 unseen5x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12249,10 +12739,10 @@ unseen5x2Row1:
 
 unseen5x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x2Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12262,10 +12752,10 @@ unseen5x2Row2:
 
 unseen5x2Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x2Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12284,19 +12774,19 @@ dimsAfter5x2:
 dims5x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter5x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step5x1:
 	CMPQ       (SP), $0x00
@@ -12335,40 +12825,40 @@ step5x1Ahead:
 
 unseen5x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen5x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z5
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen5x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen5x1Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen5x1Row3:
 	ADDQ         DX, R12
-	CMPL         140(BX), $0x00
+	CMPL         204(BX), $0x00
 	JEQ          unseen5x1Row4
-	VBROADCASTSS 132(BX), Z0
-	VBROADCASTSS 136(BX), Z1
+	VBROADCASTSS 196(BX), Z0
+	VBROADCASTSS 200(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -12387,7 +12877,7 @@ dimsAfter5x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+160, BX
+	ADDQ $+240, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -12400,9 +12890,6 @@ rowsAfter5:
 dims4x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter4x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -12419,11 +12906,14 @@ dims4x4:
 	VMOVAPS      Z0, Z13
 	VMOVAPS      Z0, Z14
 	VMOVAPS      Z0, Z15
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step4x4:
 	CMPQ       (SP), $0x00
@@ -12491,10 +12981,10 @@ step4x4Ahead:
 
 unseen4x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12510,10 +13000,10 @@ unseen4x4Row0:
 
 unseen4x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12529,10 +13019,10 @@ unseen4x4Row1:
 
 unseen4x4Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x4Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12557,9 +13047,6 @@ dimsAfter4x4:
 dims4x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter4x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -12568,11 +13055,14 @@ dims4x2:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step4x2:
 	CMPQ       (SP), $0x00
@@ -12620,10 +13110,10 @@ step4x2Ahead:
 
 unseen4x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
@@ -12633,10 +13123,10 @@ unseen4x2Row0:
 
 unseen4x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12646,10 +13136,10 @@ unseen4x2Row1:
 
 unseen4x2Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x2Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12668,18 +13158,18 @@ dimsAfter4x2:
 dims4x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter4x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step4x1:
 	CMPQ       (SP), $0x00
@@ -12716,30 +13206,30 @@ step4x1Ahead:
 
 unseen4x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen4x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z4
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen4x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen4x1Row2:
 	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
+	CMPL         156(BX), $0x00
 	JEQ          unseen4x1Row3
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	VBROADCASTSS 148(BX), Z0
+	VBROADCASTSS 152(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -12757,7 +13247,7 @@ dimsAfter4x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+128, BX
+	ADDQ $+192, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -12770,9 +13260,6 @@ rowsAfter4:
 dims3x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter3x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -12785,11 +13272,14 @@ dims3x4:
 	VMOVAPS      Z0, Z9
 	VMOVAPS      Z0, Z10
 	VMOVAPS      Z0, Z11
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x4:
 	CMPQ       (SP), $0x00
@@ -12852,10 +13342,10 @@ step3x4Ahead:
 
 unseen3x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12871,10 +13361,10 @@ unseen3x4Row0:
 
 unseen3x4Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x4Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12899,20 +13389,20 @@ dimsAfter3x4:
 dims3x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter3x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
 	VMOVAPS      Z0, Z4
 	VMOVAPS      Z0, Z5
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x2:
 	CMPQ       (SP), $0x00
@@ -12957,10 +13447,10 @@ step3x2Ahead:
 
 unseen3x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
@@ -12970,10 +13460,10 @@ unseen3x2Row0:
 
 unseen3x2Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x2Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12992,17 +13482,17 @@ dimsAfter3x2:
 dims3x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter3x1
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step3x1:
 	CMPQ       (SP), $0x00
@@ -13037,20 +13527,20 @@ step3x1Ahead:
 
 unseen3x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen3x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z3
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
 
 unseen3x1Row1:
 	ADDQ         DX, R12
-	CMPL         76(BX), $0x00
+	CMPL         108(BX), $0x00
 	JEQ          unseen3x1Row2
-	VBROADCASTSS 68(BX), Z0
-	VBROADCASTSS 72(BX), Z1
+	VBROADCASTSS 100(BX), Z0
+	VBROADCASTSS 104(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -13067,7 +13557,7 @@ dimsAfter3x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+96, BX
+	ADDQ $+144, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -13080,9 +13570,6 @@ rowsAfter3:
 dims2x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter2x4
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -13091,11 +13578,14 @@ dims2x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+4, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+4, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x4:
 	CMPQ       (SP), $0x00
@@ -13153,10 +13643,10 @@ step2x4Ahead:
 
 unseen2x4Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x4Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13181,18 +13671,18 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter2x2
-	MOVQ         R10, R12
-	MOVQ         SI, R13
-	MOVQ         n+56(FP), R14
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+2, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+2, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
+	MOVQ         R10, R12
+	MOVQ         SI, R13
+	MOVQ         n+56(FP), R14
 
 step2x2:
 	CMPQ       (SP), $0x00
@@ -13234,10 +13724,10 @@ step2x2Ahead:
 
 unseen2x2Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x2Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z1
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
@@ -13256,16 +13746,16 @@ dimsAfter2x2:
 dims2x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter2x1
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R12
+	IMUL3Q       $+1, R12, R12
+	ADDQ         $0x3f, R12
+	SHRQ         $0x06, R12
+	MOVQ         R12, (SP)
 	MOVQ         R10, R12
 	MOVQ         SI, R13
 	MOVQ         n+56(FP), R14
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R15
-	IMUL3Q       $+1, R15, R15
-	ADDQ         $0x3f, R15
-	SHRQ         $0x06, R15
-	MOVQ         R15, (SP)
 
 step2x1:
 	CMPQ       (SP), $0x00
@@ -13298,10 +13788,10 @@ step2x1Ahead:
 
 unseen2x1Row0:
 	ADDQ         DX, R12
-	CMPL         44(BX), $0x00
+	CMPL         60(BX), $0x00
 	JEQ          unseen2x1Row1
-	VBROADCASTSS 36(BX), Z0
-	VBROADCASTSS 40(BX), Z2
+	VBROADCASTSS 52(BX), Z0
+	VBROADCASTSS 56(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
@@ -13317,7 +13807,7 @@ dimsAfter2x1:
 	ADDQ DX, CX
 	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+64, BX
+	ADDQ $+96, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -13329,18 +13819,18 @@ rowsAfter2:
 dims1x4:
 	CMPQ         R10, $0x40
 	JLT          dimsAfter1x4
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+4, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+4, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         DI, R11
+	MOVQ         SI, R12
+	MOVQ         n+56(FP), R13
 
 step1x4:
 	CMPQ       (SP), $0x00
@@ -13402,16 +13892,16 @@ dimsAfter1x4:
 dims1x2:
 	CMPQ         R10, $0x20
 	JLT          dimsAfter1x2
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VMOVAPS      Z0, Z1
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+2, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
 	MOVQ         DI, R11
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+2, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -13459,15 +13949,15 @@ dimsAfter1x2:
 dims1x1:
 	CMPQ         R10, $0x10
 	JLT          dimsAfter1x1
+	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+1, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
 	MOVQ         DI, R11
 	MOVQ         SI, R12
 	MOVQ         n+56(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	MOVQ         pace+72(FP), R14
-	IMUL3Q       $+1, R14, R14
-	ADDQ         $0x3f, R14
-	SHRQ         $0x06, R14
-	MOVQ         R14, (SP)
 
 step1x1:
 	CMPQ       (SP), $0x00
@@ -13506,7 +13996,7 @@ unseen1x1Row0:
 dimsAfter1x1:
 	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+32, BX
+	ADDQ $+48, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -14174,7 +14664,7 @@ dims:
 
 group:
 	MOVQ R12, R8
-	MOVQ $0x00000200, R9
+	MOVQ $0x00000300, R9
 	BYTE $0xc4
 	BYTE $0x82
 	BYTE $0x7b
@@ -14344,7 +14834,7 @@ rowAhead:
 unseen:
 	ADDQ $0x00000400, R8
 	ADDQ AX, R9
-	ADDQ $0x20, R11
+	ADDQ $0x30, R11
 	SUBQ $0x01, R12
 	JNE  row
 	ADDQ $0x00000100, R10
@@ -14353,8 +14843,8 @@ unseen:
 	SUBQ $0x20, DI
 	JNE  dims
 	ADDQ $0x00004000, (SP)
-	ADDQ $0x00002000, p+24(FP)
-	ADDQ $0x00000200, step+16(FP)
+	ADDQ $0x00003000, p+24(FP)
+	ADDQ $0x00000300, step+16(FP)
 	MOVQ AX, R8
 	SHLQ $0x04, R8
 	ADDQ R8, state+0(FP)
@@ -14396,9 +14886,9 @@ step:
 TEXT ·hadamardAsm(SB), NOSPLIT, $0-16
 	MOVQ    x+0(FP), AX
 	MOVQ    n+8(FP), CX
-	VMOVUPS attentionConstants<>+672(SB), Y0
-	VMOVUPS attentionConstants<>+704(SB), Y1
-	VMOVUPS attentionConstants<>+736(SB), Y2
+	VMOVUPS attentionConstants<>+640(SB), Y0
+	VMOVUPS attentionConstants<>+672(SB), Y1
+	VMOVUPS attentionConstants<>+704(SB), Y2
 	MOVQ    AX, DX
 	MOVQ    CX, BX
 
@@ -14489,11 +14979,11 @@ largest:
 	VMAXPS       Y1, Y0, Y0
 	VPERMILPS    $0xb1, Y0, Y1
 	VMAXPS       Y1, Y0, Y0
-	VBROADCASTSS attentionConstants<>+576(SB), Y1
+	VBROADCASTSS attentionConstants<>+544(SB), Y1
 	VDIVSS       X1, X0, X2
 	VMOVSS       X2, ret+24(FP)
 	VDIVPS       Y0, Y1, Y1
-	VCMPPS       $0x1d, attentionConstants<>+640(SB), Y0, Y0
+	VCMPPS       $0x1d, attentionConstants<>+608(SB), Y0, Y0
 	VANDPS       Y0, Y1, Y1
 
 round:
@@ -14543,11 +15033,11 @@ largest:
 	VMAXPS       Y1, Y0, Y0
 	VPERMILPS    $0xb1, Y0, Y1
 	VMAXPS       Y1, Y0, Y0
-	VBROADCASTSS attentionConstants<>+576(SB), Y1
+	VBROADCASTSS attentionConstants<>+544(SB), Y1
 	VDIVSS       X1, X0, X2
 	VMOVSS       X2, ret+32(FP)
 	VDIVPS       Y0, Y1, Y1
-	VCMPPS       $0x1d, attentionConstants<>+640(SB), Y0, Y0
+	VCMPPS       $0x1d, attentionConstants<>+608(SB), Y0, Y0
 	VANDPS       Y0, Y1, Y1
 	VPXOR        Y0, Y0, Y0
 

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"triforce/internal/cpu"
@@ -19,8 +20,8 @@ import (
 // tile out are gone after the first two.
 //
 // Scratch holds for every row its scores (Tile float32), then for every row a
-// step of the merge (8 words; _gen says which), then for every row of q8_0 its
-// integers (2·Tile bytes, in a layout of the tier's), and then, for rows that
+// step of the merge (12 words; _gen says which), then for every row of q8_0 its
+// integers (3·Tile bytes, in a layout of the tier's), and then, for rows that
 // close up, their numbers (4 bytes), states and masses.
 type attention struct {
 	size       int // bytes of an element of keys and values
@@ -36,6 +37,9 @@ type attention struct {
 	largest func(s *float32, step *float32, rows, groups int)
 	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
+	// Where values takes only steps in which a row weighs anything, fetch asks for
+	// those. It pays for a row alone: more rows weigh most of what there is.
+	fetch func(v *byte, steps uint32, size int)
 
 	// What scores and softmax ask for of the next tile, in percent; values the rest.
 	ahead [2]int
@@ -48,11 +52,11 @@ type attention struct {
 const (
 	group    = 64 // slots
 	rowBytes = 4 * Tile
-	intBytes = 2 * Tile
+	intBytes = 3 * Tile
 
 	// A step of the merge, in words, and where it says after the search for the
 	// largest score whether the row sees anything, and that score.
-	stepWords, stepSeen, stepLargest = 8, 3, 4
+	stepWords, stepTop, stepSeen, stepLargest, stepLeast, stepLive = 12, 0, 3, 4, 6, 7
 )
 
 // accelerateAttention installs attention.
@@ -73,7 +77,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	case cpu.AVX2:
 		q8.scoreRows, q8.valueRows, q8.step = 4, 4, 8
 		q8.weight = 2
-		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
+		q8.scores, q8.softmax, q8.values, q8.fetch = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2, fetchAVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512, cpu.AMX:
@@ -140,8 +144,12 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	first := lo / f.step
 	steps := (hi+f.step-1)/f.step - first
 	next := plan{tile: a.Next, first: f.ahead[0], second: f.ahead[1]}
-	if a.Next == nil {
+	alone := f.fetch != nil && a.Rows == 1 && a.Floor != nil
+	switch {
+	case a.Next == nil:
 		next = plan{tile: tile[half:], first: 100}
+	case alone:
+		next = plan{tile: a.Next[:half], first: 60, second: 20}
 	}
 
 	from, pace := next.part(0, next.first, f.work(a.Rows, groups, steps, dim).scores)
@@ -158,8 +166,10 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 		}
 		return
 	}
-	for r := a.Unweighed(); r < a.Rows; r++ {
-		setLargest(a, r, step[r*stepWords+stepLargest])
+	for r := range a.Rows {
+		s := step[r*stepWords : (r+1)*stepWords]
+		s[stepTop], s[stepLeast] = a.Top(r, s[stepLargest]), a.Least(r, s[stepLargest])
+		setLargest(a, r, s[stepLargest])
 	}
 	rows, state, mass := a.Rows, a.State, a.Mass
 	if a.Floor != nil {
@@ -170,7 +180,6 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if rows < a.Rows {
 		state, mass = lend(a, spare, rows)
 	}
-	n := f.work(rows, groups, steps, dim)
 	unweighed := rows - len(mass)/MassLen
 	for i, part := range [2][2]int{{0, unweighed}, {unweighed, rows}} {
 		r, count := part[0], part[1]-part[0]
@@ -184,12 +193,32 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 		from, pace = next.part(next.first+next.second*r/rows, next.second*count/rows, groups*count)
 		f.softmax(&scores[r*Tile+start], &weights[r*weightRow+start*f.weight], valueScale, &state[r*ld+dim], ld, &step[r*stepWords], to, start/group, count, groups, from, pace)
 	}
+	n := f.work(rows, groups, steps, dim)
+	if f.fetch != nil {
+		first, n.values = 0, max(f.liveSteps(step, rows)*dim/16, 1)
+		if alone {
+			f.fetch(&tile[half], math.Float32bits(step[stepLive]), f.step*dim)
+		}
+	}
 	lo = first * f.step
 	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n.values)
 	f.values(&state[0], ld, &step[0], &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, steps, from, pace)
 	if rows < a.Rows {
 		giveBack(a, spare, rows)
 	}
+}
+
+// liveSteps is how many steps values takes, over all blocks of rows.
+func (f *attention) liveSteps(step []float32, rows int) int {
+	n, any := 0, uint32(0)
+	for r := range rows {
+		any |= math.Float32bits(step[r*stepWords+stepLive])
+		if r%f.valueRows == f.valueRows-1 || r == rows-1 {
+			n += bits.OnesCount32(any)
+			any = 0
+		}
+	}
+	return n
 }
 
 // closeUp moves the scores and steps of rows that do not leave the tile out to
@@ -207,7 +236,8 @@ func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
 			// Word by word, as they were written: a longer load would wait until they
 			// have left for the cache.
 			to, from := step[rows*stepWords:(rows+1)*stepWords], step[r*stepWords:(r+1)*stepWords]
-			to[stepSeen], to[stepLargest] = from[stepSeen], from[stepLargest]
+			to[stepTop], to[stepSeen] = from[stepTop], from[stepSeen]
+			to[stepLargest], to[stepLeast] = from[stepLargest], from[stepLeast]
 		}
 		numbers[rows] = uint32(r)
 		rows++

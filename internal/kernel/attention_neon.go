@@ -157,21 +157,25 @@ func (f *attention) softmax(a *AttendArgs, s []float32, r, first, n int, scales 
 	if m := a.MassOf(r); m != nil {
 		mass = &m[first]
 	}
+	floor := float32(math.Inf(-1))
+	if a.Floor != nil {
+		floor = a.Floor[r]
+	}
 	at := &s[first*Chunk]
 	if f.ints {
-		softmaxIntsNEON(at, float(scales[4*first*Chunk:]), mass, n, top)
+		softmaxIntsNEON(at, float(scales[4*first*Chunk:]), mass, floor, n, top)
 	} else {
-		softmaxFloatsNEON(at, nil, mass, n, top)
+		softmaxFloatsNEON(at, nil, mass, floor, n, top)
 	}
 	setLargest(a, r, top[0])
 	if !f.ints {
 		return 1
 	}
-	inv, largest := float32(0), top[2]
+	inv, largest, integer := float32(0), top[2], a.Top(r, top[0])
 	if largest >= 0x1p-112 {
-		inv = 32767 / largest
+		inv = integer / largest
 	}
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), rowBytes)
 	roundNEON(&bytes[32*first], at, -inv, n)
-	return largest / 32767
+	return largest / integer
 }

@@ -277,12 +277,12 @@ func valuesF16Rows4NEON(o *float32, p *float32, v *byte, dim int, slots int)
 // softmaxIntsNEON turns chunks of scores into weights. It writes masses, if any, and to out the largest score, the sum of powers and the largest weight.
 //
 //go:noescape
-func softmaxIntsNEON(s *float32, scale *float32, mass *float32, chunks int, out *[4]float32)
+func softmaxIntsNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32)
 
 // softmaxFloatsNEON turns chunks of scores into weights. It writes masses, if any, and to out the largest score, the sum of powers and the largest weight.
 //
 //go:noescape
-func softmaxFloatsNEON(s *float32, scale *float32, mass *float32, chunks int, out *[4]float32)
+func softmaxFloatsNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32)
 
 // roundNEON replaces weights of chunks by bytes of the integers that they are when multiplied by inv ≤ 0.
 //

@@ -12095,13 +12095,13 @@ slot2:
 	CBNZ R6, elements1
 	RET
 
-// func softmaxIntsNEON(s *float32, scale *float32, mass *float32, chunks int, out *[4]float32)
-TEXT ·softmaxIntsNEON(SB), NOSPLIT, $0-40
+// func softmaxIntsNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32)
+TEXT ·softmaxIntsNEON(SB), NOSPLIT, $0-48
 	MOVD s+0(FP), R0
 	MOVD scale+8(FP), R1
 	MOVD mass+16(FP), R2
-	MOVD chunks+24(FP), R3
-	MOVD out+32(FP), R4
+	MOVD chunks+32(FP), R3
+	MOVD out+40(FP), R4
 	MOVD R0, R5
 	MOVD R3, R6
 	MOVW $0xff800000, R7
@@ -12132,6 +12132,10 @@ largest2:
 	MOVD $exp2<>(SB), R9
 	MOVW $0xc2fc0000, R10
 	VDUP R10, V13.S4
+	FMOVS floor+24(FP), F14
+	VDUP V14.S[0], V14.S4
+	WORD $0x4ea4d5ce // fsub v14.4s, v14.4s, v4.4s
+	WORD $0x4e2ef5ad // fmax v13.4s, v13.4s, v14.4s
 	VMOVI $0, V14.B16
 	VMOVI $0, V15.B16
 	VMOVI $0, V16.B16
@@ -12258,13 +12262,13 @@ noMass4:
 done1:
 	RET
 
-// func softmaxFloatsNEON(s *float32, scale *float32, mass *float32, chunks int, out *[4]float32)
-TEXT ·softmaxFloatsNEON(SB), NOSPLIT, $0-40
+// func softmaxFloatsNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32)
+TEXT ·softmaxFloatsNEON(SB), NOSPLIT, $0-48
 	MOVD s+0(FP), R0
 	MOVD scale+8(FP), R1
 	MOVD mass+16(FP), R2
-	MOVD chunks+24(FP), R3
-	MOVD out+32(FP), R4
+	MOVD chunks+32(FP), R3
+	MOVD out+40(FP), R4
 	MOVD R0, R5
 	MOVD R3, R6
 	MOVW $0xff800000, R7
@@ -12295,6 +12299,10 @@ largest2:
 	MOVD $exp2<>(SB), R9
 	MOVW $0xc2fc0000, R10
 	VDUP R10, V13.S4
+	FMOVS floor+24(FP), F14
+	VDUP V14.S[0], V14.S4
+	WORD $0x4ea4d5ce // fsub v14.4s, v14.4s, v4.4s
+	WORD $0x4e2ef5ad // fmax v13.4s, v13.4s, v14.4s
 	VMOVI $0, V14.B16
 	VMOVI $0, V15.B16
 	VMOVI $0, V16.B16

@@ -131,7 +131,7 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 }
 
 // floors returns a floor for every row: far away, or just at what the row's
-// largest score over the tile is, or just above.
+// largest score over the tile is, or just above, or somewhat below.
 func (p *Tiles) floors(rng *rand.Rand, c *tile) []float32 {
 	kv := &kernel.For(cpu.Portable).KV[p.kv]
 	size := kv.QueryBytes(p.dim)
@@ -143,7 +143,7 @@ func (p *Tiles) floors(rng *rand.Rand, c *tile) []float32 {
 	kv.Peak(&kernel.AttendArgs{Dim: p.dim, Rows: p.rows, Query: query, Spans: c.spans}, c.bytes, nil, peak)
 	for r, x := range peak {
 		up := math.Nextafter32(x, float32(math.Inf(1)))
-		peak[r] = []float32{float32(math.Inf(-1)), x - 16, x, up, x + 16, float32(math.Inf(1))}[rng.IntN(6)]
+		peak[r] = []float32{float32(math.Inf(-1)), x - 16, x - 16*rng.Float32(), x - rng.Float32(), x, up, x + 16, float32(math.Inf(1))}[rng.IntN(8)]
 	}
 	return peak
 }

@@ -90,16 +90,18 @@ const MassLen = Tile/Chunk + 1
 // Attention over one tile. For every row r with a non-empty span, in turn:
 //
 //	s[j] = score(q[r], k[j])                  j in span
-//	p[j] = 2^(s[j] - max s)
+//	p[j] = 2^(s[j] - max s), or 0 if s[j] - max s < floor[r] - max s
 //	l = Σ p[j] in lanes of 16 slots,  o = Σ p[j]·v[j]
 //	state[r] = merge(state[r], o, max s, l)
 //	mass[r] = Σ p[j] by chunk, max s
 //
 // mass is that of the last rows only, or nil; a row with an empty span keeps its
 // state and has its mass cleared, with -Inf as the largest score. So does a row
-// whose largest score is below its floor: it leaves the tile out. The score
-// includes what Query was given as scale, which folds in log2(e). Slots from the
-// least Lo to the largest Hi hold keys and values; others may be garbage.
+// whose largest score is below its floor: it leaves the tile out. A floor is the
+// largest score that a row has, as far as is known, less NegligibleInt or
+// NegligibleFloat. The score includes what Query was given as scale, which folds in
+// log2(e). Slots from the least Lo to the largest Hi hold keys and values; others
+// may be garbage.
 
 // Args is what Attend works on. Queries are rows of the stored form's
 // QueryBytes, one after another.
@@ -113,8 +115,8 @@ type Args struct {
 	Next      []byte    // the tile that follows, or nil: a hint for fast memory
 }
 
-// Weights of softmax that are smaller than the largest by such powers of two are
-// lost to rounding: of integers of 15 bits, of sums in float32.
+// Weights of softmax that are smaller than the largest of all by such powers of two
+// are lost to rounding: to integers of 15 bits, of sums in float32.
 const NegligibleInt, NegligibleFloat = 16, 24
 
 // Span is what row r sees.
@@ -134,6 +136,26 @@ func (a *Args) MassOf(r int) []float32 {
 		return a.Mass[r*MassLen : (r+1)*MassLen]
 	}
 	return nil
+}
+
+// Least is how far below row r's largest score over the tile a score may be to
+// weigh anything, as a power of two: above what would underflow, at its floor.
+func (a *Args) Least(r int, largest float32) float32 {
+	if a.Floor == nil {
+		return exp2Least
+	}
+	return max(exp2Least, a.Floor[r]-largest)
+}
+
+// Top is the integer that the largest weight of row r becomes in a tile with that
+// largest score: of 15 bits, less a bit for every power of two that the score is
+// below the largest of all.
+func (a *Args) Top(r int, largest float32) float32 {
+	if a.Floor == nil {
+		return 32767
+	}
+	below := int32(min(largest-(a.Floor[r]+NegligibleInt), 0))
+	return 32767 * math.Float32frombits(uint32(127+below)<<23)
 }
 
 // largest puts the scores of row r into p and returns the largest, of zeros the
@@ -157,7 +179,7 @@ func (a *Args) peaks(score func(r, j int) float32, peak []float32) {
 
 // scored runs the part that stored forms share: score gives s[j], and values
 // turns the weights p of row r into o.
-func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, span Span)) {
+func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, span Span, top float32)) {
 	D, n := padDim(a.Dim), StateLen(a.Dim)
 	o := make([]float32, D)
 	var p [Tile]float32
@@ -167,13 +189,14 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 		if a.Floor != nil && largest < a.Floor[r] {
 			largest, span = float32(math.Inf(-1)), Span{}
 		}
-		sees := func(j int) bool { return j >= int(span.Lo) && j < int(span.Hi) }
+		least := a.Least(r, largest)
+		weighs := func(j int) bool { return j >= int(span.Lo) && j < int(span.Hi) && p[j]-largest >= least }
 		var sum [lanes]float32
 		for c := range Tile / Chunk {
 			var chunk [lanes]float32
 			for i := range Chunk {
 				j := c*Chunk + i
-				if sees(j) {
+				if weighs(j) {
 					p[j] = Exp2(p[j] - largest)
 				} else {
 					p[j] = 0
@@ -189,7 +212,7 @@ func (a *Args) scored(score func(r, j int) float32, values func(o, p []float32, 
 			mass[Tile/Chunk] = largest
 		}
 		if span.Lo < span.Hi {
-			values(o, p[:], span)
+			values(o, p[:], span, a.Top(r, largest))
 			merge(a.State[r*n:], o, largest, treeSum(sum))
 		}
 	}
@@ -346,12 +369,12 @@ func Q8Peak(a *Args, tile []byte, peak []float32) { a.peaks(a.q8Scores(tile), pe
 
 // Q8Attend is Attend over a q8_0 tile. Scores are integer dot products:
 // (float(q·k)·kscale)·qscale. The weights times their value's scale are
-// rounded to 15 bits of the tile's largest, w[j] = round(p[j]·vscale[j]·inv),
-// inv = 32767/max(p·vscale), so that the sums over values are integers too:
-// o[i] = float(Σ w[j]·v[j][i])·(max(p·vscale)/32767).
+// rounded to integers, w[j] = round(p[j]·vscale[j]·inv), inv = top/max(p·vscale),
+// so that the sums over values are integers too:
+// o[i] = float(Σ w[j]·v[j][i])·(max(p·vscale)/top).
 func Q8Attend(a *Args, tile []byte) {
 	D := padDim(a.Dim)
-	a.scored(a.q8Scores(tile), func(o, p []float32, span Span) {
+	a.scored(a.q8Scores(tile), func(o, p []float32, span Span, top float32) {
 		_, vs := q8Scales(D, 0)
 		var w [Tile]float32
 		largest := float32(0)
@@ -361,14 +384,14 @@ func Q8Attend(a *Args, tile []byte) {
 		}
 		inv := float32(0)
 		if largest >= tiny {
-			inv = 32767 / largest
+			inv = top / largest
 		}
 		for i := range o {
 			sum := int32(0)
 			for j := span.Lo; j < span.Hi; j++ {
 				sum += int32(roundEven(float32(w[j]*inv))) * int32(int8(tile[q8Value(D, int(j), i)]))
 			}
-			o[i] = float32(sum) * (largest / 32767)
+			o[i] = float32(sum) * (largest / top)
 		}
 	})
 }
@@ -518,7 +541,7 @@ func (a *Args) floatScores(at func(int) float32) func(r, j int) float32 {
 
 func (a *Args) floatAttend(at func(int) float32) {
 	D := padDim(a.Dim)
-	a.scored(a.floatScores(at), func(o, p []float32, span Span) {
+	a.scored(a.floatScores(at), func(o, p []float32, span Span, _ float32) {
 		for i := range o {
 			s := float32(0)
 			for j := span.Lo; j < span.Hi; j++ {

@@ -51,10 +51,13 @@ func FMA(x, y, z float32) float32 {
 // roundEven rounds to the nearest integer, ties to even.
 func roundEven(x float32) float32 { return float32(math.RoundToEven(float64(x))) }
 
+// exp2Least is the power of two below which Exp2 gives zero.
+const exp2Least = -126
+
 // Exp2 returns 2^x for x ≤ 127 with a relative error below 2^-22, and 0 for
 // x < -126. Exp2(0) is exactly 1.
 func Exp2(x float32) float32 {
-	if !(x >= -126) {
+	if !(x >= exp2Least) {
 		return 0
 	}
 	n := roundEven(x)

@@ -20,11 +20,16 @@ const (
 	chunk    = 16      // slots whose keys are interleaved
 	group    = 64      // slots that scores and softmax take at a time
 	rowBytes = 4 * 256 // a row of scores
-	intBytes = 2 * 256 // a row of integer weights
-	mrgBytes = 4 * 8   // a row's step of the merge, which is:
-	// scale of the integers, factors of the state and of this tile, whether the
-	// row sees anything, its largest score, inverse of the scale; padding
-	mrgScale, mrgFactors, mrgSeen, mrgLargest, mrgInverse = 0, 4, 12, 16, 20
+	intBytes = 3 * 256 // a row of integer weights: words, and bytes of those that are small
+	mrgBytes = 4 * 12  // a row's step of the merge, which is:
+	// scale of the integers (before that, the largest of them), factors of the state
+	// and of this tile, whether the row sees anything, its largest score, inverse of
+	// the scale, how far below the largest a score may be; the eights of slots that
+	// weigh anything, and those whose weights are not small (AVX2); padding
+	mrgScale, mrgFactors, mrgSeen, mrgLargest, mrgInverse, mrgLeast, mrgLive, mrgHeavy = 0, 4, 12, 16, 20, 24, 28, 32
+
+	wordBytes = 2 * 256 // where bytes begin
+	small     = 63
 
 	massRow = 4 * 17 // a row of masses
 )
@@ -190,6 +195,9 @@ func main() {
 		t.softmax(false)
 		for _, f := range forms {
 			t.values(f)
+		}
+		if !t.wide() {
+			t.fetch()
 		}
 	}
 	shapes := tiles.Shapes("tileShapes", 64)

@@ -79,7 +79,7 @@ func (t tier) largest() {
 }
 
 // softmax writes the weights of rows of scores of which the largest are known.
-// Of q8_0 they carry the values' scales and are rounded to 15 bits.
+// Of q8_0 they carry the values' scales and are rounded to integers.
 //
 // It goes over all rows for the powers and their sums, and once more for the
 // integers. Each ends, for a row, with a chain of dependent instructions, beside
@@ -95,6 +95,7 @@ func (t tier) softmax(ints bool) {
 	l := t.rows()
 	here, perGroup := l.here, group/t.lanes
 	e := t.exponential(t.vec)
+	e.least = t.vec()
 	mass := param("mass")
 	state, ld := param("state"), param("ld")
 	SHLQ(Imm(2), ld)
@@ -111,6 +112,7 @@ func (t tier) softmax(ints bool) {
 		t.zero(zero)
 		VBROADCASTSS(at(step, mrgLargest), minus)
 		VSUBPS(minus, zero, minus)
+		VBROADCASTSS(at(step, mrgLeast), e.least)
 		sums := t.vecs(16 / t.lanes)
 		t.zero(sums...)
 		heaviest := t.vec()
@@ -175,7 +177,7 @@ func (t tier) softmax(ints bool) {
 		if ints {
 			t.spreadMax(heaviest)
 			h, inv, part := heaviest.AsX(), XMM(), XMM()
-			VBROADCASTSS(constant("32767"), part)
+			VBROADCASTSS(at(step, mrgScale), part)
 			VDIVPS(h, part, inv)
 			VDIVPS(part, h, part)
 			VMOVSS(part, at(step, mrgScale))
@@ -206,11 +208,35 @@ func (t tier) softmax(ints bool) {
 
 	p := param("p")
 	l.each("roundRow", func(s, step reg.GPVirtual) {
+		MOVL(U32(0), at(step, mrgLive))
+		MOVL(U32(0), at(step, mrgHeavy))
 		CMPL(at(step, mrgSeen), Imm(0))
 		JEQ(LabelRef("unseen"))
 		scaled, to := t.vec(), copyOf(p)
 		VBROADCASTSS(at(step, mrgInverse), scaled)
-		l.groups("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
+		if t.wide() {
+			l.groups("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
+		} else {
+			bytes, before := copyOf(p), param("first")
+			SHLQ(Imm(6), before)
+			SUBQ(before, bytes)
+			live, heavy := GP32(), GP32()
+			XORL(live, live)
+			XORL(heavy, heavy)
+			l.groups("round", func() {
+				t.small(t.round(func(v int) Mem { return here(s, v) }, scaled, to), bytes, live, heavy)
+			})
+			// The groups' bits are the upper ones so far.
+			above := reg.RCX
+			MOVQ(U32(4), above)
+			SUBQ(address("first"), above)
+			SUBQ(address("groups"), above)
+			SHLQ(Imm(3), above)
+			SHRL(reg.CL, live)
+			SHRL(reg.CL, heavy)
+			MOVL(live, at(step, mrgLive))
+			MOVL(heavy, at(step, mrgHeavy))
+		}
 		Label("unseen")
 	}, func() { ADDQ(I32(intBytes), p) })
 	done()
@@ -254,7 +280,7 @@ func (t tier) exponential(vec func() reg.VecVirtual) exponential {
 	for i := '5'; i >= '0'; i-- {
 		e.coef = append(e.coef, load(prefix+string(i), t.wide() || i == '5'))
 	}
-	e.least = load("least", t.wide())
+	e.least = constant("least")
 	if !t.wide() {
 		e.round = load("round", false)
 	}
@@ -368,8 +394,9 @@ func (t tier) masses(v []reg.VecVirtual, to reg.Register, disp int) {
 	VMOVUPS(x.AsX(), at(to, disp))
 }
 
-// round makes the integers of a group of weights and advances to.
-func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirtual) {
+// round makes the integers of a group of weights and advances to. On AVX2 it
+// returns them: words of 16 slots to a vector.
+func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirtual) []reg.VecVirtual {
 	ints := func(v int) reg.VecVirtual {
 		x := t.vec()
 		VMULPS(weights(v), scale, x)
@@ -379,15 +406,17 @@ func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirt
 	if !t.wide() {
 		pairs := YMM()
 		VMOVDQU(constant("pairs"), pairs)
-		for v := 0; v < group/8; v += 2 {
-			a, b := ints(v), ints(v+1)
+		words := make([]reg.VecVirtual, group/16)
+		for v := range words {
+			a, b := ints(2*v), ints(2*v+1)
 			VPACKSSDW(b, a, a)
 			VPSHUFB(pairs, a, a)
 			VPERMQ(Imm(0xd8), a, a)
-			VMOVDQU(a, at(to, 16*v))
+			VMOVDQU(a, at(to, 32*v))
+			words[v] = a
 		}
 		ADDQ(I32(2*group), to)
-		return
+		return words
 	}
 	a, c := ints(0), ints(2)
 	VPACKUSDW(ints(1), a, a)
@@ -407,4 +436,41 @@ func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirt
 	VMOVDQU32(high, at(to, 0))
 	VMOVDQU32(low, at(to, 256))
 	ADDQ(I32(group), to)
+	return nil
+}
+
+// small makes bytes of a group's words and advances to. It moves live and heavy
+// down by a byte, and makes the uppermost one say of every eight slots whether there
+// is a word that is not zero, and one that is not small.
+func (t tier) small(words []reg.VecVirtual, to, live, heavy reg.GPVirtual) {
+	zero, order, limit := YMM(), YMM(), YMM()
+	t.zero(zero)
+	VMOVDQU(constant("bytes"), order)
+	VPBROADCASTD(constant("small"), limit)
+	dead, fit := t.vecs(2), t.vecs(2)
+	for i := range 2 {
+		x := words[2*i]
+		VPACKSSWB(words[2*i+1], x, x)
+		VPSHUFB(order, x, x)
+		VPERMQ(Imm(0xd8), x, x)
+		VMOVDQU(x, at(to, wordBytes+32*i))
+		// Of eight slots a qword.
+		VPCMPEQQ(zero, x, dead[i])
+		VPCMPGTB(limit, x, fit[i])
+		VPCMPEQQ(zero, fit[i], fit[i])
+	}
+	for _, m := range []struct {
+		v    []reg.VecVirtual
+		bits reg.GPVirtual
+	}{{dead, live}, {fit, heavy}} {
+		VPACKSSDW(m.v[1], m.v[0], m.v[0])
+		VPERMQ(Imm(0xd8), m.v[0], m.v[0])
+		top := GP32()
+		VMOVMSKPS(m.v[0], top)
+		XORL(U32(0xff), top)
+		SHLL(Imm(24), top)
+		SHRL(Imm(8), m.bits)
+		ORL(top, m.bits)
+	}
+	ADDQ(Imm(group), to)
 }

@@ -14,18 +14,20 @@ import (
 //
 // Exact integers on AVX-512: weights are 15 bits, so their bytes are two
 // unsigned operands whose sums meet in the end. On AVX2 they are words, in
-// pairs of slots two apart, as values sign-extend by shifts.
+// pairs of slots two apart, as values sign-extend by shifts; or bytes, in the
+// eights of slots in which those of all rows of a block are small. Eights in which
+// all are zero are left out.
 func (t tier) values(f form) {
-	what, quads := "slots", 1
+	what, quads := "n slots", 1
 	switch {
 	case f.ints && t.wide():
-		what = "quads of slots"
+		what = "n quads of slots"
 	case f.ints:
-		what, quads = "eights of slots", 2
+		what, quads = "the tile's eights of slots", 2
 	}
 	t.function("values", f.name,
 		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)",
-		"merges the values of n "+what+", weighted by p, into the states of rows, and prefetches from ahead.")
+		"merges the values of "+what+", weighted by p, into the states of rows, and prefetches from ahead.")
 	ahead := newAhead()
 	state, ld, step, p, v := param("state"), param("ld"), param("step"), param("p"), param("v")
 	SHLQ(Imm(2), ld)
@@ -43,6 +45,11 @@ func (t tier) values(f form) {
 	case f.ints:
 		largest = 4
 	}
+	few := f.ints && !t.wide() // takes only eights in which a row weighs something
+	var heavy, light Mem       // which, of a block of rows
+	if few {
+		heavy, light = AllocLocal(8), AllocLocal(8)
+	}
 	blocks(largest, address("rows"), "rows", func(n int) {
 		var widths []int // vectors of the dimension that are summed at a time
 		switch {
@@ -55,13 +62,24 @@ func (t tier) values(f form) {
 		}
 		st, vb, dim := copyOf(state), copyOf(v), GP64()
 		MOVQ(address("dim"), dim)
+		if few {
+			words, bytes := GP32(), GP32()
+			MOVL(at(step, mrgHeavy), words)
+			MOVL(at(step, mrgLive), bytes)
+			for r := 1; r < n; r++ {
+				ORL(at(step, r*mrgBytes+mrgHeavy), words)
+				ORL(at(step, r*mrgBytes+mrgLive), bytes)
+			}
+			MOVL(words, heavy)
+			NOTL(words)
+			ANDL(words, bytes)
+			MOVL(bytes, light)
+		}
 		for _, width := range widths {
 			name := func(s string) string { return fmt.Sprintf("%s%dx%d", s, n, width) }
 			Label(name("dims"))
 			CMPQ(dim, Imm(uint64(width*t.lanes)))
 			JLT(LabelRef(name("dimsAfter")))
-			vp, pp, left := copyOf(vb), copyOf(p), GP64()
-			MOVQ(address("n"), left)
 			acc := t.vecs(n * width)
 			low := []reg.VecVirtual(nil)
 			if f.ints && t.wide() {
@@ -69,8 +87,10 @@ func (t tier) values(f form) {
 			}
 			t.zero(append(acc, low...)...)
 			ahead.pace(width * t.lanes / 16)
-			Label(name("step"))
-			ahead.prefetch(name("step"), quads*width*t.lanes/16+1, width*t.lanes/16)
+			var vp, pp reg.GPVirtual
+			prefetch := func(label string) {
+				ahead.prefetch(label, quads*width*t.lanes/16+1, width*t.lanes/16)
+			}
 			weight := func(r, disp int) reg.VecVirtual {
 				x := t.vec()
 				if f.ints {
@@ -80,8 +100,47 @@ func (t tier) values(f form) {
 				}
 				return x
 			}
+			if few {
+				eights := func(which string, mask Mem, size int, body func()) {
+					left := GP32()
+					MOVL(mask, left)
+					TESTL(left, left)
+					JEQ(LabelRef(name(which + "After")))
+					Label(name(which))
+					vp, pp = GP64(), GP64()
+					TZCNTL(left, vp.As32())
+					LEAQ(Mem{Base: p, Index: vp, Scale: 8}, pp)
+					if size == 16 {
+						LEAQ(Mem{Base: pp, Index: vp, Scale: 8}, pp)
+					}
+					IMULQ(stride, vp)
+					LEAQ(Mem{Base: vb, Index: vp, Scale: uint8(quads)}, vp)
+					prefetch(name(which))
+					body()
+					clearLowest(left)
+					JNE(LabelRef(name(which)))
+					Label(name(which + "After"))
+				}
+				eights("words", heavy, 16, func() {
+					for q := range quads {
+						if q > 0 {
+							ADDQ(stride, vp)
+						}
+						t.addQuad(acc, n, vp, weight, 8*q)
+					}
+				})
+				eights("bytes", light, 8, func() { t.addSmall(acc, n, vp, stride, weight) })
+			}
+			left := reg.GPVirtual(nil)
+			if !few {
+				vp, pp, left = copyOf(vb), copyOf(p), GP64()
+				MOVQ(address("n"), left)
+				Label(name("step"))
+				prefetch(name("step"))
+			}
 			switch {
-			case f.ints && t.wide():
+			case few:
+			case f.ints:
 				hi, lo := make([]reg.VecVirtual, n), make([]reg.VecVirtual, n)
 				for r := range n {
 					hi[r], lo[r] = weight(r, 0), weight(r, 256)
@@ -95,14 +154,6 @@ func (t tier) values(f form) {
 					}
 				}
 				ADDQ(Imm(4), pp)
-			case f.ints:
-				for q := range quads {
-					if q > 0 {
-						ADDQ(stride, vp)
-					}
-					t.addQuad(acc, n, vp, weight, 8*q)
-				}
-				ADDQ(Imm(uint64(8*quads)), pp)
 			default:
 				value := func(i int) reg.VecVirtual {
 					m, x := at(vp, i*t.lanes*f.size), t.vec()
@@ -139,9 +190,11 @@ func (t tier) values(f form) {
 				}
 				ADDQ(Imm(4), pp)
 			}
-			ADDQ(stride, vp)
-			SUBQ(Imm(1), left)
-			JNE(LabelRef(name("step")))
+			if !few {
+				ADDQ(stride, vp)
+				SUBQ(Imm(1), left)
+				JNE(LabelRef(name("step")))
+			}
 
 			// state = o·b + state·a, unless the row sees nothing.
 			sr := copyOf(st)
@@ -218,4 +271,92 @@ func (t tier) addQuad(acc []reg.VecVirtual, n int, v reg.GPVirtual, weight func(
 			addProducts(weight(r, disp+4*half), values, acc[r*width:(r+1)*width])
 		}
 	}
+}
+
+// addSmall adds, for n rows, the products of two quads' values at v, stride apart,
+// and their weights: bytes of at most 63, so that 16 bits hold the sum of four
+// products with values from -128 to 127.
+func (t tier) addSmall(acc []reg.VecVirtual, n int, v, stride reg.GPVirtual, weight func(row, disp int) reg.VecVirtual) {
+	width := len(acc) / n
+	ones := constant("ones")
+	quad := func(q, i int) Mem {
+		if q == 0 {
+			return at(v, i*32)
+		}
+		return Mem{Base: v, Index: stride, Scale: 1, Disp: i * 32}
+	}
+	weights := func(r int) []reg.VecVirtual {
+		return []reg.VecVirtual{weight(r, wordBytes), weight(r, wordBytes+4)}
+	}
+	add := func(x, w []reg.VecVirtual, to reg.VecVirtual) {
+		y := t.vecs(2)
+		for q := range y {
+			VPMADDUBSW(x[q], w[q], y[q])
+		}
+		VPADDW(y[1], y[0], y[0])
+		VPMADDWD(ones, y[0], y[0])
+		VPADDD(y[0], to, to)
+	}
+	load := func(i int) []reg.VecVirtual {
+		x := t.vecs(2)
+		for q := range x {
+			VMOVDQU(quad(q, i), x[q])
+		}
+		return x
+	}
+	if n <= 2 { // weights stay in registers
+		w := make([][]reg.VecVirtual, n)
+		for r := range w {
+			w[r] = weights(r)
+		}
+		for i := range width {
+			x := load(i)
+			for r := range n {
+				add(x, w[r], acc[r*width+i])
+			}
+		}
+		return
+	}
+	x := make([][]reg.VecVirtual, width)
+	for i := range x {
+		x[i] = load(i)
+	}
+	for r := range n {
+		w := weights(r)
+		for i := range x {
+			add(x[i], w, acc[r*width+i])
+		}
+	}
+}
+
+// fetch writes the prefetching of those eights of slots that values takes.
+func (t tier) fetch() {
+	t.function("fetch", "", "func(v *byte, steps uint32, size int)",
+		"prefetches the values of such steps, of size bytes each.")
+	v, size := param("v"), param("size")
+	left := Load(Param("steps"), GP32()).(reg.GPVirtual)
+	TESTL(left, left)
+	JEQ(LabelRef("done"))
+	Label("eight")
+	line, end := GP64(), GP64()
+	TZCNTL(left, line.As32())
+	IMULQ(size, line)
+	ADDQ(v, line)
+	LEAQ(Mem{Base: line, Index: size, Scale: 1}, end)
+	Label("line")
+	PREFETCHT0(at(line, 0))
+	ADDQ(Imm(64), line)
+	CMPQ(line, end)
+	JLT(LabelRef("line"))
+	clearLowest(left)
+	JNE(LabelRef("eight"))
+	Label("done")
+	RET()
+}
+
+// clearLowest clears the lowest bit of x that is set.
+func clearLowest(x reg.GPVirtual) {
+	rest := GP32()
+	LEAL(at(x, -1), rest)
+	ANDL(rest, x)
 }

@@ -139,7 +139,7 @@ func softmax(a *asm, ints bool) {
 		name = "softmaxIntsNEON"
 	}
 	a.function(name, "turns chunks of scores into weights. It writes masses, if any, and to out the largest score, the sum of powers and the largest weight.",
-		"s *float32, scale *float32, mass *float32, chunks int, out *[4]float32", "", func() {
+		"s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32", "", func() {
 			s, scale, mass, chunks, out := a.param("s"), a.param("scale"), a.param("mass"), a.param("chunks"), a.param("out")
 			v := a.vecs(4)
 			at, left, done := a.copyOf(s), a.copyOf(chunks), a.label("done")
@@ -168,7 +168,11 @@ func softmax(a *asm, ints bool) {
 			a.op("BEQ %s", done)
 
 			e := a.exponential(2)
-			least := a.splatFloat(-126)
+			// What underflows weighs nothing, nor what is below the floor.
+			least, floor := a.splatFloat(-126), a.float("floor")
+			a.do("fsub", floor, floor, largest)
+			a.do("fmax", least, least, floor)
+			a.release(floor)
 			sum, seen := a.vecs(4), a.vecs(4)
 			heaviest := a.vec()
 			a.zero(append(sum, heaviest)...)
