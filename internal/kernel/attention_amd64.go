@@ -19,7 +19,7 @@ func scoresF16AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim in
 //go:noescape
 func scoresF32AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// largestAVX2 begins the merge with the largest score of each row over groups of 64 slots.
+// largestAVX2 begins the merge with the largest score of each row over groups of 64 slots, or -Inf.
 //
 //go:noescape
 func largestAVX2(s *float32, step *float32, rows int, groups int)
@@ -69,7 +69,7 @@ func scoresF16AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim 
 //go:noescape
 func scoresF32AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 
-// largestAVX512 begins the merge with the largest score of each row over groups of 64 slots.
+// largestAVX512 begins the merge with the largest score of each row over groups of 64 slots, or -Inf.
 //
 //go:noescape
 func largestAVX512(s *float32, step *float32, rows int, groups int)

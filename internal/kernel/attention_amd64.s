@@ -2077,13 +2077,9 @@ largest:
 	VMAXPS     Y1, Y0, Y0
 	VXORPS     X1, X1, X1
 	VADDSS     X1, X0, X0
-	VMOVSS     X0, 16(BX)
-	XORL       AX, AX
-	VUCOMISS   attentionConstants<>+480(SB), X0
-	SETNE      AL
-	MOVL       AX, 12(BX)
+	VMOVSS     X0, 12(BX)
 	ADDQ       $+1024, DX
-	ADDQ       $0x30, BX
+	ADDQ       $0x28, BX
 	SUBQ       $0x01, SI
 	JNE        row
 	VZEROUPPER
@@ -2093,69 +2089,69 @@ largest:
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+32(SB), Y0
-	MOVQ         mass+48(FP), AX
-	MOVQ         state+24(FP), DX
-	MOVQ         ld+32(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         scale+16(FP), SI
-	MOVQ         ahead+80(FP), DI
+	MOVQ         ld+32(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         scale+16(FP), DX
+	MOVQ         ahead+80(FP), BX
 	MOVQ         pace+88(FP), CX
 	IMUL3Q       $+1, CX, CX
 	ADDQ         $0x3f, CX
 	SHRQ         $0x06, CX
 	MOVQ         CX, (SP)
-	MOVQ         s+0(FP), R8
-	MOVQ         step+40(FP), R10
-	MOVQ         rows+64(FP), R11
+	MOVQ         step+40(FP), SI
+	MOVQ         rows+64(FP), DI
 
 powersRow:
-	CMPL         12(R10), $0x00
-	JEQ          next
+	MOVL         32(SI), R9
+	SHLQ         $0x0a, R9
+	ADDQ         s+0(FP), R9
 	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 16(R10), Y2
+	VBROADCASTSS 12(SI), Y2
 	VSUBPS       Y2, Y1, Y2
-	VBROADCASTSS 24(R10), Y1
+	VBROADCASTSS 20(SI), Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
 	VPXOR        Y5, Y5, Y5
-	MOVQ         first+56(FP), R12
-	SHLQ         $0x04, R12
-	ADDQ         AX, R12
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	MOVLQSX      36(SI), R10
+	ADDQ         R10, R11
+	ADDQ         mass+48(FP), R11
 	XORQ         CX, CX
-	MOVQ         groups+72(FP), R9
+	MOVQ         groups+72(FP), R8
 
 powers:
 	CMPQ       (SP), $0x00
 	JLE        powersAhead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (BX)
 	CMPQ       (SP), $0x01
 	JLE        powersAhead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(BX)
 	CMPQ       (SP), $0x02
 	JLE        powersAhead
-	PREFETCHT1 128(DI)
-	PREFETCHT1 192(DI)
+	PREFETCHT1 128(BX)
+	PREFETCHT1 192(BX)
 	CMPQ       (SP), $0x04
 	JLE        powersAhead
-	PREFETCHT1 256(DI)
-	PREFETCHT1 320(DI)
-	PREFETCHT1 384(DI)
-	PREFETCHT1 448(DI)
+	PREFETCHT1 256(BX)
+	PREFETCHT1 320(BX)
+	PREFETCHT1 384(BX)
+	PREFETCHT1 448(BX)
 	CMPQ       (SP), $0x08
 	JLE        powersAhead
-	PREFETCHT1 512(DI)
-	PREFETCHT1 576(DI)
-	PREFETCHT1 640(DI)
-	PREFETCHT1 704(DI)
-	PREFETCHT1 768(DI)
-	PREFETCHT1 832(DI)
-	PREFETCHT1 896(DI)
-	PREFETCHT1 960(DI)
+	PREFETCHT1 512(BX)
+	PREFETCHT1 576(BX)
+	PREFETCHT1 640(BX)
+	PREFETCHT1 704(BX)
+	PREFETCHT1 768(BX)
+	PREFETCHT1 832(BX)
+	PREFETCHT1 896(BX)
+	PREFETCHT1 960(BX)
 
 powersAhead:
-	MOVQ         pace+88(FP), R13
-	LEAQ         (DI)(R13*1), DI
-	VADDPS       (R8)(CX*1), Y2, Y6
+	MOVQ         pace+88(FP), R12
+	LEAQ         (BX)(R12*1), BX
+	VADDPS       (R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y9
 	VADDPS       attentionConstants<>+416(SB), Y6, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2170,11 +2166,11 @@ powersAhead:
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       (SI)(CX*1), Y7, Y6
+	VMULPS       (DX)(CX*1), Y7, Y6
 	VANDPS       Y9, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, (R8)(CX*1)
-	VADDPS       32(R8)(CX*1), Y2, Y6
+	VMOVUPS      Y6, (R9)(CX*1)
+	VADDPS       32(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y10
 	VADDPS       attentionConstants<>+416(SB), Y6, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2189,11 +2185,11 @@ powersAhead:
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y4, Y4
-	VMULPS       32(SI)(CX*1), Y8, Y6
+	VMULPS       32(DX)(CX*1), Y8, Y6
 	VANDPS       Y10, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 32(R8)(CX*1)
-	VADDPS       64(R8)(CX*1), Y2, Y6
+	VMOVUPS      Y6, 32(R9)(CX*1)
+	VADDPS       64(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y11
 	VADDPS       attentionConstants<>+416(SB), Y6, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
@@ -2208,11 +2204,11 @@ powersAhead:
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
-	VMULPS       64(SI)(CX*1), Y9, Y6
+	VMULPS       64(DX)(CX*1), Y9, Y6
 	VANDPS       Y11, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 64(R8)(CX*1)
-	VADDPS       96(R8)(CX*1), Y2, Y6
+	VMOVUPS      Y6, 64(R9)(CX*1)
+	VADDPS       96(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y12
 	VADDPS       attentionConstants<>+416(SB), Y6, Y11
 	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
@@ -2227,12 +2223,12 @@ powersAhead:
 	VMULPS       Y11, Y10, Y10
 	VANDPS       Y12, Y10, Y10
 	VADDPS       Y10, Y4, Y4
-	VMULPS       96(SI)(CX*1), Y10, Y6
+	VMULPS       96(DX)(CX*1), Y10, Y6
 	VANDPS       Y12, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 96(R8)(CX*1)
-	TESTQ        AX, AX
-	JEQ          noMassA
+	VMOVUPS      Y6, 96(R9)(CX*1)
+	TESTQ        R10, R10
+	JLT          noMassA
 	VADDPS       Y8, Y7, Y6
 	VADDPS       Y10, Y9, Y7
 	VPERM2F128   $0x20, Y7, Y6, Y8
@@ -2242,12 +2238,12 @@ powersAhead:
 	VADDPS       Y6, Y8, Y8
 	VPERMILPS    $0xb1, Y8, Y6
 	VADDPS       Y6, Y8, Y8
-	VMOVSS       X8, (R12)
+	VMOVSS       X8, (R11)
 	VEXTRACTF128 $0x01, Y8, X6
-	VMOVSS       X6, 4(R12)
+	VMOVSS       X6, 4(R11)
 
 noMassA:
-	VADDPS       128(R8)(CX*1), Y2, Y6
+	VADDPS       128(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y9
 	VADDPS       attentionConstants<>+416(SB), Y6, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2262,11 +2258,11 @@ noMassA:
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       128(SI)(CX*1), Y7, Y6
+	VMULPS       128(DX)(CX*1), Y7, Y6
 	VANDPS       Y9, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 128(R8)(CX*1)
-	VADDPS       160(R8)(CX*1), Y2, Y6
+	VMOVUPS      Y6, 128(R9)(CX*1)
+	VADDPS       160(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y10
 	VADDPS       attentionConstants<>+416(SB), Y6, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2281,11 +2277,11 @@ noMassA:
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y4, Y4
-	VMULPS       160(SI)(CX*1), Y8, Y6
+	VMULPS       160(DX)(CX*1), Y8, Y6
 	VANDPS       Y10, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 160(R8)(CX*1)
-	VADDPS       192(R8)(CX*1), Y2, Y6
+	VMOVUPS      Y6, 160(R9)(CX*1)
+	VADDPS       192(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y11
 	VADDPS       attentionConstants<>+416(SB), Y6, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
@@ -2300,11 +2296,11 @@ noMassA:
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
-	VMULPS       192(SI)(CX*1), Y9, Y6
+	VMULPS       192(DX)(CX*1), Y9, Y6
 	VANDPS       Y11, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 192(R8)(CX*1)
-	VADDPS       224(R8)(CX*1), Y2, Y6
+	VMOVUPS      Y6, 192(R9)(CX*1)
+	VADDPS       224(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y12
 	VADDPS       attentionConstants<>+416(SB), Y6, Y11
 	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
@@ -2319,12 +2315,12 @@ noMassA:
 	VMULPS       Y11, Y10, Y10
 	VANDPS       Y12, Y10, Y10
 	VADDPS       Y10, Y4, Y4
-	VMULPS       224(SI)(CX*1), Y10, Y6
+	VMULPS       224(DX)(CX*1), Y10, Y6
 	VANDPS       Y12, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
-	VMOVUPS      Y6, 224(R8)(CX*1)
-	TESTQ        AX, AX
-	JEQ          noMassE
+	VMOVUPS      Y6, 224(R9)(CX*1)
+	TESTQ        R10, R10
+	JLT          noMassE
 	VADDPS       Y8, Y7, Y6
 	VADDPS       Y10, Y9, Y7
 	VPERM2F128   $0x20, Y7, Y6, Y8
@@ -2334,15 +2330,18 @@ noMassA:
 	VADDPS       Y6, Y8, Y8
 	VPERMILPS    $0xb1, Y8, Y6
 	VADDPS       Y6, Y8, Y8
-	VMOVSS       X8, 8(R12)
+	VMOVSS       X8, 8(R11)
 	VEXTRACTF128 $0x01, Y8, X6
-	VMOVSS       X6, 12(R12)
+	VMOVSS       X6, 12(R11)
 
 noMassE:
-	ADDQ         $0x10, R12
+	ADDQ         $0x10, R11
 	ADDQ         $+256, CX
-	SUBQ         $0x01, R9
+	SUBQ         $0x01, R8
 	JNE          powers
+	MOVL         32(SI), CX
+	IMULQ        AX, CX
+	ADDQ         state+24(FP), CX
 	VBROADCASTSS attentionConstants<>+32(SB), X1
 	VADDPS       Y4, Y3, Y2
 	VEXTRACTF128 $0x01, Y2, X6
@@ -2351,10 +2350,10 @@ noMassE:
 	VADDPS       X2, X6, X6
 	VPERMILPS    $0xb1, X6, X2
 	VADDPS       X2, X6, X6
-	VMOVSS       16(R10), X2
-	VMOVSS       (DX), X3
+	VMOVSS       12(SI), X2
+	VMOVSS       (CX), X3
 	VMAXSS       X3, X2, X4
-	VMOVSS       X4, (DX)
+	VMOVSS       X4, (CX)
 	VBROADCASTSS X4, X4
 	VUNPCKLPS    X2, X3, X2
 	VSUBPS       X4, X2, X2
@@ -2371,87 +2370,76 @@ noMassE:
 	VPSLLD       $0x17, X4, X4
 	VMULPS       X4, X1, X1
 	VANDPS       X7, X1, X1
-	VMOVLPS      X1, 4(R10)
-	VMULSS       4(DX), X1, X2
+	VMOVLPS      X1, 4(SI)
+	VMULSS       4(CX), X1, X2
 	VMOVSHDUP    X1, X1
 	VFMADD231SS  X6, X1, X2
-	VMOVSS       X2, 4(DX)
+	VMOVSS       X2, 4(CX)
 	VPERM2F128   $0x01, Y5, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
 	VPERMILPS    $0x4e, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
 	VPERMILPS    $0xb1, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
-	VBROADCASTSS (R10), X2
+	VBROADCASTSS (SI), X2
 	VDIVPS       X5, X2, X1
 	VDIVPS       X2, X5, X2
-	VMOVSS       X2, (R10)
+	VMOVSS       X2, (SI)
 	VBROADCASTSS attentionConstants<>+608(SB), X2
 	VCMPPS       $0x1d, X2, X5, X2
 	VANDPS       X2, X1, X1
-	VMOVSS       X1, 20(R10)
-
-next:
-	ADDQ  BX, DX
-	TESTQ AX, AX
-	JEQ   nextMass
-	ADDQ  $0x44, AX
-
-nextMass:
-	ADDQ $+1024, R8
-	ADDQ $0x30, R10
-	SUBQ $0x01, R11
-	JNE  powersRow
-	MOVQ p+8(FP), AX
-	MOVQ s+0(FP), DX
-	MOVQ step+40(FP), BX
-	MOVQ rows+64(FP), SI
+	VMOVSS       X1, 16(SI)
+	ADDQ         $0x28, SI
+	SUBQ         $0x01, DI
+	JNE          powersRow
+	MOVQ         p+8(FP), AX
+	MOVQ         step+40(FP), DX
+	MOVQ         rows+64(FP), BX
 
 roundRow:
-	MOVL         $0x00000000, 28(BX)
-	MOVL         $0x00000000, 32(BX)
-	CMPL         12(BX), $0x00
-	JEQ          unseen
+	MOVL         32(DX), R9
+	SHLQ         $0x0a, R9
+	ADDQ         s+0(FP), R9
 	MOVQ         AX, R10
-	VBROADCASTSS 20(BX), Y0
+	VBROADCASTSS 16(DX), Y0
 	MOVQ         AX, R11
 	MOVQ         first+56(FP), CX
 	SHLQ         $0x06, CX
 	SUBQ         CX, R11
+	XORL         SI, SI
 	XORL         DI, DI
-	XORL         R8, R8
 	XORQ         CX, CX
-	MOVQ         groups+72(FP), R9
+	MOVQ         groups+72(FP), R8
 
 round:
 	VMOVDQU      attentionConstants<>+800(SB), Y1
-	VMULPS       (DX)(CX*1), Y0, Y2
+	VMULPS       (R9)(CX*1), Y0, Y2
 	VCVTPS2DQ    Y2, Y2
-	VMULPS       32(DX)(CX*1), Y0, Y3
+	VMULPS       32(R9)(CX*1), Y0, Y3
 	VCVTPS2DQ    Y3, Y3
 	VPACKSSDW    Y3, Y2, Y2
 	VPSHUFB      Y1, Y2, Y2
 	VPERMQ       $0xd8, Y2, Y2
 	VMOVDQU      Y2, (R10)
-	VMULPS       64(DX)(CX*1), Y0, Y3
+	VMULPS       64(R9)(CX*1), Y0, Y3
 	VCVTPS2DQ    Y3, Y3
-	VMULPS       96(DX)(CX*1), Y0, Y4
+	VMULPS       96(R9)(CX*1), Y0, Y4
 	VCVTPS2DQ    Y4, Y4
 	VPACKSSDW    Y4, Y3, Y3
 	VPSHUFB      Y1, Y3, Y3
 	VPERMQ       $0xd8, Y3, Y3
 	VMOVDQU      Y3, 32(R10)
-	VMULPS       128(DX)(CX*1), Y0, Y4
+	VMULPS       128(R9)(CX*1), Y0, Y4
 	VCVTPS2DQ    Y4, Y4
-	VMULPS       160(DX)(CX*1), Y0, Y5
+	VMULPS       160(R9)(CX*1), Y0, Y5
 	VCVTPS2DQ    Y5, Y5
 	VPACKSSDW    Y5, Y4, Y4
 	VPSHUFB      Y1, Y4, Y4
 	VPERMQ       $0xd8, Y4, Y4
 	VMOVDQU      Y4, 64(R10)
-	VMULPS       192(DX)(CX*1), Y0, Y5
+	VMULPS       192(R9)(CX*1), Y0, Y5
 	VCVTPS2DQ    Y5, Y5
-	VMULPS       224(DX)(CX*1), Y0, Y6
+	VMULPS       224(R9)(CX*1), Y0, Y6
 	VCVTPS2DQ    Y6, Y6
 	VPACKSSDW    Y6, Y5, Y5
 	VPSHUFB      Y1, Y5, Y5
@@ -2480,34 +2468,31 @@ round:
 	VMOVMSKPS    Y3, R12
 	XORL         $0x000000ff, R12
 	SHLL         $0x18, R12
-	SHRL         $0x08, DI
-	ORL          R12, DI
+	SHRL         $0x08, SI
+	ORL          R12, SI
 	VPACKSSDW    Y4, Y2, Y2
 	VPERMQ       $0xd8, Y2, Y2
 	VMOVMSKPS    Y2, R12
 	XORL         $0x000000ff, R12
 	SHLL         $0x18, R12
-	SHRL         $0x08, R8
-	ORL          R12, R8
+	SHRL         $0x08, DI
+	ORL          R12, DI
 	ADDQ         $0x40, R11
 	ADDQ         $+256, CX
-	SUBQ         $0x01, R9
+	SUBQ         $0x01, R8
 	JNE          round
 	MOVQ         $0x00000004, CX
 	SUBQ         first+56(FP), CX
 	SUBQ         groups+72(FP), CX
 	SHLQ         $0x03, CX
+	SHRL         CL, SI
 	SHRL         CL, DI
-	SHRL         CL, R8
-	MOVL         DI, 28(BX)
-	MOVL         R8, 32(BX)
-
-unseen:
-	ADDQ $+768, AX
-	ADDQ $+1024, DX
-	ADDQ $0x30, BX
-	SUBQ $0x01, SI
-	JNE  roundRow
+	MOVL         SI, 24(DX)
+	MOVL         DI, 28(DX)
+	ADDQ         $+768, AX
+	ADDQ         $0x28, DX
+	SUBQ         $0x01, BX
+	JNE          roundRow
 	VZEROUPPER
 	RET
 
@@ -2515,68 +2500,69 @@ unseen:
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+32(SB), Y0
-	MOVQ         mass+48(FP), DX
-	MOVQ         state+24(FP), BX
-	MOVQ         ld+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         ahead+80(FP), DI
+	MOVQ         ld+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         p+8(FP), BX
+	MOVQ         ahead+80(FP), SI
 	MOVQ         pace+88(FP), AX
 	IMUL3Q       $+1, AX, AX
 	ADDQ         $0x3f, AX
 	SHRQ         $0x06, AX
 	MOVQ         AX, (SP)
-	MOVQ         s+0(FP), R8
-	MOVQ         step+40(FP), R9
-	MOVQ         rows+64(FP), R10
+	MOVQ         step+40(FP), DI
+	MOVQ         rows+64(FP), R8
 
 powersRow:
-	CMPL         12(R9), $0x00
-	JEQ          next
+	MOVL         32(DI), R9
+	SHLQ         $0x0a, R9
+	ADDQ         s+0(FP), R9
 	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 16(R9), Y2
+	VBROADCASTSS 12(DI), Y2
 	VSUBPS       Y2, Y1, Y2
-	VBROADCASTSS 24(R9), Y1
+	VBROADCASTSS 20(DI), Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
 	VPXOR        Y5, Y5, Y5
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
-	ADDQ         DX, R11
+	MOVLQSX      36(DI), R10
+	ADDQ         R10, R11
+	ADDQ         mass+48(FP), R11
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
 	CMPQ       (SP), $0x00
 	JLE        powersAhead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (SI)
 	CMPQ       (SP), $0x01
 	JLE        powersAhead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(SI)
 	CMPQ       (SP), $0x02
 	JLE        powersAhead
-	PREFETCHT1 128(DI)
-	PREFETCHT1 192(DI)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
 	CMPQ       (SP), $0x04
 	JLE        powersAhead
-	PREFETCHT1 256(DI)
-	PREFETCHT1 320(DI)
-	PREFETCHT1 384(DI)
-	PREFETCHT1 448(DI)
+	PREFETCHT1 256(SI)
+	PREFETCHT1 320(SI)
+	PREFETCHT1 384(SI)
+	PREFETCHT1 448(SI)
 	CMPQ       (SP), $0x08
 	JLE        powersAhead
-	PREFETCHT1 512(DI)
-	PREFETCHT1 576(DI)
-	PREFETCHT1 640(DI)
-	PREFETCHT1 704(DI)
-	PREFETCHT1 768(DI)
-	PREFETCHT1 832(DI)
-	PREFETCHT1 896(DI)
-	PREFETCHT1 960(DI)
+	PREFETCHT1 512(SI)
+	PREFETCHT1 576(SI)
+	PREFETCHT1 640(SI)
+	PREFETCHT1 704(SI)
+	PREFETCHT1 768(SI)
+	PREFETCHT1 832(SI)
+	PREFETCHT1 896(SI)
+	PREFETCHT1 960(SI)
 
 powersAhead:
 	MOVQ         pace+88(FP), R12
-	LEAQ         (DI)(R12*1), DI
-	VADDPS       (R8)(AX*1), Y2, Y5
+	LEAQ         (SI)(R12*1), SI
+	VADDPS       (R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y8
 	VADDPS       attentionConstants<>+416(SB), Y5, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
@@ -2591,8 +2577,8 @@ powersAhead:
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, (R8)(AX*1)
-	VADDPS       32(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y6, (BX)(AX*1)
+	VADDPS       32(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y9
 	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2607,8 +2593,8 @@ powersAhead:
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y4, Y4
-	VMOVUPS      Y7, 32(R8)(AX*1)
-	VADDPS       64(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y7, 32(BX)(AX*1)
+	VADDPS       64(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y10
 	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2623,8 +2609,8 @@ powersAhead:
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 64(R8)(AX*1)
-	VADDPS       96(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y8, 64(BX)(AX*1)
+	VADDPS       96(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y11
 	VADDPS       attentionConstants<>+416(SB), Y5, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
@@ -2639,9 +2625,9 @@ powersAhead:
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y4, Y4
-	VMOVUPS      Y9, 96(R8)(AX*1)
-	TESTQ        DX, DX
-	JEQ          noMassA
+	VMOVUPS      Y9, 96(BX)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMassA
 	VADDPS       Y7, Y6, Y5
 	VADDPS       Y9, Y8, Y6
 	VPERM2F128   $0x20, Y6, Y5, Y7
@@ -2656,7 +2642,7 @@ powersAhead:
 	VMOVSS       X5, 4(R11)
 
 noMassA:
-	VADDPS       128(R8)(AX*1), Y2, Y5
+	VADDPS       128(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y8
 	VADDPS       attentionConstants<>+416(SB), Y5, Y7
 	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
@@ -2671,8 +2657,8 @@ noMassA:
 	VMULPS       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
-	VMOVUPS      Y6, 128(R8)(AX*1)
-	VADDPS       160(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y6, 128(BX)(AX*1)
+	VADDPS       160(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y9
 	VADDPS       attentionConstants<>+416(SB), Y5, Y8
 	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
@@ -2687,8 +2673,8 @@ noMassA:
 	VMULPS       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y4, Y4
-	VMOVUPS      Y7, 160(R8)(AX*1)
-	VADDPS       192(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y7, 160(BX)(AX*1)
+	VADDPS       192(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y10
 	VADDPS       attentionConstants<>+416(SB), Y5, Y9
 	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
@@ -2703,8 +2689,8 @@ noMassA:
 	VMULPS       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 192(R8)(AX*1)
-	VADDPS       224(R8)(AX*1), Y2, Y5
+	VMOVUPS      Y8, 192(BX)(AX*1)
+	VADDPS       224(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y11
 	VADDPS       attentionConstants<>+416(SB), Y5, Y10
 	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
@@ -2719,9 +2705,9 @@ noMassA:
 	VMULPS       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y4, Y4
-	VMOVUPS      Y9, 224(R8)(AX*1)
-	TESTQ        DX, DX
-	JEQ          noMassE
+	VMOVUPS      Y9, 224(BX)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMassE
 	VADDPS       Y7, Y6, Y5
 	VADDPS       Y9, Y8, Y6
 	VPERM2F128   $0x20, Y6, Y5, Y7
@@ -2740,6 +2726,9 @@ noMassE:
 	ADDQ         $+256, AX
 	SUBQ         $0x01, CX
 	JNE          powers
+	MOVL         32(DI), AX
+	IMULQ        DX, AX
+	ADDQ         state+24(FP), AX
 	VBROADCASTSS attentionConstants<>+32(SB), X1
 	VADDPS       Y4, Y3, Y2
 	VEXTRACTF128 $0x01, Y2, X5
@@ -2748,10 +2737,10 @@ noMassE:
 	VADDPS       X2, X5, X5
 	VPERMILPS    $0xb1, X5, X2
 	VADDPS       X2, X5, X5
-	VMOVSS       16(R9), X2
-	VMOVSS       (BX), X3
+	VMOVSS       12(DI), X2
+	VMOVSS       (AX), X3
 	VMAXSS       X3, X2, X4
-	VMOVSS       X4, (BX)
+	VMOVSS       X4, (AX)
 	VBROADCASTSS X4, X4
 	VUNPCKLPS    X2, X3, X2
 	VSUBPS       X4, X2, X2
@@ -2768,23 +2757,15 @@ noMassE:
 	VPSLLD       $0x17, X4, X4
 	VMULPS       X4, X1, X1
 	VANDPS       X6, X1, X1
-	VMOVLPS      X1, 4(R9)
-	VMULSS       4(BX), X1, X2
+	VMOVLPS      X1, 4(DI)
+	VMULSS       4(AX), X1, X2
 	VMOVSHDUP    X1, X1
 	VFMADD231SS  X5, X1, X2
-	VMOVSS       X2, 4(BX)
-
-next:
-	ADDQ  SI, BX
-	TESTQ DX, DX
-	JEQ   nextMass
-	ADDQ  $0x44, DX
-
-nextMass:
-	ADDQ $+1024, R8
-	ADDQ $0x30, R9
-	SUBQ $0x01, R10
-	JNE  powersRow
+	VMOVSS       X2, 4(AX)
+	ADDQ         $+1024, BX
+	ADDQ         $0x28, DI
+	SUBQ         $0x01, R8
+	JNE          powersRow
 	VZEROUPPER
 	RET
 
@@ -2807,14 +2788,14 @@ rows:
 	MOVQ CX, R9
 	MOVQ DI, R10
 	MOVQ dim+40(FP), R11
-	MOVL 32(BX), R12
-	MOVL 28(BX), R13
-	ORL  80(BX), R12
-	ORL  76(BX), R13
-	ORL  128(BX), R12
-	ORL  124(BX), R13
-	ORL  176(BX), R12
-	ORL  172(BX), R13
+	MOVL 28(BX), R12
+	MOVL 24(BX), R13
+	ORL  68(BX), R12
+	ORL  64(BX), R13
+	ORL  108(BX), R12
+	ORL  104(BX), R13
+	ORL  148(BX), R12
+	ORL  144(BX), R13
 	MOVL R12, 8(SP)
 	NOTL R12
 	ANDL R12, R13
@@ -3040,9 +3021,9 @@ bytes4x2Ahead:
 	JNE          bytes4x2
 
 bytesAfter4x2:
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Y8
 	VBROADCASTSS 4(BX), Y9
 	VBROADCASTSS 8(BX), Y10
@@ -3056,14 +3037,12 @@ bytesAfter4x2:
 	VMULPS       32(R12), Y9, Y0
 	VFMADD231PS  Y1, Y10, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x2Row1
-	VBROADCASTSS 48(BX), Y0
-	VBROADCASTSS 52(BX), Y1
-	VBROADCASTSS 56(BX), Y8
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Y0
+	VBROADCASTSS 44(BX), Y1
+	VBROADCASTSS 48(BX), Y8
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y9
@@ -3074,14 +3053,12 @@ unseen4x2Row0:
 	VMULPS       32(R12), Y1, Y0
 	VFMADD231PS  Y3, Y8, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x2Row2
-	VBROADCASTSS 96(BX), Y0
-	VBROADCASTSS 100(BX), Y1
-	VBROADCASTSS 104(BX), Y2
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 80(BX), Y0
+	VBROADCASTSS 84(BX), Y1
+	VBROADCASTSS 88(BX), Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y0, Y4, Y4
 	VMULPS       (R12), Y1, Y3
@@ -3092,14 +3069,12 @@ unseen4x2Row1:
 	VMULPS       32(R12), Y1, Y0
 	VFMADD231PS  Y5, Y2, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x2Row3
-	VBROADCASTSS 144(BX), Y0
-	VBROADCASTSS 148(BX), Y1
-	VBROADCASTSS 152(BX), Y2
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 120(BX), Y0
+	VBROADCASTSS 124(BX), Y1
+	VBROADCASTSS 128(BX), Y2
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y0, Y6, Y6
 	VMULPS       (R12), Y1, Y3
@@ -3110,21 +3085,14 @@ unseen4x2Row2:
 	VMULPS       32(R12), Y1, Y0
 	VFMADD231PS  Y7, Y2, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row3:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims4x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims4x2
 
 dimsAfter4x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+192, BX
+	ADDQ $+160, BX
 	SUBQ $0x04, rows+48(FP)
 	JMP  rows
 
@@ -3134,12 +3102,12 @@ rowsAfter4:
 	MOVQ CX, R9
 	MOVQ DI, R10
 	MOVQ dim+40(FP), R11
-	MOVL 32(BX), R12
-	MOVL 28(BX), R13
-	ORL  80(BX), R12
-	ORL  76(BX), R13
-	ORL  128(BX), R12
-	ORL  124(BX), R13
+	MOVL 28(BX), R12
+	MOVL 24(BX), R13
+	ORL  68(BX), R12
+	ORL  64(BX), R13
+	ORL  108(BX), R12
+	ORL  104(BX), R13
 	MOVL R12, 8(SP)
 	NOTL R12
 	ANDL R12, R13
@@ -3331,9 +3299,9 @@ bytes3x2Ahead:
 	JNE          bytes3x2
 
 bytesAfter3x2:
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Y6
 	VBROADCASTSS 4(BX), Y7
 	VBROADCASTSS 8(BX), Y8
@@ -3347,14 +3315,12 @@ bytesAfter3x2:
 	VMULPS       32(R12), Y7, Y0
 	VFMADD231PS  Y1, Y8, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x2Row1
-	VBROADCASTSS 48(BX), Y0
-	VBROADCASTSS 52(BX), Y1
-	VBROADCASTSS 56(BX), Y6
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Y0
+	VBROADCASTSS 44(BX), Y1
+	VBROADCASTSS 48(BX), Y6
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y7
@@ -3365,14 +3331,12 @@ unseen3x2Row0:
 	VMULPS       32(R12), Y1, Y0
 	VFMADD231PS  Y3, Y6, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x2Row2
-	VBROADCASTSS 96(BX), Y0
-	VBROADCASTSS 100(BX), Y1
-	VBROADCASTSS 104(BX), Y2
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 80(BX), Y0
+	VBROADCASTSS 84(BX), Y1
+	VBROADCASTSS 88(BX), Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y0, Y4, Y4
 	VMULPS       (R12), Y1, Y3
@@ -3383,20 +3347,14 @@ unseen3x2Row1:
 	VMULPS       32(R12), Y1, Y0
 	VFMADD231PS  Y5, Y2, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row2:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims3x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x2
 
 dimsAfter3x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+2304, SI
-	ADDQ $+144, BX
+	ADDQ $+120, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -3405,10 +3363,10 @@ rowsAfter3:
 	MOVQ CX, R9
 	MOVQ DI, R10
 	MOVQ dim+40(FP), R11
-	MOVL 32(BX), R12
-	MOVL 28(BX), R13
-	ORL  80(BX), R12
-	ORL  76(BX), R13
+	MOVL 28(BX), R12
+	MOVL 24(BX), R13
+	ORL  68(BX), R12
+	ORL  64(BX), R13
 	MOVL R12, 8(SP)
 	NOTL R12
 	ANDL R12, R13
@@ -3566,9 +3524,9 @@ bytes2x2Ahead:
 	JNE          bytes2x2
 
 bytesAfter2x2:
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Y4
 	VBROADCASTSS 4(BX), Y5
 	VBROADCASTSS 8(BX), Y6
@@ -3582,14 +3540,12 @@ bytesAfter2x2:
 	VMULPS       32(R12), Y5, Y0
 	VFMADD231PS  Y1, Y6, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen2x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x2Row1
-	VBROADCASTSS 48(BX), Y0
-	VBROADCASTSS 52(BX), Y1
-	VBROADCASTSS 56(BX), Y4
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Y0
+	VBROADCASTSS 44(BX), Y1
+	VBROADCASTSS 48(BX), Y4
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y0, Y2, Y2
 	VMULPS       (R12), Y1, Y5
@@ -3600,35 +3556,30 @@ unseen2x2Row0:
 	VMULPS       32(R12), Y1, Y0
 	VFMADD231PS  Y3, Y4, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen2x2Row1:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims2x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x2
 
 dimsAfter2x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+1536, SI
-	ADDQ $+96, BX
+	ADDQ $+80, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
 	CMPQ rows+48(FP), $0x01
 	JLT  rowsAfter1
-	MOVQ CX, R9
-	MOVQ dim+40(FP), R10
-	MOVL 32(BX), R11
-	MOVL 28(BX), R12
-	MOVL R11, 8(SP)
-	NOTL R11
-	ANDL R11, R12
-	MOVL R12, 16(SP)
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
+	MOVL 28(BX), R10
+	MOVL 24(BX), R11
+	MOVL R10, 8(SP)
+	NOTL R10
+	ANDL R10, R11
+	MOVL R11, 16(SP)
 
 dims1x8:
-	CMPQ   R10, $0x40
+	CMPQ   R9, $0x40
 	JLT    dimsAfter1x8
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
@@ -3638,21 +3589,21 @@ dims1x8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+4, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVL   8(SP), R11
-	TESTL  R11, R11
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+4, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVL   8(SP), R10
+	TESTL  R10, R10
 	JEQ    wordsAfter1x8
 
 words1x8:
-	TZCNTL     R11, R12
-	LEAQ       (SI)(R12*8), R13
-	LEAQ       (R13)(R12*8), R13
-	IMULQ      R8, R12
-	LEAQ       (DI)(R12*2), R12
+	TZCNTL     R10, R11
+	LEAQ       (SI)(R11*8), R12
+	LEAQ       (R12)(R11*8), R12
+	IMULQ      R8, R11
+	LEAQ       (DI)(R11*2), R11
 	CMPQ       (SP), $0x00
 	JLE        words1x8Ahead
 	PREFETCHT1 (AX)
@@ -3674,11 +3625,11 @@ words1x8:
 	PREFETCHT1 512(AX)
 
 words1x8Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VPBROADCASTD (R13), Y8
-	VPBROADCASTD 4(R13), Y9
-	VMOVDQU      (R12), Y10
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VPBROADCASTD (R12), Y8
+	VPBROADCASTD 4(R12), Y9
+	VMOVDQU      (R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3686,7 +3637,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y0, Y0
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R12), Y10
+	VMOVDQU      32(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3694,7 +3645,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R12), Y10
+	VMOVDQU      64(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3702,7 +3653,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y2, Y2
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R12), Y10
+	VMOVDQU      96(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3710,7 +3661,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y3, Y3
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R12), Y10
+	VMOVDQU      128(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3718,7 +3669,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y4, Y4
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R12), Y10
+	VMOVDQU      160(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3726,7 +3677,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y5, Y5
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R12), Y10
+	VMOVDQU      192(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3734,7 +3685,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y6, Y6
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R12), Y10
+	VMOVDQU      224(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3742,10 +3693,10 @@ words1x8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         R8, R12
-	VPBROADCASTD 8(R13), Y8
-	VPBROADCASTD 12(R13), Y9
-	VMOVDQU      (R12), Y10
+	ADDQ         R8, R11
+	VPBROADCASTD 8(R12), Y8
+	VPBROADCASTD 12(R12), Y9
+	VMOVDQU      (R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3753,7 +3704,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y0, Y0
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R12), Y10
+	VMOVDQU      32(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3761,7 +3712,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R12), Y10
+	VMOVDQU      64(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3769,7 +3720,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y2, Y2
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R12), Y10
+	VMOVDQU      96(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3777,7 +3728,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y3, Y3
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R12), Y10
+	VMOVDQU      128(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3785,7 +3736,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y4, Y4
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R12), Y10
+	VMOVDQU      160(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3793,7 +3744,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y5, Y5
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R12), Y10
+	VMOVDQU      192(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3801,7 +3752,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y6, Y6
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R12), Y10
+	VMOVDQU      224(R11), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3809,20 +3760,20 @@ words1x8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
-	LEAL         -1(R11), R12
-	ANDL         R12, R11
+	LEAL         -1(R10), R11
+	ANDL         R11, R10
 	JNE          words1x8
 
 wordsAfter1x8:
-	MOVL  16(SP), R11
-	TESTL R11, R11
+	MOVL  16(SP), R10
+	TESTL R10, R10
 	JEQ   bytesAfter1x8
 
 bytes1x8:
-	TZCNTL     R11, R12
-	LEAQ       (SI)(R12*8), R13
-	IMULQ      R8, R12
-	LEAQ       (DI)(R12*2), R12
+	TZCNTL     R10, R11
+	LEAQ       (SI)(R11*8), R12
+	IMULQ      R8, R11
+	LEAQ       (DI)(R11*2), R11
 	CMPQ       (SP), $0x00
 	JLE        bytes1x8Ahead
 	PREFETCHT1 (AX)
@@ -3844,146 +3795,143 @@ bytes1x8:
 	PREFETCHT1 512(AX)
 
 bytes1x8Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VPBROADCASTD 512(R13), Y8
-	VPBROADCASTD 516(R13), Y9
-	VMOVDQU      (R12), Y10
-	VMOVDQU      (R12)(R8*1), Y11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VPBROADCASTD 512(R12), Y8
+	VPBROADCASTD 516(R12), Y9
+	VMOVDQU      (R11), Y10
+	VMOVDQU      (R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R12), Y10
-	VMOVDQU      32(R12)(R8*1), Y11
+	VMOVDQU      32(R11), Y10
+	VMOVDQU      32(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R12), Y10
-	VMOVDQU      64(R12)(R8*1), Y11
+	VMOVDQU      64(R11), Y10
+	VMOVDQU      64(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R12), Y10
-	VMOVDQU      96(R12)(R8*1), Y11
+	VMOVDQU      96(R11), Y10
+	VMOVDQU      96(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R12), Y10
-	VMOVDQU      128(R12)(R8*1), Y11
+	VMOVDQU      128(R11), Y10
+	VMOVDQU      128(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R12), Y10
-	VMOVDQU      160(R12)(R8*1), Y11
+	VMOVDQU      160(R11), Y10
+	VMOVDQU      160(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R12), Y10
-	VMOVDQU      192(R12)(R8*1), Y11
+	VMOVDQU      192(R11), Y10
+	VMOVDQU      192(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
 	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R12), Y10
-	VMOVDQU      224(R12)(R8*1), Y11
+	VMOVDQU      224(R11), Y10
+	VMOVDQU      224(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y8
 	VPMADDUBSW   Y11, Y9, Y9
 	VPADDW       Y9, Y8, Y8
 	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
 	VPADDD       Y8, Y7, Y7
-	LEAL         -1(R11), R12
-	ANDL         R12, R11
+	LEAL         -1(R10), R11
+	ANDL         R11, R10
 	JNE          bytes1x8
 
 bytesAfter1x8:
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x8Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS (BX), Y8
 	VBROADCASTSS 4(BX), Y9
 	VBROADCASTSS 8(BX), Y10
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
-	VMULPS       (R11), Y9, Y11
+	VMULPS       (R10), Y9, Y11
 	VFMADD231PS  Y0, Y10, Y11
-	VMOVUPS      Y11, (R11)
+	VMOVUPS      Y11, (R10)
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
-	VMULPS       32(R11), Y9, Y0
+	VMULPS       32(R10), Y9, Y0
 	VFMADD231PS  Y1, Y10, Y0
-	VMOVUPS      Y0, 32(R11)
+	VMOVUPS      Y0, 32(R10)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y8, Y2, Y2
-	VMULPS       64(R11), Y9, Y0
+	VMULPS       64(R10), Y9, Y0
 	VFMADD231PS  Y2, Y10, Y0
-	VMOVUPS      Y0, 64(R11)
+	VMOVUPS      Y0, 64(R10)
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y8, Y3, Y3
-	VMULPS       96(R11), Y9, Y0
+	VMULPS       96(R10), Y9, Y0
 	VFMADD231PS  Y3, Y10, Y0
-	VMOVUPS      Y0, 96(R11)
+	VMOVUPS      Y0, 96(R10)
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y8, Y4, Y4
-	VMULPS       128(R11), Y9, Y0
+	VMULPS       128(R10), Y9, Y0
 	VFMADD231PS  Y4, Y10, Y0
-	VMOVUPS      Y0, 128(R11)
+	VMOVUPS      Y0, 128(R10)
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y8, Y5, Y5
-	VMULPS       160(R11), Y9, Y0
+	VMULPS       160(R10), Y9, Y0
 	VFMADD231PS  Y5, Y10, Y0
-	VMOVUPS      Y0, 160(R11)
+	VMOVUPS      Y0, 160(R10)
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMULPS       192(R11), Y9, Y0
+	VMULPS       192(R10), Y9, Y0
 	VFMADD231PS  Y6, Y10, Y0
-	VMOVUPS      Y0, 192(R11)
+	VMOVUPS      Y0, 192(R10)
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y8, Y7, Y7
-	VMULPS       224(R11), Y9, Y0
+	VMULPS       224(R10), Y9, Y0
 	VFMADD231PS  Y7, Y10, Y0
-	VMOVUPS      Y0, 224(R11)
-
-unseen1x8Row0:
-	ADDQ DX, R11
-	ADDQ $+256, DI
-	ADDQ $+256, R9
-	SUBQ $0x40, R10
-	JMP  dims1x8
+	VMOVUPS      Y0, 224(R10)
+	ADDQ         $+256, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x8
 
 dimsAfter1x8:
 dims1x2:
-	CMPQ   R10, $0x10
+	CMPQ   R9, $0x10
 	JLT    dimsAfter1x2
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+1, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVL   8(SP), R11
-	TESTL  R11, R11
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+1, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVL   8(SP), R10
+	TESTL  R10, R10
 	JEQ    wordsAfter1x2
 
 words1x2:
-	TZCNTL     R11, R12
-	LEAQ       (SI)(R12*8), R13
-	LEAQ       (R13)(R12*8), R13
-	IMULQ      R8, R12
-	LEAQ       (DI)(R12*2), R12
+	TZCNTL     R10, R11
+	LEAQ       (SI)(R11*8), R12
+	LEAQ       (R12)(R11*8), R12
+	IMULQ      R8, R11
+	LEAQ       (DI)(R11*2), R11
 	CMPQ       (SP), $0x00
 	JLE        words1x2Ahead
 	PREFETCHT1 (AX)
@@ -3995,11 +3943,11 @@ words1x2:
 	PREFETCHT1 128(AX)
 
 words1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VPBROADCASTD (R13), Y2
-	VPBROADCASTD 4(R13), Y3
-	VMOVDQU      (R12), Y4
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VPBROADCASTD (R12), Y2
+	VPBROADCASTD 4(R12), Y3
+	VMOVDQU      (R11), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -4007,7 +3955,7 @@ words1x2Ahead:
 	VPADDD       Y4, Y0, Y0
 	VPMADDWD     Y3, Y5, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R12), Y4
+	VMOVDQU      32(R11), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -4015,10 +3963,10 @@ words1x2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	ADDQ         R8, R12
-	VPBROADCASTD 8(R13), Y2
-	VPBROADCASTD 12(R13), Y3
-	VMOVDQU      (R12), Y4
+	ADDQ         R8, R11
+	VPBROADCASTD 8(R12), Y2
+	VPBROADCASTD 12(R12), Y3
+	VMOVDQU      (R11), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -4026,7 +3974,7 @@ words1x2Ahead:
 	VPADDD       Y4, Y0, Y0
 	VPMADDWD     Y3, Y5, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R12), Y4
+	VMOVDQU      32(R11), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -4034,20 +3982,20 @@ words1x2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	LEAL         -1(R11), R12
-	ANDL         R12, R11
+	LEAL         -1(R10), R11
+	ANDL         R11, R10
 	JNE          words1x2
 
 wordsAfter1x2:
-	MOVL  16(SP), R11
-	TESTL R11, R11
+	MOVL  16(SP), R10
+	TESTL R10, R10
 	JEQ   bytesAfter1x2
 
 bytes1x2:
-	TZCNTL     R11, R12
-	LEAQ       (SI)(R12*8), R13
-	IMULQ      R8, R12
-	LEAQ       (DI)(R12*2), R12
+	TZCNTL     R10, R11
+	LEAQ       (SI)(R11*8), R12
+	IMULQ      R8, R11
+	LEAQ       (DI)(R11*2), R11
 	CMPQ       (SP), $0x00
 	JLE        bytes1x2Ahead
 	PREFETCHT1 (AX)
@@ -4059,57 +4007,53 @@ bytes1x2:
 	PREFETCHT1 128(AX)
 
 bytes1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VPBROADCASTD 512(R13), Y2
-	VPBROADCASTD 516(R13), Y3
-	VMOVDQU      (R12), Y4
-	VMOVDQU      (R12)(R8*1), Y5
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VPBROADCASTD 512(R12), Y2
+	VPBROADCASTD 516(R12), Y3
+	VMOVDQU      (R11), Y4
+	VMOVDQU      (R11)(R8*1), Y5
 	VPMADDUBSW   Y4, Y2, Y4
 	VPMADDUBSW   Y5, Y3, Y5
 	VPADDW       Y5, Y4, Y4
 	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R12), Y4
-	VMOVDQU      32(R12)(R8*1), Y5
+	VMOVDQU      32(R11), Y4
+	VMOVDQU      32(R11)(R8*1), Y5
 	VPMADDUBSW   Y4, Y2, Y2
 	VPMADDUBSW   Y5, Y3, Y3
 	VPADDW       Y3, Y2, Y2
 	VPMADDWD     attentionConstants<>+736(SB), Y2, Y2
 	VPADDD       Y2, Y1, Y1
-	LEAL         -1(R11), R12
-	ANDL         R12, R11
+	LEAL         -1(R10), R11
+	ANDL         R11, R10
 	JNE          bytes1x2
 
 bytesAfter1x2:
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x2Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS (BX), Y2
 	VBROADCASTSS 4(BX), Y3
 	VBROADCASTSS 8(BX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMULPS       (R11), Y3, Y5
+	VMULPS       (R10), Y3, Y5
 	VFMADD231PS  Y0, Y4, Y5
-	VMOVUPS      Y5, (R11)
+	VMOVUPS      Y5, (R10)
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMULPS       32(R11), Y3, Y0
+	VMULPS       32(R10), Y3, Y0
 	VFMADD231PS  Y1, Y4, Y0
-	VMOVUPS      Y0, 32(R11)
-
-unseen1x2Row0:
-	ADDQ DX, R11
-	ADDQ $+64, DI
-	ADDQ $+64, R9
-	SUBQ $0x10, R10
-	JMP  dims1x2
+	VMOVUPS      Y0, 32(R10)
+	ADDQ         $+64, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x2
 
 dimsAfter1x2:
-	ADDQ DX, CX
 	ADDQ $+768, SI
-	ADDQ $+48, BX
+	ADDQ $+40, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -4195,9 +4139,9 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y12
 	VBROADCASTSS 8(BX), Y13
 	VMULPS       (R12), Y12, Y14
@@ -4206,88 +4150,69 @@ step6x2Ahead:
 	VMULPS       32(R12), Y12, Y0
 	VFMADD231PS  Y1, Y13, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x2Row3
-	VBROADCASTSS 148(BX), Y0
-	VBROADCASTSS 152(BX), Y1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Y0
+	VBROADCASTSS 128(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x2Row4
-	VBROADCASTSS 196(BX), Y0
-	VBROADCASTSS 200(BX), Y1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Y0
+	VBROADCASTSS 168(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x2Row5
-	VBROADCASTSS 244(BX), Y0
-	VBROADCASTSS 248(BX), Y1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Y0
+	VBROADCASTSS 208(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y11, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row5:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims6x2
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims6x2
 
 dimsAfter6x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+288, BX
+	ADDQ $+240, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -4352,9 +4277,9 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y10
 	VBROADCASTSS 8(BX), Y11
 	VMULPS       (R12), Y10, Y12
@@ -4363,74 +4288,58 @@ step5x2Ahead:
 	VMULPS       32(R12), Y10, Y0
 	VFMADD231PS  Y1, Y11, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x2Row3
-	VBROADCASTSS 148(BX), Y0
-	VBROADCASTSS 152(BX), Y1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Y0
+	VBROADCASTSS 128(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x2Row4
-	VBROADCASTSS 196(BX), Y0
-	VBROADCASTSS 200(BX), Y1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Y0
+	VBROADCASTSS 168(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row4:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims5x2
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims5x2
 
 dimsAfter5x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+240, BX
+	ADDQ $+200, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -4489,9 +4398,9 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
 	VBROADCASTSS 8(BX), Y9
 	VMULPS       (R12), Y8, Y10
@@ -4500,60 +4409,47 @@ step4x2Ahead:
 	VMULPS       32(R12), Y8, Y0
 	VFMADD231PS  Y1, Y9, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x2Row3
-	VBROADCASTSS 148(BX), Y0
-	VBROADCASTSS 152(BX), Y1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Y0
+	VBROADCASTSS 128(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row3:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims4x2
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims4x2
 
 dimsAfter4x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+192, BX
+	ADDQ $+160, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -4607,9 +4503,9 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y6
 	VBROADCASTSS 8(BX), Y7
 	VMULPS       (R12), Y6, Y8
@@ -4618,46 +4514,36 @@ step3x2Ahead:
 	VMULPS       32(R12), Y6, Y0
 	VFMADD231PS  Y1, Y7, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row2:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims3x2
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x2
 
 dimsAfter3x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+144, BX
+	ADDQ $+120, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -4719,9 +4605,9 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
 	VBROADCASTSS 8(BX), Y9
 	VMULPS       (R12), Y8, Y10
@@ -4736,13 +4622,11 @@ step2x4Ahead:
 	VMULPS       96(R12), Y8, Y0
 	VFMADD231PS  Y3, Y9, Y0
 	VMOVUPS      Y0, 96(R12)
-
-unseen2x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x4Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4755,13 +4639,10 @@ unseen2x4Row0:
 	VMULPS       96(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 96(R12)
-
-unseen2x4Row1:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims2x4
+	ADDQ         $+64, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims2x4
 
 dimsAfter2x4:
 dims2x2:
@@ -4803,9 +4684,9 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y4
 	VBROADCASTSS 8(BX), Y5
 	VMULPS       (R12), Y4, Y6
@@ -4814,42 +4695,35 @@ step2x2Ahead:
 	VMULPS       32(R12), Y4, Y0
 	VFMADD231PS  Y1, Y5, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen2x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen2x2Row1:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims2x2
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x2
 
 dimsAfter2x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+96, BX
+	ADDQ $+80, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
 	CMPQ rows+48(FP), $0x01
 	JLT  rowsAfter1
-	MOVQ CX, R9
-	MOVQ dim+40(FP), R10
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
 
 dims1x8:
-	CMPQ   R10, $0x40
+	CMPQ   R9, $0x40
 	JLT    dimsAfter1x8
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
@@ -4859,14 +4733,14 @@ dims1x8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+4, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+4, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVQ   DI, R10
+	MOVQ   SI, R11
+	MOVQ   n+56(FP), R12
 
 step1x8:
 	CMPQ       (SP), $0x00
@@ -4884,80 +4758,77 @@ step1x8:
 	PREFETCHT1 256(AX)
 
 step1x8Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VBROADCASTSS (R12), Y8
-	VCVTPH2PS    (R11), Y9
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VBROADCASTSS (R11), Y8
+	VCVTPH2PS    (R10), Y9
 	VFMADD231PS  Y9, Y8, Y0
-	VCVTPH2PS    16(R11), Y9
+	VCVTPH2PS    16(R10), Y9
 	VFMADD231PS  Y9, Y8, Y1
-	VCVTPH2PS    32(R11), Y9
+	VCVTPH2PS    32(R10), Y9
 	VFMADD231PS  Y9, Y8, Y2
-	VCVTPH2PS    48(R11), Y9
+	VCVTPH2PS    48(R10), Y9
 	VFMADD231PS  Y9, Y8, Y3
-	VCVTPH2PS    64(R11), Y9
+	VCVTPH2PS    64(R10), Y9
 	VFMADD231PS  Y9, Y8, Y4
-	VCVTPH2PS    80(R11), Y9
+	VCVTPH2PS    80(R10), Y9
 	VFMADD231PS  Y9, Y8, Y5
-	VCVTPH2PS    96(R11), Y9
+	VCVTPH2PS    96(R10), Y9
 	VFMADD231PS  Y9, Y8, Y6
-	VCVTPH2PS    112(R11), Y9
+	VCVTPH2PS    112(R10), Y9
 	VFMADD231PS  Y9, Y8, Y7
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x8
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x8Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y8
 	VBROADCASTSS 8(BX), Y9
-	VMULPS       (R11), Y8, Y10
+	VMULPS       (R10), Y8, Y10
 	VFMADD231PS  Y0, Y9, Y10
-	VMOVUPS      Y10, (R11)
-	VMULPS       32(R11), Y8, Y0
+	VMOVUPS      Y10, (R10)
+	VMULPS       32(R10), Y8, Y0
 	VFMADD231PS  Y1, Y9, Y0
-	VMOVUPS      Y0, 32(R11)
-	VMULPS       64(R11), Y8, Y0
+	VMOVUPS      Y0, 32(R10)
+	VMULPS       64(R10), Y8, Y0
 	VFMADD231PS  Y2, Y9, Y0
-	VMOVUPS      Y0, 64(R11)
-	VMULPS       96(R11), Y8, Y0
+	VMOVUPS      Y0, 64(R10)
+	VMULPS       96(R10), Y8, Y0
 	VFMADD231PS  Y3, Y9, Y0
-	VMOVUPS      Y0, 96(R11)
-	VMULPS       128(R11), Y8, Y0
+	VMOVUPS      Y0, 96(R10)
+	VMULPS       128(R10), Y8, Y0
 	VFMADD231PS  Y4, Y9, Y0
-	VMOVUPS      Y0, 128(R11)
-	VMULPS       160(R11), Y8, Y0
+	VMOVUPS      Y0, 128(R10)
+	VMULPS       160(R10), Y8, Y0
 	VFMADD231PS  Y5, Y9, Y0
-	VMOVUPS      Y0, 160(R11)
-	VMULPS       192(R11), Y8, Y0
+	VMOVUPS      Y0, 160(R10)
+	VMULPS       192(R10), Y8, Y0
 	VFMADD231PS  Y6, Y9, Y0
-	VMOVUPS      Y0, 192(R11)
-	VMULPS       224(R11), Y8, Y0
+	VMOVUPS      Y0, 192(R10)
+	VMULPS       224(R10), Y8, Y0
 	VFMADD231PS  Y7, Y9, Y0
-	VMOVUPS      Y0, 224(R11)
-
-unseen1x8Row0:
-	ADDQ DX, R11
-	ADDQ $+128, DI
-	ADDQ $+256, R9
-	SUBQ $0x40, R10
-	JMP  dims1x8
+	VMOVUPS      Y0, 224(R10)
+	ADDQ         $+128, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x8
 
 dimsAfter1x8:
 dims1x2:
-	CMPQ   R10, $0x10
+	CMPQ   R9, $0x10
 	JLT    dimsAfter1x2
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+1, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+1, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVQ   DI, R10
+	MOVQ   SI, R11
+	MOVQ   n+56(FP), R12
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -4968,40 +4839,36 @@ step1x2:
 	PREFETCHT1 64(AX)
 
 step1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VBROADCASTSS (R12), Y2
-	VCVTPH2PS    (R11), Y3
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VBROADCASTSS (R11), Y2
+	VCVTPH2PS    (R10), Y3
 	VFMADD231PS  Y3, Y2, Y0
-	VCVTPH2PS    16(R11), Y3
+	VCVTPH2PS    16(R10), Y3
 	VFMADD231PS  Y3, Y2, Y1
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x2Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y2
 	VBROADCASTSS 8(BX), Y3
-	VMULPS       (R11), Y2, Y4
+	VMULPS       (R10), Y2, Y4
 	VFMADD231PS  Y0, Y3, Y4
-	VMOVUPS      Y4, (R11)
-	VMULPS       32(R11), Y2, Y0
+	VMOVUPS      Y4, (R10)
+	VMULPS       32(R10), Y2, Y0
 	VFMADD231PS  Y1, Y3, Y0
-	VMOVUPS      Y0, 32(R11)
-
-unseen1x2Row0:
-	ADDQ DX, R11
-	ADDQ $+32, DI
-	ADDQ $+64, R9
-	SUBQ $0x10, R10
-	JMP  dims1x2
+	VMOVUPS      Y0, 32(R10)
+	ADDQ         $+32, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x2
 
 dimsAfter1x2:
-	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+48, BX
+	ADDQ $+40, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -5087,9 +4954,9 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y12
 	VBROADCASTSS 8(BX), Y13
 	VMULPS       (R12), Y12, Y14
@@ -5098,88 +4965,69 @@ step6x2Ahead:
 	VMULPS       32(R12), Y12, Y0
 	VFMADD231PS  Y1, Y13, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x2Row3
-	VBROADCASTSS 148(BX), Y0
-	VBROADCASTSS 152(BX), Y1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Y0
+	VBROADCASTSS 128(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x2Row4
-	VBROADCASTSS 196(BX), Y0
-	VBROADCASTSS 200(BX), Y1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Y0
+	VBROADCASTSS 168(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x2Row5
-	VBROADCASTSS 244(BX), Y0
-	VBROADCASTSS 248(BX), Y1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Y0
+	VBROADCASTSS 208(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y11, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen6x2Row5:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims6x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims6x2
 
 dimsAfter6x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+288, BX
+	ADDQ $+240, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -5244,9 +5092,9 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y10
 	VBROADCASTSS 8(BX), Y11
 	VMULPS       (R12), Y10, Y12
@@ -5255,74 +5103,58 @@ step5x2Ahead:
 	VMULPS       32(R12), Y10, Y0
 	VFMADD231PS  Y1, Y11, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x2Row3
-	VBROADCASTSS 148(BX), Y0
-	VBROADCASTSS 152(BX), Y1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Y0
+	VBROADCASTSS 128(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x2Row4
-	VBROADCASTSS 196(BX), Y0
-	VBROADCASTSS 200(BX), Y1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Y0
+	VBROADCASTSS 168(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen5x2Row4:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims5x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims5x2
 
 dimsAfter5x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+240, BX
+	ADDQ $+200, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -5381,9 +5213,9 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
 	VBROADCASTSS 8(BX), Y9
 	VMULPS       (R12), Y8, Y10
@@ -5392,60 +5224,47 @@ step4x2Ahead:
 	VMULPS       32(R12), Y8, Y0
 	VFMADD231PS  Y1, Y9, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x2Row3
-	VBROADCASTSS 148(BX), Y0
-	VBROADCASTSS 152(BX), Y1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Y0
+	VBROADCASTSS 128(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen4x2Row3:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims4x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims4x2
 
 dimsAfter4x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+192, BX
+	ADDQ $+160, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -5499,9 +5318,9 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y6
 	VBROADCASTSS 8(BX), Y7
 	VMULPS       (R12), Y6, Y8
@@ -5510,46 +5329,36 @@ step3x2Ahead:
 	VMULPS       32(R12), Y6, Y0
 	VFMADD231PS  Y1, Y7, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x2Row2
-	VBROADCASTSS 100(BX), Y0
-	VBROADCASTSS 104(BX), Y1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Y0
+	VBROADCASTSS 88(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen3x2Row2:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims3x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x2
 
 dimsAfter3x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+144, BX
+	ADDQ $+120, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -5611,9 +5420,9 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
 	VBROADCASTSS 8(BX), Y9
 	VMULPS       (R12), Y8, Y10
@@ -5628,13 +5437,11 @@ step2x4Ahead:
 	VMULPS       96(R12), Y8, Y0
 	VFMADD231PS  Y3, Y9, Y0
 	VMOVUPS      Y0, 96(R12)
-
-unseen2x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x4Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5647,13 +5454,10 @@ unseen2x4Row0:
 	VMULPS       96(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 96(R12)
-
-unseen2x4Row1:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims2x4
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims2x4
 
 dimsAfter2x4:
 dims2x2:
@@ -5695,9 +5499,9 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y4
 	VBROADCASTSS 8(BX), Y5
 	VMULPS       (R12), Y4, Y6
@@ -5706,42 +5510,35 @@ step2x2Ahead:
 	VMULPS       32(R12), Y4, Y0
 	VFMADD231PS  Y1, Y5, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen2x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x2Row1
-	VBROADCASTSS 52(BX), Y0
-	VBROADCASTSS 56(BX), Y1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Y0
+	VBROADCASTSS 48(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-
-unseen2x2Row1:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims2x2
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x2
 
 dimsAfter2x2:
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+96, BX
+	ADDQ $+80, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
 	CMPQ rows+48(FP), $0x01
 	JLT  rowsAfter1
-	MOVQ CX, R9
-	MOVQ dim+40(FP), R10
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
 
 dims1x8:
-	CMPQ   R10, $0x40
+	CMPQ   R9, $0x40
 	JLT    dimsAfter1x8
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
@@ -5751,14 +5548,14 @@ dims1x8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+4, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+4, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVQ   DI, R10
+	MOVQ   SI, R11
+	MOVQ   n+56(FP), R12
 
 step1x8:
 	CMPQ       (SP), $0x00
@@ -5776,80 +5573,77 @@ step1x8:
 	PREFETCHT1 256(AX)
 
 step1x8Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VBROADCASTSS (R12), Y8
-	VMOVUPS      (R11), Y9
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VBROADCASTSS (R11), Y8
+	VMOVUPS      (R10), Y9
 	VFMADD231PS  Y9, Y8, Y0
-	VMOVUPS      32(R11), Y9
+	VMOVUPS      32(R10), Y9
 	VFMADD231PS  Y9, Y8, Y1
-	VMOVUPS      64(R11), Y9
+	VMOVUPS      64(R10), Y9
 	VFMADD231PS  Y9, Y8, Y2
-	VMOVUPS      96(R11), Y9
+	VMOVUPS      96(R10), Y9
 	VFMADD231PS  Y9, Y8, Y3
-	VMOVUPS      128(R11), Y9
+	VMOVUPS      128(R10), Y9
 	VFMADD231PS  Y9, Y8, Y4
-	VMOVUPS      160(R11), Y9
+	VMOVUPS      160(R10), Y9
 	VFMADD231PS  Y9, Y8, Y5
-	VMOVUPS      192(R11), Y9
+	VMOVUPS      192(R10), Y9
 	VFMADD231PS  Y9, Y8, Y6
-	VMOVUPS      224(R11), Y9
+	VMOVUPS      224(R10), Y9
 	VFMADD231PS  Y9, Y8, Y7
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x8
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x8Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y8
 	VBROADCASTSS 8(BX), Y9
-	VMULPS       (R11), Y8, Y10
+	VMULPS       (R10), Y8, Y10
 	VFMADD231PS  Y0, Y9, Y10
-	VMOVUPS      Y10, (R11)
-	VMULPS       32(R11), Y8, Y0
+	VMOVUPS      Y10, (R10)
+	VMULPS       32(R10), Y8, Y0
 	VFMADD231PS  Y1, Y9, Y0
-	VMOVUPS      Y0, 32(R11)
-	VMULPS       64(R11), Y8, Y0
+	VMOVUPS      Y0, 32(R10)
+	VMULPS       64(R10), Y8, Y0
 	VFMADD231PS  Y2, Y9, Y0
-	VMOVUPS      Y0, 64(R11)
-	VMULPS       96(R11), Y8, Y0
+	VMOVUPS      Y0, 64(R10)
+	VMULPS       96(R10), Y8, Y0
 	VFMADD231PS  Y3, Y9, Y0
-	VMOVUPS      Y0, 96(R11)
-	VMULPS       128(R11), Y8, Y0
+	VMOVUPS      Y0, 96(R10)
+	VMULPS       128(R10), Y8, Y0
 	VFMADD231PS  Y4, Y9, Y0
-	VMOVUPS      Y0, 128(R11)
-	VMULPS       160(R11), Y8, Y0
+	VMOVUPS      Y0, 128(R10)
+	VMULPS       160(R10), Y8, Y0
 	VFMADD231PS  Y5, Y9, Y0
-	VMOVUPS      Y0, 160(R11)
-	VMULPS       192(R11), Y8, Y0
+	VMOVUPS      Y0, 160(R10)
+	VMULPS       192(R10), Y8, Y0
 	VFMADD231PS  Y6, Y9, Y0
-	VMOVUPS      Y0, 192(R11)
-	VMULPS       224(R11), Y8, Y0
+	VMOVUPS      Y0, 192(R10)
+	VMULPS       224(R10), Y8, Y0
 	VFMADD231PS  Y7, Y9, Y0
-	VMOVUPS      Y0, 224(R11)
-
-unseen1x8Row0:
-	ADDQ DX, R11
-	ADDQ $+256, DI
-	ADDQ $+256, R9
-	SUBQ $0x40, R10
-	JMP  dims1x8
+	VMOVUPS      Y0, 224(R10)
+	ADDQ         $+256, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x8
 
 dimsAfter1x8:
 dims1x2:
-	CMPQ   R10, $0x10
+	CMPQ   R9, $0x10
 	JLT    dimsAfter1x2
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+1, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   DI, R11
-	MOVQ   SI, R12
-	MOVQ   n+56(FP), R13
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+1, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVQ   DI, R10
+	MOVQ   SI, R11
+	MOVQ   n+56(FP), R12
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -5860,40 +5654,36 @@ step1x2:
 	PREFETCHT1 64(AX)
 
 step1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VBROADCASTSS (R12), Y2
-	VMOVUPS      (R11), Y3
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VBROADCASTSS (R11), Y2
+	VMOVUPS      (R10), Y3
 	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      32(R11), Y3
+	VMOVUPS      32(R10), Y3
 	VFMADD231PS  Y3, Y2, Y1
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x2Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y2
 	VBROADCASTSS 8(BX), Y3
-	VMULPS       (R11), Y2, Y4
+	VMULPS       (R10), Y2, Y4
 	VFMADD231PS  Y0, Y3, Y4
-	VMOVUPS      Y4, (R11)
-	VMULPS       32(R11), Y2, Y0
+	VMOVUPS      Y4, (R10)
+	VMULPS       32(R10), Y2, Y0
 	VFMADD231PS  Y1, Y3, Y0
-	VMOVUPS      Y0, 32(R11)
-
-unseen1x2Row0:
-	ADDQ DX, R11
-	ADDQ $+64, DI
-	ADDQ $+64, R9
-	SUBQ $0x10, R10
-	JMP  dims1x2
+	VMOVUPS      Y0, 32(R10)
+	ADDQ         $+64, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x2
 
 dimsAfter1x2:
-	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+48, BX
+	ADDQ $+40, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -8356,13 +8146,9 @@ largest:
 	VMAXPS     Z1, Z0, Z0
 	VXORPS     X1, X1, X1
 	VADDSS     X1, X0, X0
-	VMOVSS     X0, 16(BX)
-	XORL       AX, AX
-	VUCOMISS   attentionConstants<>+480(SB), X0
-	SETNE      AL
-	MOVL       AX, 12(BX)
+	VMOVSS     X0, 12(BX)
 	ADDQ       $+1024, DX
-	ADDQ       $0x30, BX
+	ADDQ       $0x28, BX
 	SUBQ       $0x01, SI
 	JNE        row
 	VZEROUPPER
@@ -8377,67 +8163,67 @@ TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+192(SB), Z3
 	VBROADCASTSS attentionConstants<>+256(SB), Z4
 	VBROADCASTSS attentionConstants<>+320(SB), Z5
-	MOVQ         mass+48(FP), DX
-	MOVQ         state+24(FP), BX
-	MOVQ         ld+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         scale+16(FP), DI
-	MOVQ         ahead+80(FP), R8
+	MOVQ         ld+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         scale+16(FP), BX
+	MOVQ         ahead+80(FP), SI
 	MOVQ         pace+88(FP), AX
 	IMUL3Q       $+1, AX, AX
 	ADDQ         $0x3f, AX
 	SHRQ         $0x06, AX
 	MOVQ         AX, (SP)
-	MOVQ         s+0(FP), R9
-	MOVQ         step+40(FP), R10
-	MOVQ         rows+64(FP), R11
+	MOVQ         step+40(FP), DI
+	MOVQ         rows+64(FP), R8
 
 powersRow:
-	CMPL         12(R10), $0x00
-	JEQ          next
+	MOVL         32(DI), R9
+	SHLQ         $0x0a, R9
+	ADDQ         s+0(FP), R9
 	VBROADCASTSS attentionConstants<>+448(SB), Z6
-	VBROADCASTSS 16(R10), Z7
+	VBROADCASTSS 12(DI), Z7
 	VSUBPS       Z7, Z6, Z7
-	VBROADCASTSS 24(R10), Z6
+	VBROADCASTSS 20(DI), Z6
 	VBROADCASTSS attentionConstants<>+448(SB), Z8
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
-	MOVQ         first+56(FP), R12
-	SHLQ         $0x04, R12
-	ADDQ         DX, R12
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	MOVLQSX      36(DI), R10
+	ADDQ         R10, R11
+	ADDQ         mass+48(FP), R11
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
 	CMPQ       (SP), $0x00
 	JLE        powersAhead
-	PREFETCHT1 (R8)
+	PREFETCHT1 (SI)
 	CMPQ       (SP), $0x01
 	JLE        powersAhead
-	PREFETCHT1 64(R8)
+	PREFETCHT1 64(SI)
 	CMPQ       (SP), $0x02
 	JLE        powersAhead
-	PREFETCHT1 128(R8)
-	PREFETCHT1 192(R8)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
 	CMPQ       (SP), $0x04
 	JLE        powersAhead
-	PREFETCHT1 256(R8)
-	PREFETCHT1 320(R8)
-	PREFETCHT1 384(R8)
-	PREFETCHT1 448(R8)
+	PREFETCHT1 256(SI)
+	PREFETCHT1 320(SI)
+	PREFETCHT1 384(SI)
+	PREFETCHT1 448(SI)
 	CMPQ       (SP), $0x08
 	JLE        powersAhead
-	PREFETCHT1 512(R8)
-	PREFETCHT1 576(R8)
-	PREFETCHT1 640(R8)
-	PREFETCHT1 704(R8)
-	PREFETCHT1 768(R8)
-	PREFETCHT1 832(R8)
-	PREFETCHT1 896(R8)
-	PREFETCHT1 960(R8)
+	PREFETCHT1 512(SI)
+	PREFETCHT1 576(SI)
+	PREFETCHT1 640(SI)
+	PREFETCHT1 704(SI)
+	PREFETCHT1 768(SI)
+	PREFETCHT1 832(SI)
+	PREFETCHT1 896(SI)
+	PREFETCHT1 960(SI)
 
 powersAhead:
-	MOVQ        pace+88(FP), R13
-	LEAQ        (R8)(R13*1), R8
+	MOVQ        pace+88(FP), R12
+	LEAQ        (SI)(R12*1), SI
 	VADDPS      (R9)(AX*1), Z7, Z10
 	VCMPPS      $0x1d, Z6, Z10, K1
 	VRNDSCALEPS $0x08, Z10, Z11
@@ -8450,7 +8236,7 @@ powersAhead:
 	VFMADD213PS Z5, Z10, Z12
 	VSCALEFPS.Z Z11, Z12, K1, Z12
 	VADDPS      Z12, Z8, Z8
-	VMULPS.Z    (DI)(AX*1), Z12, K1, Z10
+	VMULPS.Z    (BX)(AX*1), Z12, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, (R9)(AX*1)
 	VADDPS      64(R9)(AX*1), Z7, Z10
@@ -8465,7 +8251,7 @@ powersAhead:
 	VFMADD213PS Z5, Z10, Z13
 	VSCALEFPS.Z Z11, Z13, K1, Z13
 	VADDPS      Z13, Z8, Z8
-	VMULPS.Z    64(DI)(AX*1), Z13, K1, Z10
+	VMULPS.Z    64(BX)(AX*1), Z13, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 64(R9)(AX*1)
 	VADDPS      128(R9)(AX*1), Z7, Z10
@@ -8480,7 +8266,7 @@ powersAhead:
 	VFMADD213PS Z5, Z10, Z14
 	VSCALEFPS.Z Z11, Z14, K1, Z14
 	VADDPS      Z14, Z8, Z8
-	VMULPS.Z    128(DI)(AX*1), Z14, K1, Z10
+	VMULPS.Z    128(BX)(AX*1), Z14, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 128(R9)(AX*1)
 	VADDPS      192(R9)(AX*1), Z7, Z10
@@ -8495,11 +8281,11 @@ powersAhead:
 	VFMADD213PS Z5, Z10, Z15
 	VSCALEFPS.Z Z11, Z15, K1, Z15
 	VADDPS      Z15, Z8, Z8
-	VMULPS.Z    192(DI)(AX*1), Z15, K1, Z10
+	VMULPS.Z    192(BX)(AX*1), Z15, K1, Z10
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 192(R9)(AX*1)
-	TESTQ       DX, DX
-	JEQ         noMassA
+	TESTQ       R10, R10
+	JLT         noMassA
 	VSHUFF32X4  $0x44, Z13, Z12, Z10
 	VSHUFF32X4  $0xee, Z13, Z12, Z11
 	VADDPS      Z11, Z10, Z10
@@ -8515,13 +8301,16 @@ powersAhead:
 	VADDPS      Z10, Z12, Z12
 	VMOVUPS     attentionConstants<>+960(SB), Z10
 	VPERMPS     Z12, Z10, Z12
-	VMOVUPS     X12, (R12)
+	VMOVUPS     X12, (R11)
 
 noMassA:
-	ADDQ          $0x10, R12
+	ADDQ          $0x10, R11
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
+	MOVL          32(DI), AX
+	IMULQ         DX, AX
+	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
 	VBROADCASTSS  attentionConstants<>+64(SB), X7
 	VBROADCASTSS  attentionConstants<>+128(SB), X10
@@ -8536,10 +8325,10 @@ noMassA:
 	VADDPS        X14, X8, X8
 	VPERMILPS     $0xb1, X8, X14
 	VADDPS        X14, X8, X8
-	VMOVSS        16(R10), X14
-	VMOVSS        (BX), X15
+	VMOVSS        12(DI), X14
+	VMOVSS        (AX), X15
 	VMAXSS        X15, X14, X16
-	VMOVSS        X16, (BX)
+	VMOVSS        X16, (AX)
 	VBROADCASTSS  X16, X16
 	VUNPCKLPS     X14, X15, X14
 	VSUBPS        X16, X14, X14
@@ -8553,11 +8342,11 @@ noMassA:
 	VFMADD213PS   X12, X14, X6
 	VFMADD213PS   X13, X14, X6
 	VSCALEFPS.Z   X15, X6, K1, X6
-	VMOVLPS       X6, 4(R10)
-	VMULSS        4(BX), X6, X7
+	VMOVLPS       X6, 4(DI)
+	VMULSS        4(AX), X6, X7
 	VMOVSHDUP     X6, X6
 	VFMADD231SS   X8, X6, X7
-	VMOVSS        X7, 4(BX)
+	VMOVSS        X7, 4(AX)
 	VSHUFF32X4    $0x4e, Z9, Z9, Z6
 	VMAXPS        Z6, Z9, Z9
 	VSHUFF32X4    $0xb1, Z9, Z9, Z6
@@ -8566,50 +8355,39 @@ noMassA:
 	VMAXPS        Z6, Z9, Z9
 	VPERMILPS     $0xb1, Z9, Z6
 	VMAXPS        Z6, Z9, Z9
-	VBROADCASTSS  (R10), X7
+	VBROADCASTSS  (DI), X7
 	VDIVPS        X9, X7, X6
 	VDIVPS        X7, X9, X7
-	VMOVSS        X7, (R10)
+	VMOVSS        X7, (DI)
 	VBROADCASTSS  attentionConstants<>+608(SB), X7
 	VCMPPS        $0x1d, X7, X9, K1
 	VMOVAPS.Z     X6, K1, X6
-	VMOVSS        X6, 20(R10)
-
-next:
-	ADDQ  SI, BX
-	TESTQ DX, DX
-	JEQ   nextMass
-	ADDQ  $0x44, DX
-
-nextMass:
-	ADDQ $+1024, R9
-	ADDQ $0x30, R10
-	SUBQ $0x01, R11
-	JNE  powersRow
-	MOVQ p+8(FP), DX
-	MOVQ s+0(FP), BX
-	MOVQ step+40(FP), SI
-	MOVQ rows+64(FP), DI
+	VMOVSS        X6, 16(DI)
+	ADDQ          $0x28, DI
+	SUBQ          $0x01, R8
+	JNE           powersRow
+	MOVQ          p+8(FP), DX
+	MOVQ          step+40(FP), BX
+	MOVQ          rows+64(FP), SI
 
 roundRow:
-	MOVL         $0x00000000, 28(SI)
-	MOVL         $0x00000000, 32(SI)
-	CMPL         12(SI), $0x00
-	JEQ          unseen
+	MOVL         32(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
 	MOVQ         DX, R8
-	VBROADCASTSS 20(SI), Z0
+	VBROADCASTSS 16(BX), Z0
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 round:
-	VMULPS       (BX)(AX*1), Z0, Z1
+	VMULPS       (DI)(AX*1), Z0, Z1
 	VCVTPS2DQ    Z1, Z1
-	VMULPS       128(BX)(AX*1), Z0, Z2
+	VMULPS       128(DI)(AX*1), Z0, Z2
 	VCVTPS2DQ    Z2, Z2
-	VMULPS       64(BX)(AX*1), Z0, Z3
+	VMULPS       64(DI)(AX*1), Z0, Z3
 	VCVTPS2DQ    Z3, Z3
 	VPACKUSDW    Z3, Z1, Z1
-	VMULPS       192(BX)(AX*1), Z0, Z3
+	VMULPS       192(DI)(AX*1), Z0, Z3
 	VCVTPS2DQ    Z3, Z3
 	VPACKUSDW    Z3, Z2, Z2
 	VPSRLW       $0x08, Z1, Z3
@@ -8628,13 +8406,10 @@ round:
 	ADDQ         $+256, AX
 	SUBQ         $0x01, CX
 	JNE          round
-
-unseen:
-	ADDQ $+768, DX
-	ADDQ $+1024, BX
-	ADDQ $0x30, SI
-	SUBQ $0x01, DI
-	JNE  roundRow
+	ADDQ         $+768, DX
+	ADDQ         $0x28, BX
+	SUBQ         $0x01, SI
+	JNE          roundRow
 	VZEROUPPER
 	RET
 
@@ -8647,67 +8422,68 @@ TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+192(SB), Z3
 	VBROADCASTSS attentionConstants<>+256(SB), Z4
 	VBROADCASTSS attentionConstants<>+320(SB), Z5
-	MOVQ         mass+48(FP), DX
-	MOVQ         state+24(FP), BX
-	MOVQ         ld+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         ahead+80(FP), DI
+	MOVQ         ld+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         p+8(FP), BX
+	MOVQ         ahead+80(FP), SI
 	MOVQ         pace+88(FP), AX
 	IMUL3Q       $+1, AX, AX
 	ADDQ         $0x3f, AX
 	SHRQ         $0x06, AX
 	MOVQ         AX, (SP)
-	MOVQ         s+0(FP), R8
-	MOVQ         step+40(FP), R9
-	MOVQ         rows+64(FP), R10
+	MOVQ         step+40(FP), DI
+	MOVQ         rows+64(FP), R8
 
 powersRow:
-	CMPL         12(R9), $0x00
-	JEQ          next
+	MOVL         32(DI), R9
+	SHLQ         $0x0a, R9
+	ADDQ         s+0(FP), R9
 	VBROADCASTSS attentionConstants<>+448(SB), Z6
-	VBROADCASTSS 16(R9), Z7
+	VBROADCASTSS 12(DI), Z7
 	VSUBPS       Z7, Z6, Z7
-	VBROADCASTSS 24(R9), Z6
+	VBROADCASTSS 20(DI), Z6
 	VBROADCASTSS attentionConstants<>+448(SB), Z8
 	VBROADCASTSS attentionConstants<>+448(SB), Z9
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
-	ADDQ         DX, R11
+	MOVLQSX      36(DI), R10
+	ADDQ         R10, R11
+	ADDQ         mass+48(FP), R11
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
 powers:
 	CMPQ       (SP), $0x00
 	JLE        powersAhead
-	PREFETCHT1 (DI)
+	PREFETCHT1 (SI)
 	CMPQ       (SP), $0x01
 	JLE        powersAhead
-	PREFETCHT1 64(DI)
+	PREFETCHT1 64(SI)
 	CMPQ       (SP), $0x02
 	JLE        powersAhead
-	PREFETCHT1 128(DI)
-	PREFETCHT1 192(DI)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
 	CMPQ       (SP), $0x04
 	JLE        powersAhead
-	PREFETCHT1 256(DI)
-	PREFETCHT1 320(DI)
-	PREFETCHT1 384(DI)
-	PREFETCHT1 448(DI)
+	PREFETCHT1 256(SI)
+	PREFETCHT1 320(SI)
+	PREFETCHT1 384(SI)
+	PREFETCHT1 448(SI)
 	CMPQ       (SP), $0x08
 	JLE        powersAhead
-	PREFETCHT1 512(DI)
-	PREFETCHT1 576(DI)
-	PREFETCHT1 640(DI)
-	PREFETCHT1 704(DI)
-	PREFETCHT1 768(DI)
-	PREFETCHT1 832(DI)
-	PREFETCHT1 896(DI)
-	PREFETCHT1 960(DI)
+	PREFETCHT1 512(SI)
+	PREFETCHT1 576(SI)
+	PREFETCHT1 640(SI)
+	PREFETCHT1 704(SI)
+	PREFETCHT1 768(SI)
+	PREFETCHT1 832(SI)
+	PREFETCHT1 896(SI)
+	PREFETCHT1 960(SI)
 
 powersAhead:
 	MOVQ        pace+88(FP), R12
-	LEAQ        (DI)(R12*1), DI
-	VADDPS      (R8)(AX*1), Z7, Z9
+	LEAQ        (SI)(R12*1), SI
+	VADDPS      (R9)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8719,8 +8495,8 @@ powersAhead:
 	VFMADD213PS Z5, Z9, Z11
 	VSCALEFPS.Z Z10, Z11, K1, Z11
 	VADDPS      Z11, Z8, Z8
-	VMOVUPS     Z11, (R8)(AX*1)
-	VADDPS      64(R8)(AX*1), Z7, Z9
+	VMOVUPS     Z11, (BX)(AX*1)
+	VADDPS      64(R9)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8732,8 +8508,8 @@ powersAhead:
 	VFMADD213PS Z5, Z9, Z12
 	VSCALEFPS.Z Z10, Z12, K1, Z12
 	VADDPS      Z12, Z8, Z8
-	VMOVUPS     Z12, 64(R8)(AX*1)
-	VADDPS      128(R8)(AX*1), Z7, Z9
+	VMOVUPS     Z12, 64(BX)(AX*1)
+	VADDPS      128(R9)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8745,8 +8521,8 @@ powersAhead:
 	VFMADD213PS Z5, Z9, Z13
 	VSCALEFPS.Z Z10, Z13, K1, Z13
 	VADDPS      Z13, Z8, Z8
-	VMOVUPS     Z13, 128(R8)(AX*1)
-	VADDPS      192(R8)(AX*1), Z7, Z9
+	VMOVUPS     Z13, 128(BX)(AX*1)
+	VADDPS      192(R9)(AX*1), Z7, Z9
 	VCMPPS      $0x1d, Z6, Z9, K1
 	VRNDSCALEPS $0x08, Z9, Z10
 	VSUBPS      Z10, Z9, Z9
@@ -8758,9 +8534,9 @@ powersAhead:
 	VFMADD213PS Z5, Z9, Z14
 	VSCALEFPS.Z Z10, Z14, K1, Z14
 	VADDPS      Z14, Z8, Z8
-	VMOVUPS     Z14, 192(R8)(AX*1)
-	TESTQ       DX, DX
-	JEQ         noMassA
+	VMOVUPS     Z14, 192(BX)(AX*1)
+	TESTQ       R10, R10
+	JLT         noMassA
 	VSHUFF32X4  $0x44, Z12, Z11, Z9
 	VSHUFF32X4  $0xee, Z12, Z11, Z10
 	VADDPS      Z10, Z9, Z9
@@ -8783,6 +8559,9 @@ noMassA:
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
+	MOVL          32(DI), AX
+	IMULQ         DX, AX
+	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
 	VBROADCASTSS  attentionConstants<>+64(SB), X7
 	VBROADCASTSS  attentionConstants<>+128(SB), X9
@@ -8797,10 +8576,10 @@ noMassA:
 	VADDPS        X13, X8, X8
 	VPERMILPS     $0xb1, X8, X13
 	VADDPS        X13, X8, X8
-	VMOVSS        16(R9), X13
-	VMOVSS        (BX), X14
+	VMOVSS        12(DI), X13
+	VMOVSS        (AX), X14
 	VMAXSS        X14, X13, X15
-	VMOVSS        X15, (BX)
+	VMOVSS        X15, (AX)
 	VBROADCASTSS  X15, X15
 	VUNPCKLPS     X13, X14, X13
 	VSUBPS        X15, X13, X13
@@ -8814,23 +8593,15 @@ noMassA:
 	VFMADD213PS   X11, X13, X6
 	VFMADD213PS   X12, X13, X6
 	VSCALEFPS.Z   X14, X6, K1, X6
-	VMOVLPS       X6, 4(R9)
-	VMULSS        4(BX), X6, X7
+	VMOVLPS       X6, 4(DI)
+	VMULSS        4(AX), X6, X7
 	VMOVSHDUP     X6, X6
 	VFMADD231SS   X8, X6, X7
-	VMOVSS        X7, 4(BX)
-
-next:
-	ADDQ  SI, BX
-	TESTQ DX, DX
-	JEQ   nextMass
-	ADDQ  $0x44, DX
-
-nextMass:
-	ADDQ $+1024, R8
-	ADDQ $0x30, R9
-	SUBQ $0x01, R10
-	JNE  powersRow
+	VMOVSS        X7, 4(AX)
+	ADDQ          $+1024, BX
+	ADDQ          $0x28, DI
+	SUBQ          $0x01, R8
+	JNE           powersRow
 	VZEROUPPER
 	RET
 
@@ -8946,9 +8717,9 @@ step3x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Z24
 	VBROADCASTSS 4(BX), Z25
 	VBROADCASTSS 8(BX), Z26
@@ -8980,14 +8751,12 @@ step3x4Ahead:
 	VMULPS       192(R12), Z25, Z0
 	VFMADD231PS  Z3, Z26, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x4Row1
-	VBROADCASTSS 48(BX), Z0
-	VBROADCASTSS 52(BX), Z1
-	VBROADCASTSS 56(BX), Z2
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Z0
+	VBROADCASTSS 44(BX), Z1
+	VBROADCASTSS 48(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z16, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -9016,14 +8785,12 @@ unseen3x4Row0:
 	VMULPS       192(R12), Z1, Z0
 	VFMADD231PS  Z7, Z2, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x4Row2
-	VBROADCASTSS 96(BX), Z0
-	VBROADCASTSS 100(BX), Z1
-	VBROADCASTSS 104(BX), Z2
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 80(BX), Z0
+	VBROADCASTSS 84(BX), Z1
+	VBROADCASTSS 88(BX), Z2
 	VPSLLD       $0x08, Z8, Z8
 	VPADDD       Z20, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
@@ -9052,13 +8819,10 @@ unseen3x4Row1:
 	VMULPS       192(R12), Z1, Z0
 	VFMADD231PS  Z11, Z2, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row2:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims3x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims3x4
 
 dimsAfter3x4:
 dims3x2:
@@ -9123,9 +8887,9 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Z12
 	VBROADCASTSS 4(BX), Z13
 	VBROADCASTSS 8(BX), Z14
@@ -9143,14 +8907,12 @@ step3x2Ahead:
 	VMULPS       64(R12), Z13, Z0
 	VFMADD231PS  Z1, Z14, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x2Row1
-	VBROADCASTSS 48(BX), Z0
-	VBROADCASTSS 52(BX), Z1
-	VBROADCASTSS 56(BX), Z6
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Z0
+	VBROADCASTSS 44(BX), Z1
+	VBROADCASTSS 48(BX), Z6
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z8, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -9165,14 +8927,12 @@ unseen3x2Row0:
 	VMULPS       64(R12), Z1, Z0
 	VFMADD231PS  Z3, Z6, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x2Row2
-	VBROADCASTSS 96(BX), Z0
-	VBROADCASTSS 100(BX), Z1
-	VBROADCASTSS 104(BX), Z2
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 80(BX), Z0
+	VBROADCASTSS 84(BX), Z1
+	VBROADCASTSS 88(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z10, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -9187,13 +8947,10 @@ unseen3x2Row1:
 	VMULPS       64(R12), Z1, Z0
 	VFMADD231PS  Z5, Z2, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row2:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims3x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims3x2
 
 dimsAfter3x2:
 dims3x1:
@@ -9242,9 +8999,9 @@ step3x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Z6
 	VBROADCASTSS 4(BX), Z7
 	VBROADCASTSS 8(BX), Z8
@@ -9255,14 +9012,12 @@ step3x1Ahead:
 	VMULPS       (R12), Z7, Z3
 	VFMADD231PS  Z0, Z8, Z3
 	VMOVUPS      Z3, (R12)
-
-unseen3x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x1Row1
-	VBROADCASTSS 48(BX), Z0
-	VBROADCASTSS 52(BX), Z3
-	VBROADCASTSS 56(BX), Z6
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Z0
+	VBROADCASTSS 44(BX), Z3
+	VBROADCASTSS 48(BX), Z6
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z4, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
@@ -9270,14 +9025,12 @@ unseen3x1Row0:
 	VMULPS       (R12), Z3, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen3x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x1Row2
-	VBROADCASTSS 96(BX), Z0
-	VBROADCASTSS 100(BX), Z1
-	VBROADCASTSS 104(BX), Z3
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 80(BX), Z0
+	VBROADCASTSS 84(BX), Z1
+	VBROADCASTSS 88(BX), Z3
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z5, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -9285,20 +9038,14 @@ unseen3x1Row1:
 	VMULPS       (R12), Z1, Z0
 	VFMADD231PS  Z2, Z3, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen3x1Row2:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims3x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x1
 
 dimsAfter3x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+2304, SI
-	ADDQ $+144, BX
+	ADDQ $+120, BX
 	SUBQ $0x03, rows+48(FP)
 	JMP  rows
 
@@ -9383,9 +9130,9 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Z16
 	VBROADCASTSS 4(BX), Z17
 	VBROADCASTSS 8(BX), Z18
@@ -9417,14 +9164,12 @@ step2x4Ahead:
 	VMULPS       192(R12), Z17, Z0
 	VFMADD231PS  Z3, Z18, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen2x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x4Row1
-	VBROADCASTSS 48(BX), Z0
-	VBROADCASTSS 52(BX), Z1
-	VBROADCASTSS 56(BX), Z2
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Z0
+	VBROADCASTSS 44(BX), Z1
+	VBROADCASTSS 48(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z12, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -9453,13 +9198,10 @@ unseen2x4Row0:
 	VMULPS       192(R12), Z1, Z0
 	VFMADD231PS  Z7, Z2, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen2x4Row1:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims2x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims2x4
 
 dimsAfter2x4:
 dims2x2:
@@ -9514,9 +9256,9 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Z8
 	VBROADCASTSS 4(BX), Z9
 	VBROADCASTSS 8(BX), Z10
@@ -9534,14 +9276,12 @@ step2x2Ahead:
 	VMULPS       64(R12), Z9, Z0
 	VFMADD231PS  Z1, Z10, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen2x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x2Row1
-	VBROADCASTSS 48(BX), Z0
-	VBROADCASTSS 52(BX), Z1
-	VBROADCASTSS 56(BX), Z4
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Z0
+	VBROADCASTSS 44(BX), Z1
+	VBROADCASTSS 48(BX), Z4
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z6, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -9556,13 +9296,10 @@ unseen2x2Row0:
 	VMULPS       64(R12), Z1, Z0
 	VFMADD231PS  Z3, Z4, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen2x2Row1:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims2x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims2x2
 
 dimsAfter2x2:
 dims2x1:
@@ -9605,9 +9342,9 @@ step2x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS (BX), Z4
 	VBROADCASTSS 4(BX), Z5
 	VBROADCASTSS 8(BX), Z6
@@ -9618,14 +9355,12 @@ step2x1Ahead:
 	VMULPS       (R12), Z5, Z2
 	VFMADD231PS  Z0, Z6, Z2
 	VMOVUPS      Z2, (R12)
-
-unseen2x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x1Row1
-	VBROADCASTSS 48(BX), Z0
-	VBROADCASTSS 52(BX), Z2
-	VBROADCASTSS 56(BX), Z4
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 40(BX), Z0
+	VBROADCASTSS 44(BX), Z2
+	VBROADCASTSS 48(BX), Z4
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z3, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
@@ -9633,29 +9368,24 @@ unseen2x1Row0:
 	VMULPS       (R12), Z2, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen2x1Row1:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims2x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x1
 
 dimsAfter2x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+1536, SI
-	ADDQ $+96, BX
+	ADDQ $+80, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
 	CMPQ rows+48(FP), $0x01
 	JLT  rowsAfter1
-	MOVQ CX, R9
-	MOVQ dim+40(FP), R10
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
 
 dims1x4:
-	CMPQ         R10, $0x40
+	CMPQ         R9, $0x40
 	JLT          dimsAfter1x4
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
@@ -9665,14 +9395,14 @@ dims1x4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+4, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+4, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x4:
 	CMPQ       (SP), $0x00
@@ -9690,29 +9420,29 @@ step1x4:
 	PREFETCHT1 256(AX)
 
 step1x4Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VPBROADCASTD (R12), Z8
-	VPBROADCASTD 256(R12), Z9
-	VMOVDQU64    (R11), Z10
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VPBROADCASTD (R11), Z8
+	VPBROADCASTD 256(R11), Z9
+	VMOVDQU64    (R10), Z10
 	VPDPBUSD     Z10, Z8, Z0
 	VPDPBUSD     Z10, Z9, Z4
-	VMOVDQU64    64(R11), Z10
+	VMOVDQU64    64(R10), Z10
 	VPDPBUSD     Z10, Z8, Z1
 	VPDPBUSD     Z10, Z9, Z5
-	VMOVDQU64    128(R11), Z10
+	VMOVDQU64    128(R10), Z10
 	VPDPBUSD     Z10, Z8, Z2
 	VPDPBUSD     Z10, Z9, Z6
-	VMOVDQU64    192(R11), Z10
+	VMOVDQU64    192(R10), Z10
 	VPDPBUSD     Z10, Z8, Z3
 	VPDPBUSD     Z10, Z9, Z7
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x4
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x4Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS (BX), Z8
 	VBROADCASTSS 4(BX), Z9
 	VBROADCASTSS 8(BX), Z10
@@ -9720,54 +9450,51 @@ step1x4Ahead:
 	VPADDD       Z4, Z0, Z0
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z8, Z0, Z0
-	VMULPS       (R11), Z9, Z4
+	VMULPS       (R10), Z9, Z4
 	VFMADD231PS  Z0, Z10, Z4
-	VMOVUPS      Z4, (R11)
+	VMOVUPS      Z4, (R10)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z5, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z8, Z1, Z1
-	VMULPS       64(R11), Z9, Z0
+	VMULPS       64(R10), Z9, Z0
 	VFMADD231PS  Z1, Z10, Z0
-	VMOVUPS      Z0, 64(R11)
+	VMOVUPS      Z0, 64(R10)
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z6, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z8, Z2, Z2
-	VMULPS       128(R11), Z9, Z0
+	VMULPS       128(R10), Z9, Z0
 	VFMADD231PS  Z2, Z10, Z0
-	VMOVUPS      Z0, 128(R11)
+	VMOVUPS      Z0, 128(R10)
 	VPSLLD       $0x08, Z3, Z3
 	VPADDD       Z7, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z8, Z3, Z3
-	VMULPS       192(R11), Z9, Z0
+	VMULPS       192(R10), Z9, Z0
 	VFMADD231PS  Z3, Z10, Z0
-	VMOVUPS      Z0, 192(R11)
-
-unseen1x4Row0:
-	ADDQ DX, R11
-	ADDQ $+256, DI
-	ADDQ $+256, R9
-	SUBQ $0x40, R10
-	JMP  dims1x4
+	VMOVUPS      Z0, 192(R10)
+	ADDQ         $+256, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x4
 
 dimsAfter1x4:
 dims1x2:
-	CMPQ         R10, $0x20
+	CMPQ         R9, $0x20
 	JLT          dimsAfter1x2
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+2, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+2, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -9781,23 +9508,23 @@ step1x2:
 	PREFETCHT1 128(AX)
 
 step1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*2), AX
-	VPBROADCASTD (R12), Z4
-	VPBROADCASTD 256(R12), Z5
-	VMOVDQU64    (R11), Z6
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*2), AX
+	VPBROADCASTD (R11), Z4
+	VPBROADCASTD 256(R11), Z5
+	VMOVDQU64    (R10), Z6
 	VPDPBUSD     Z6, Z4, Z0
 	VPDPBUSD     Z6, Z5, Z2
-	VMOVDQU64    64(R11), Z6
+	VMOVDQU64    64(R10), Z6
 	VPDPBUSD     Z6, Z4, Z1
 	VPDPBUSD     Z6, Z5, Z3
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x2Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS (BX), Z4
 	VBROADCASTSS 4(BX), Z5
 	VBROADCASTSS 8(BX), Z6
@@ -9805,38 +9532,35 @@ step1x2Ahead:
 	VPADDD       Z2, Z0, Z0
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z4, Z0, Z0
-	VMULPS       (R11), Z5, Z2
+	VMULPS       (R10), Z5, Z2
 	VFMADD231PS  Z0, Z6, Z2
-	VMOVUPS      Z2, (R11)
+	VMOVUPS      Z2, (R10)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z3, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z4, Z1, Z1
-	VMULPS       64(R11), Z5, Z0
+	VMULPS       64(R10), Z5, Z0
 	VFMADD231PS  Z1, Z6, Z0
-	VMOVUPS      Z0, 64(R11)
-
-unseen1x2Row0:
-	ADDQ DX, R11
-	ADDQ $+128, DI
-	ADDQ $+128, R9
-	SUBQ $0x20, R10
-	JMP  dims1x2
+	VMOVUPS      Z0, 64(R10)
+	ADDQ         $+128, DI
+	ADDQ         $+128, CX
+	SUBQ         $0x20, R9
+	JMP          dims1x2
 
 dimsAfter1x2:
 dims1x1:
-	CMPQ         R10, $0x10
+	CMPQ         R9, $0x10
 	JLT          dimsAfter1x1
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+1, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+1, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x1:
 	CMPQ       (SP), $0x00
@@ -9847,20 +9571,20 @@ step1x1:
 	PREFETCHT1 64(AX)
 
 step1x1Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VPBROADCASTD (R12), Z2
-	VPBROADCASTD 256(R12), Z3
-	VMOVDQU64    (R11), Z4
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VPBROADCASTD (R11), Z2
+	VPBROADCASTD 256(R11), Z3
+	VMOVDQU64    (R10), Z4
 	VPDPBUSD     Z4, Z2, Z0
 	VPDPBUSD     Z4, Z3, Z1
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x1
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x1Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS (BX), Z2
 	VBROADCASTSS 4(BX), Z3
 	VBROADCASTSS 8(BX), Z4
@@ -9868,21 +9592,17 @@ step1x1Ahead:
 	VPADDD       Z1, Z0, Z0
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z2, Z0, Z0
-	VMULPS       (R11), Z3, Z1
+	VMULPS       (R10), Z3, Z1
 	VFMADD231PS  Z0, Z4, Z1
-	VMOVUPS      Z1, (R11)
-
-unseen1x1Row0:
-	ADDQ DX, R11
-	ADDQ $+64, DI
-	ADDQ $+64, R9
-	SUBQ $0x10, R10
-	JMP  dims1x1
+	VMOVUPS      Z1, (R10)
+	ADDQ         $+64, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x1
 
 dimsAfter1x1:
-	ADDQ DX, CX
 	ADDQ $+768, SI
-	ADDQ $+48, BX
+	ADDQ $+40, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -10001,9 +9721,9 @@ step6x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z24
 	VBROADCASTSS 8(BX), Z25
 	VMULPS       (R12), Z24, Z26
@@ -10018,13 +9738,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z24, Z0
 	VFMADD231PS  Z3, Z25, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10037,13 +9755,11 @@ unseen6x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10056,13 +9772,11 @@ unseen6x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x4Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10075,13 +9789,11 @@ unseen6x4Row2:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x4Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10094,13 +9806,11 @@ unseen6x4Row3:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z19, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x4Row5
-	VBROADCASTSS 244(BX), Z0
-	VBROADCASTSS 248(BX), Z1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Z0
+	VBROADCASTSS 208(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10113,13 +9823,10 @@ unseen6x4Row4:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z23, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row5:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims6x4
+	ADDQ         $+128, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims6x4
 
 dimsAfter6x4:
 dims6x2:
@@ -10184,9 +9891,9 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
 	VBROADCASTSS 8(BX), Z13
 	VMULPS       (R12), Z12, Z14
@@ -10195,78 +9902,65 @@ step6x2Ahead:
 	VMULPS       64(R12), Z12, Z0
 	VFMADD231PS  Z1, Z13, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x2Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x2Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z9, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x2Row5
-	VBROADCASTSS 244(BX), Z0
-	VBROADCASTSS 248(BX), Z1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Z0
+	VBROADCASTSS 208(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row5:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims6x2
+	ADDQ         $+64, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims6x2
 
 dimsAfter6x2:
 dims6x1:
@@ -10315,81 +10009,62 @@ step6x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
 	VBROADCASTSS 8(BX), Z7
 	VMULPS       (R12), Z6, Z6
 	VFMADD231PS  Z0, Z7, Z6
 	VMOVUPS      Z6, (R12)
-
-unseen6x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z6
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x1Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x1Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x1Row5
-	VBROADCASTSS 244(BX), Z0
-	VBROADCASTSS 248(BX), Z1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Z0
+	VBROADCASTSS 208(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row5:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims6x1
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims6x1
 
 dimsAfter6x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+288, BX
+	ADDQ $+240, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -10483,9 +10158,9 @@ step5x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z20
 	VBROADCASTSS 8(BX), Z21
 	VMULPS       (R12), Z20, Z22
@@ -10500,13 +10175,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z20, Z0
 	VFMADD231PS  Z3, Z21, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10519,13 +10192,11 @@ unseen5x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10538,13 +10209,11 @@ unseen5x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x4Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10557,13 +10226,11 @@ unseen5x4Row2:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x4Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10576,13 +10243,10 @@ unseen5x4Row3:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z19, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row4:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims5x4
+	ADDQ         $+128, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims5x4
 
 dimsAfter5x4:
 dims5x2:
@@ -10642,9 +10306,9 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z10
 	VBROADCASTSS 8(BX), Z11
 	VMULPS       (R12), Z10, Z12
@@ -10653,65 +10317,54 @@ step5x2Ahead:
 	VMULPS       64(R12), Z10, Z0
 	VFMADD231PS  Z1, Z11, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x2Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x2Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z9, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row4:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims5x2
+	ADDQ         $+64, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims5x2
 
 dimsAfter5x2:
 dims5x1:
@@ -10757,70 +10410,54 @@ step5x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z5
 	VBROADCASTSS 8(BX), Z6
 	VMULPS       (R12), Z5, Z5
 	VFMADD231PS  Z0, Z6, Z5
 	VMOVUPS      Z5, (R12)
-
-unseen5x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z5
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x1Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x1Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row4:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims5x1
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims5x1
 
 dimsAfter5x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+240, BX
+	ADDQ $+200, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -10904,9 +10541,9 @@ step4x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z16
 	VBROADCASTSS 8(BX), Z17
 	VMULPS       (R12), Z16, Z18
@@ -10921,13 +10558,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z16, Z0
 	VFMADD231PS  Z3, Z17, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10940,13 +10575,11 @@ unseen4x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10959,13 +10592,11 @@ unseen4x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x4Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10978,13 +10609,10 @@ unseen4x4Row2:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row3:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims4x4
+	ADDQ         $+128, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims4x4
 
 dimsAfter4x4:
 dims4x2:
@@ -11039,9 +10667,9 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
 	VBROADCASTSS 8(BX), Z9
 	VMULPS       (R12), Z8, Z10
@@ -11050,52 +10678,43 @@ step4x2Ahead:
 	VMULPS       64(R12), Z8, Z0
 	VFMADD231PS  Z1, Z9, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x2Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row3:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims4x2
+	ADDQ         $+64, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims4x2
 
 dimsAfter4x2:
 dims4x1:
@@ -11138,59 +10757,46 @@ step4x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
 	VBROADCASTSS 8(BX), Z5
 	VMULPS       (R12), Z4, Z4
 	VFMADD231PS  Z0, Z5, Z4
 	VMOVUPS      Z4, (R12)
-
-unseen4x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z4
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen4x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen4x1Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x1Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen4x1Row3:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims4x1
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims4x1
 
 dimsAfter4x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+192, BX
+	ADDQ $+160, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -11265,9 +10871,9 @@ step3x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
 	VBROADCASTSS 8(BX), Z13
 	VMULPS       (R12), Z12, Z14
@@ -11282,13 +10888,11 @@ step3x4Ahead:
 	VMULPS       192(R12), Z12, Z0
 	VFMADD231PS  Z3, Z13, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11301,13 +10905,11 @@ unseen3x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11320,13 +10922,10 @@ unseen3x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row2:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims3x4
+	ADDQ         $+128, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims3x4
 
 dimsAfter3x4:
 dims3x2:
@@ -11376,9 +10975,9 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
 	VBROADCASTSS 8(BX), Z7
 	VMULPS       (R12), Z6, Z8
@@ -11387,39 +10986,32 @@ step3x2Ahead:
 	VMULPS       64(R12), Z6, Z0
 	VFMADD231PS  Z1, Z7, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row2:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims3x2
+	ADDQ         $+64, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims3x2
 
 dimsAfter3x2:
 dims3x1:
@@ -11459,48 +11051,38 @@ step3x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z3
 	VBROADCASTSS 8(BX), Z4
 	VMULPS       (R12), Z3, Z3
 	VFMADD231PS  Z0, Z4, Z3
 	VMOVUPS      Z3, (R12)
-
-unseen3x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z3
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen3x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen3x1Row2:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims3x1
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x1
 
 dimsAfter3x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+144, BX
+	ADDQ $+120, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -11566,9 +11148,9 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
 	VBROADCASTSS 8(BX), Z9
 	VMULPS       (R12), Z8, Z10
@@ -11583,13 +11165,11 @@ step2x4Ahead:
 	VMULPS       192(R12), Z8, Z0
 	VFMADD231PS  Z3, Z9, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen2x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11602,13 +11182,10 @@ unseen2x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen2x4Row1:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims2x4
+	ADDQ         $+128, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims2x4
 
 dimsAfter2x4:
 dims2x2:
@@ -11653,9 +11230,9 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
 	VBROADCASTSS 8(BX), Z5
 	VMULPS       (R12), Z4, Z6
@@ -11664,26 +11241,21 @@ step2x2Ahead:
 	VMULPS       64(R12), Z4, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen2x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen2x2Row1:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims2x2
+	ADDQ         $+64, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims2x2
 
 dimsAfter2x2:
 dims2x1:
@@ -11720,60 +11292,53 @@ step2x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z2
 	VBROADCASTSS 8(BX), Z3
 	VMULPS       (R12), Z2, Z2
 	VFMADD231PS  Z0, Z3, Z2
 	VMOVUPS      Z2, (R12)
-
-unseen2x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z2
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen2x1Row1:
-	ADDQ DX, R12
-	ADDQ $+32, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims2x1
+	ADDQ         $+32, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x1
 
 dimsAfter2x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+96, BX
+	ADDQ $+80, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
 	CMPQ rows+48(FP), $0x01
 	JLT  rowsAfter1
-	MOVQ CX, R9
-	MOVQ dim+40(FP), R10
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
 
 dims1x4:
-	CMPQ         R10, $0x40
+	CMPQ         R9, $0x40
 	JLT          dimsAfter1x4
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+4, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+4, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x4:
 	CMPQ       (SP), $0x00
@@ -11791,60 +11356,57 @@ step1x4:
 	PREFETCHT1 256(AX)
 
 step1x4Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VBROADCASTSS (R12), Z4
-	VCVTPH2PS    (R11), Z5
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VBROADCASTSS (R11), Z4
+	VCVTPH2PS    (R10), Z5
 	VFMADD231PS  Z5, Z4, Z0
-	VCVTPH2PS    32(R11), Z5
+	VCVTPH2PS    32(R10), Z5
 	VFMADD231PS  Z5, Z4, Z1
-	VCVTPH2PS    64(R11), Z5
+	VCVTPH2PS    64(R10), Z5
 	VFMADD231PS  Z5, Z4, Z2
-	VCVTPH2PS    96(R11), Z5
+	VCVTPH2PS    96(R10), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x4
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x4Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z4
 	VBROADCASTSS 8(BX), Z5
-	VMULPS       (R11), Z4, Z6
+	VMULPS       (R10), Z4, Z6
 	VFMADD231PS  Z0, Z5, Z6
-	VMOVUPS      Z6, (R11)
-	VMULPS       64(R11), Z4, Z0
+	VMOVUPS      Z6, (R10)
+	VMULPS       64(R10), Z4, Z0
 	VFMADD231PS  Z1, Z5, Z0
-	VMOVUPS      Z0, 64(R11)
-	VMULPS       128(R11), Z4, Z0
+	VMOVUPS      Z0, 64(R10)
+	VMULPS       128(R10), Z4, Z0
 	VFMADD231PS  Z2, Z5, Z0
-	VMOVUPS      Z0, 128(R11)
-	VMULPS       192(R11), Z4, Z0
+	VMOVUPS      Z0, 128(R10)
+	VMULPS       192(R10), Z4, Z0
 	VFMADD231PS  Z3, Z5, Z0
-	VMOVUPS      Z0, 192(R11)
-
-unseen1x4Row0:
-	ADDQ DX, R11
-	ADDQ $+128, DI
-	ADDQ $+256, R9
-	SUBQ $0x40, R10
-	JMP  dims1x4
+	VMOVUPS      Z0, 192(R10)
+	ADDQ         $+128, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x4
 
 dimsAfter1x4:
 dims1x2:
-	CMPQ         R10, $0x20
+	CMPQ         R9, $0x20
 	JLT          dimsAfter1x2
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+2, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+2, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -11858,49 +11420,46 @@ step1x2:
 	PREFETCHT1 128(AX)
 
 step1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*2), AX
-	VBROADCASTSS (R12), Z2
-	VCVTPH2PS    (R11), Z3
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*2), AX
+	VBROADCASTSS (R11), Z2
+	VCVTPH2PS    (R10), Z3
 	VFMADD231PS  Z3, Z2, Z0
-	VCVTPH2PS    32(R11), Z3
+	VCVTPH2PS    32(R10), Z3
 	VFMADD231PS  Z3, Z2, Z1
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x2Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z2
 	VBROADCASTSS 8(BX), Z3
-	VMULPS       (R11), Z2, Z4
+	VMULPS       (R10), Z2, Z4
 	VFMADD231PS  Z0, Z3, Z4
-	VMOVUPS      Z4, (R11)
-	VMULPS       64(R11), Z2, Z0
+	VMOVUPS      Z4, (R10)
+	VMULPS       64(R10), Z2, Z0
 	VFMADD231PS  Z1, Z3, Z0
-	VMOVUPS      Z0, 64(R11)
-
-unseen1x2Row0:
-	ADDQ DX, R11
-	ADDQ $+64, DI
-	ADDQ $+128, R9
-	SUBQ $0x20, R10
-	JMP  dims1x2
+	VMOVUPS      Z0, 64(R10)
+	ADDQ         $+64, DI
+	ADDQ         $+128, CX
+	SUBQ         $0x20, R9
+	JMP          dims1x2
 
 dimsAfter1x2:
 dims1x1:
-	CMPQ         R10, $0x10
+	CMPQ         R9, $0x10
 	JLT          dimsAfter1x1
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+1, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+1, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x1:
 	CMPQ       (SP), $0x00
@@ -11911,35 +11470,31 @@ step1x1:
 	PREFETCHT1 64(AX)
 
 step1x1Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VBROADCASTSS (R12), Z1
-	VCVTPH2PS    (R11), Z2
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VBROADCASTSS (R11), Z1
+	VCVTPH2PS    (R10), Z2
 	VFMADD231PS  Z2, Z1, Z0
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x1
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x1Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z1
 	VBROADCASTSS 8(BX), Z2
-	VMULPS       (R11), Z1, Z1
+	VMULPS       (R10), Z1, Z1
 	VFMADD231PS  Z0, Z2, Z1
-	VMOVUPS      Z1, (R11)
-
-unseen1x1Row0:
-	ADDQ DX, R11
-	ADDQ $+32, DI
-	ADDQ $+64, R9
-	SUBQ $0x10, R10
-	JMP  dims1x1
+	VMOVUPS      Z1, (R10)
+	ADDQ         $+32, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x1
 
 dimsAfter1x1:
-	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+48, BX
+	ADDQ $+40, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -12058,9 +11613,9 @@ step6x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z24
 	VBROADCASTSS 8(BX), Z25
 	VMULPS       (R12), Z24, Z26
@@ -12075,13 +11630,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z24, Z0
 	VFMADD231PS  Z3, Z25, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12094,13 +11647,11 @@ unseen6x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12113,13 +11664,11 @@ unseen6x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x4Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12132,13 +11681,11 @@ unseen6x4Row2:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x4Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12151,13 +11698,11 @@ unseen6x4Row3:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z19, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x4Row5
-	VBROADCASTSS 244(BX), Z0
-	VBROADCASTSS 248(BX), Z1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Z0
+	VBROADCASTSS 208(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12170,13 +11715,10 @@ unseen6x4Row4:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z23, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen6x4Row5:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims6x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims6x4
 
 dimsAfter6x4:
 dims6x2:
@@ -12241,9 +11783,9 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
 	VBROADCASTSS 8(BX), Z13
 	VMULPS       (R12), Z12, Z14
@@ -12252,78 +11794,65 @@ step6x2Ahead:
 	VMULPS       64(R12), Z12, Z0
 	VFMADD231PS  Z1, Z13, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x2Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x2Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z9, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x2Row5
-	VBROADCASTSS 244(BX), Z0
-	VBROADCASTSS 248(BX), Z1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Z0
+	VBROADCASTSS 208(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen6x2Row5:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims6x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims6x2
 
 dimsAfter6x2:
 dims6x1:
@@ -12372,81 +11901,62 @@ step6x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen6x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
 	VBROADCASTSS 8(BX), Z7
 	VMULPS       (R12), Z6, Z6
 	VFMADD231PS  Z0, Z7, Z6
 	VMOVUPS      Z6, (R12)
-
-unseen6x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen6x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z6
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen6x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen6x1Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen6x1Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row4:
-	ADDQ         DX, R12
-	CMPL         252(BX), $0x00
-	JEQ          unseen6x1Row5
-	VBROADCASTSS 244(BX), Z0
-	VBROADCASTSS 248(BX), Z1
+	MOVL         232(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 204(BX), Z0
+	VBROADCASTSS 208(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen6x1Row5:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims6x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims6x1
 
 dimsAfter6x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+6144, SI
-	ADDQ $+288, BX
+	ADDQ $+240, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -12540,9 +12050,9 @@ step5x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z20
 	VBROADCASTSS 8(BX), Z21
 	VMULPS       (R12), Z20, Z22
@@ -12557,13 +12067,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z20, Z0
 	VFMADD231PS  Z3, Z21, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12576,13 +12084,11 @@ unseen5x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12595,13 +12101,11 @@ unseen5x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x4Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12614,13 +12118,11 @@ unseen5x4Row2:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x4Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12633,13 +12135,10 @@ unseen5x4Row3:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z19, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen5x4Row4:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims5x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims5x4
 
 dimsAfter5x4:
 dims5x2:
@@ -12699,9 +12198,9 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z10
 	VBROADCASTSS 8(BX), Z11
 	VMULPS       (R12), Z10, Z12
@@ -12710,65 +12209,54 @@ step5x2Ahead:
 	VMULPS       64(R12), Z10, Z0
 	VFMADD231PS  Z1, Z11, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x2Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x2Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z9, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen5x2Row4:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims5x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims5x2
 
 dimsAfter5x2:
 dims5x1:
@@ -12814,70 +12302,54 @@ step5x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen5x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z5
 	VBROADCASTSS 8(BX), Z6
 	VMULPS       (R12), Z5, Z5
 	VFMADD231PS  Z0, Z6, Z5
 	VMOVUPS      Z5, (R12)
-
-unseen5x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen5x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z5
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen5x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen5x1Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row3:
-	ADDQ         DX, R12
-	CMPL         204(BX), $0x00
-	JEQ          unseen5x1Row4
-	VBROADCASTSS 196(BX), Z0
-	VBROADCASTSS 200(BX), Z1
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 164(BX), Z0
+	VBROADCASTSS 168(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen5x1Row4:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims5x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims5x1
 
 dimsAfter5x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+5120, SI
-	ADDQ $+240, BX
+	ADDQ $+200, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -12961,9 +12433,9 @@ step4x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z16
 	VBROADCASTSS 8(BX), Z17
 	VMULPS       (R12), Z16, Z18
@@ -12978,13 +12450,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z16, Z0
 	VFMADD231PS  Z3, Z17, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12997,13 +12467,11 @@ unseen4x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13016,13 +12484,11 @@ unseen4x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x4Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13035,13 +12501,10 @@ unseen4x4Row2:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen4x4Row3:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims4x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims4x4
 
 dimsAfter4x4:
 dims4x2:
@@ -13096,9 +12559,9 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
 	VBROADCASTSS 8(BX), Z9
 	VMULPS       (R12), Z8, Z10
@@ -13107,52 +12570,43 @@ step4x2Ahead:
 	VMULPS       64(R12), Z8, Z0
 	VFMADD231PS  Z1, Z9, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x2Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen4x2Row3:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims4x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims4x2
 
 dimsAfter4x2:
 dims4x1:
@@ -13195,59 +12649,46 @@ step4x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen4x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
 	VBROADCASTSS 8(BX), Z5
 	VMULPS       (R12), Z4, Z4
 	VFMADD231PS  Z0, Z5, Z4
 	VMOVUPS      Z4, (R12)
-
-unseen4x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen4x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z4
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen4x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen4x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen4x1Row2:
-	ADDQ         DX, R12
-	CMPL         156(BX), $0x00
-	JEQ          unseen4x1Row3
-	VBROADCASTSS 148(BX), Z0
-	VBROADCASTSS 152(BX), Z1
+	MOVL         152(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 124(BX), Z0
+	VBROADCASTSS 128(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen4x1Row3:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims4x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims4x1
 
 dimsAfter4x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+4096, SI
-	ADDQ $+192, BX
+	ADDQ $+160, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -13322,9 +12763,9 @@ step3x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
 	VBROADCASTSS 8(BX), Z13
 	VMULPS       (R12), Z12, Z14
@@ -13339,13 +12780,11 @@ step3x4Ahead:
 	VMULPS       192(R12), Z12, Z0
 	VFMADD231PS  Z3, Z13, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13358,13 +12797,11 @@ unseen3x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x4Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13377,13 +12814,10 @@ unseen3x4Row1:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen3x4Row2:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims3x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims3x4
 
 dimsAfter3x4:
 dims3x2:
@@ -13433,9 +12867,9 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
 	VBROADCASTSS 8(BX), Z7
 	VMULPS       (R12), Z6, Z8
@@ -13444,39 +12878,32 @@ step3x2Ahead:
 	VMULPS       64(R12), Z6, Z0
 	VFMADD231PS  Z1, Z7, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x2Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen3x2Row2:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims3x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims3x2
 
 dimsAfter3x2:
 dims3x1:
@@ -13516,48 +12943,38 @@ step3x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen3x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z3
 	VBROADCASTSS 8(BX), Z4
 	VMULPS       (R12), Z3, Z3
 	VFMADD231PS  Z0, Z4, Z3
 	VMOVUPS      Z3, (R12)
-
-unseen3x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen3x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z3
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen3x1Row1:
-	ADDQ         DX, R12
-	CMPL         108(BX), $0x00
-	JEQ          unseen3x1Row2
-	VBROADCASTSS 100(BX), Z0
-	VBROADCASTSS 104(BX), Z1
+	MOVL         112(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 84(BX), Z0
+	VBROADCASTSS 88(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen3x1Row2:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims3x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x1
 
 dimsAfter3x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+3072, SI
-	ADDQ $+144, BX
+	ADDQ $+120, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -13623,9 +13040,9 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x4Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
 	VBROADCASTSS 8(BX), Z9
 	VMULPS       (R12), Z8, Z10
@@ -13640,13 +13057,11 @@ step2x4Ahead:
 	VMULPS       192(R12), Z8, Z0
 	VFMADD231PS  Z3, Z9, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen2x4Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x4Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13659,13 +13074,10 @@ unseen2x4Row0:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-
-unseen2x4Row1:
-	ADDQ DX, R12
-	ADDQ $+256, R10
-	ADDQ $+256, R9
-	SUBQ $0x40, R11
-	JMP  dims2x4
+	ADDQ         $+256, R10
+	ADDQ         $+256, R9
+	SUBQ         $0x40, R11
+	JMP          dims2x4
 
 dimsAfter2x4:
 dims2x2:
@@ -13710,9 +13122,9 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x2Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
 	VBROADCASTSS 8(BX), Z5
 	VMULPS       (R12), Z4, Z6
@@ -13721,26 +13133,21 @@ step2x2Ahead:
 	VMULPS       64(R12), Z4, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen2x2Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x2Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z1
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-
-unseen2x2Row1:
-	ADDQ DX, R12
-	ADDQ $+128, R10
-	ADDQ $+128, R9
-	SUBQ $0x20, R11
-	JMP  dims2x2
+	ADDQ         $+128, R10
+	ADDQ         $+128, R9
+	SUBQ         $0x20, R11
+	JMP          dims2x2
 
 dimsAfter2x2:
 dims2x1:
@@ -13777,60 +13184,53 @@ step2x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x1
-	MOVQ         R9, R12
-	CMPL         12(BX), $0x00
-	JEQ          unseen2x1Row0
+	MOVL         32(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z2
 	VBROADCASTSS 8(BX), Z3
 	VMULPS       (R12), Z2, Z2
 	VFMADD231PS  Z0, Z3, Z2
 	VMOVUPS      Z2, (R12)
-
-unseen2x1Row0:
-	ADDQ         DX, R12
-	CMPL         60(BX), $0x00
-	JEQ          unseen2x1Row1
-	VBROADCASTSS 52(BX), Z0
-	VBROADCASTSS 56(BX), Z2
+	MOVL         72(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 44(BX), Z0
+	VBROADCASTSS 48(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
-
-unseen2x1Row1:
-	ADDQ DX, R12
-	ADDQ $+64, R10
-	ADDQ $+64, R9
-	SUBQ $0x10, R11
-	JMP  dims2x1
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x1
 
 dimsAfter2x1:
-	ADDQ DX, CX
-	ADDQ DX, CX
 	ADDQ $+2048, SI
-	ADDQ $+96, BX
+	ADDQ $+80, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
 	CMPQ rows+48(FP), $0x01
 	JLT  rowsAfter1
-	MOVQ CX, R9
-	MOVQ dim+40(FP), R10
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
 
 dims1x4:
-	CMPQ         R10, $0x40
+	CMPQ         R9, $0x40
 	JLT          dimsAfter1x4
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+4, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+4, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x4:
 	CMPQ       (SP), $0x00
@@ -13848,60 +13248,57 @@ step1x4:
 	PREFETCHT1 256(AX)
 
 step1x4Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*4), AX
-	VBROADCASTSS (R12), Z4
-	VMOVUPS      (R11), Z5
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VBROADCASTSS (R11), Z4
+	VMOVUPS      (R10), Z5
 	VFMADD231PS  Z5, Z4, Z0
-	VMOVUPS      64(R11), Z5
+	VMOVUPS      64(R10), Z5
 	VFMADD231PS  Z5, Z4, Z1
-	VMOVUPS      128(R11), Z5
+	VMOVUPS      128(R10), Z5
 	VFMADD231PS  Z5, Z4, Z2
-	VMOVUPS      192(R11), Z5
+	VMOVUPS      192(R10), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x4
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x4Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z4
 	VBROADCASTSS 8(BX), Z5
-	VMULPS       (R11), Z4, Z6
+	VMULPS       (R10), Z4, Z6
 	VFMADD231PS  Z0, Z5, Z6
-	VMOVUPS      Z6, (R11)
-	VMULPS       64(R11), Z4, Z0
+	VMOVUPS      Z6, (R10)
+	VMULPS       64(R10), Z4, Z0
 	VFMADD231PS  Z1, Z5, Z0
-	VMOVUPS      Z0, 64(R11)
-	VMULPS       128(R11), Z4, Z0
+	VMOVUPS      Z0, 64(R10)
+	VMULPS       128(R10), Z4, Z0
 	VFMADD231PS  Z2, Z5, Z0
-	VMOVUPS      Z0, 128(R11)
-	VMULPS       192(R11), Z4, Z0
+	VMOVUPS      Z0, 128(R10)
+	VMULPS       192(R10), Z4, Z0
 	VFMADD231PS  Z3, Z5, Z0
-	VMOVUPS      Z0, 192(R11)
-
-unseen1x4Row0:
-	ADDQ DX, R11
-	ADDQ $+256, DI
-	ADDQ $+256, R9
-	SUBQ $0x40, R10
-	JMP  dims1x4
+	VMOVUPS      Z0, 192(R10)
+	ADDQ         $+256, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x4
 
 dimsAfter1x4:
 dims1x2:
-	CMPQ         R10, $0x20
+	CMPQ         R9, $0x20
 	JLT          dimsAfter1x2
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
 	VMOVAPS      Z0, Z1
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+2, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+2, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x2:
 	CMPQ       (SP), $0x00
@@ -13915,49 +13312,46 @@ step1x2:
 	PREFETCHT1 128(AX)
 
 step1x2Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*2), AX
-	VBROADCASTSS (R12), Z2
-	VMOVUPS      (R11), Z3
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*2), AX
+	VBROADCASTSS (R11), Z2
+	VMOVUPS      (R10), Z3
 	VFMADD231PS  Z3, Z2, Z0
-	VMOVUPS      64(R11), Z3
+	VMOVUPS      64(R10), Z3
 	VFMADD231PS  Z3, Z2, Z1
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x2Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z2
 	VBROADCASTSS 8(BX), Z3
-	VMULPS       (R11), Z2, Z4
+	VMULPS       (R10), Z2, Z4
 	VFMADD231PS  Z0, Z3, Z4
-	VMOVUPS      Z4, (R11)
-	VMULPS       64(R11), Z2, Z0
+	VMOVUPS      Z4, (R10)
+	VMULPS       64(R10), Z2, Z0
 	VFMADD231PS  Z1, Z3, Z0
-	VMOVUPS      Z0, 64(R11)
-
-unseen1x2Row0:
-	ADDQ DX, R11
-	ADDQ $+128, DI
-	ADDQ $+128, R9
-	SUBQ $0x20, R10
-	JMP  dims1x2
+	VMOVUPS      Z0, 64(R10)
+	ADDQ         $+128, DI
+	ADDQ         $+128, CX
+	SUBQ         $0x20, R9
+	JMP          dims1x2
 
 dimsAfter1x2:
 dims1x1:
-	CMPQ         R10, $0x10
+	CMPQ         R9, $0x10
 	JLT          dimsAfter1x1
 	VBROADCASTSS attentionConstants<>+448(SB), Z0
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+1, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
-	MOVQ         DI, R11
-	MOVQ         SI, R12
-	MOVQ         n+56(FP), R13
+	MOVQ         pace+72(FP), R10
+	IMUL3Q       $+1, R10, R10
+	ADDQ         $0x3f, R10
+	SHRQ         $0x06, R10
+	MOVQ         R10, (SP)
+	MOVQ         DI, R10
+	MOVQ         SI, R11
+	MOVQ         n+56(FP), R12
 
 step1x1:
 	CMPQ       (SP), $0x00
@@ -13968,35 +13362,31 @@ step1x1:
 	PREFETCHT1 64(AX)
 
 step1x1Ahead:
-	MOVQ         pace+72(FP), R14
-	LEAQ         (AX)(R14*1), AX
-	VBROADCASTSS (R12), Z1
-	VMOVUPS      (R11), Z2
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VBROADCASTSS (R11), Z1
+	VMOVUPS      (R10), Z2
 	VFMADD231PS  Z2, Z1, Z0
-	ADDQ         $0x04, R12
-	ADDQ         R8, R11
-	SUBQ         $0x01, R13
+	ADDQ         $0x04, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
 	JNE          step1x1
-	MOVQ         R9, R11
-	CMPL         12(BX), $0x00
-	JEQ          unseen1x1Row0
+	MOVL         32(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z1
 	VBROADCASTSS 8(BX), Z2
-	VMULPS       (R11), Z1, Z1
+	VMULPS       (R10), Z1, Z1
 	VFMADD231PS  Z0, Z2, Z1
-	VMOVUPS      Z1, (R11)
-
-unseen1x1Row0:
-	ADDQ DX, R11
-	ADDQ $+64, DI
-	ADDQ $+64, R9
-	SUBQ $0x10, R10
-	JMP  dims1x1
+	VMOVUPS      Z1, (R10)
+	ADDQ         $+64, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x1
 
 dimsAfter1x1:
-	ADDQ DX, CX
 	ADDQ $+1024, SI
-	ADDQ $+48, BX
+	ADDQ $+40, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -14776,9 +14166,8 @@ group:
 	BYTE $0x00
 	BYTE $0x00
 	MOVQ R10, R8
-	MOVQ SI, R9
-	MOVQ step+16(FP), R11
-	MOVQ 16(SP), R12
+	MOVQ step+16(FP), R9
+	MOVQ 16(SP), R11
 
 row:
 	CMPQ       8(SP), $0x00
@@ -14809,52 +14198,47 @@ row:
 	PREFETCHT1 960(DX)
 
 rowAhead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (DX)(R13*1), DX
-	CMPL         12(R11), $0x00
-	JEQ          unseen
-	VBROADCASTSS (R11), Z0
-	VBROADCASTSS 4(R11), Z1
-	VBROADCASTSS 8(R11), Z2
+	MOVQ         pace+72(FP), R12
+	LEAQ         (DX)(R12*1), DX
+	MOVL         32(R9), R12
+	IMULQ        AX, R12
+	ADDQ         SI, R12
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
 	VPSLLD       $0x08, (R8), Z3
 	VPADDD       64(R8), Z3, Z3
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z0, Z3, Z3
-	VMULPS       (R9), Z1, Z4
+	VMULPS       (R12), Z1, Z4
 	VFMADD231PS  Z3, Z2, Z4
-	VMOVUPS      Z4, (R9)
+	VMOVUPS      Z4, (R12)
 	VPSLLD       $0x08, 128(R8), Z3
 	VPADDD       192(R8), Z3, Z3
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z0, Z3, Z3
-	VMULPS       64(R9), Z1, Z0
+	VMULPS       64(R12), Z1, Z0
 	VFMADD231PS  Z3, Z2, Z0
-	VMOVUPS      Z0, 64(R9)
-
-unseen:
-	ADDQ $0x00000400, R8
-	ADDQ AX, R9
-	ADDQ $0x30, R11
-	SUBQ $0x01, R12
-	JNE  row
-	ADDQ $0x00000100, R10
-	ADDQ $0x00000080, SI
-	ADDQ $0x00000080, BX
-	SUBQ $0x20, DI
-	JNE  dims
-	ADDQ $0x00004000, (SP)
-	ADDQ $0x00003000, p+24(FP)
-	ADDQ $0x00000300, step+16(FP)
-	MOVQ AX, R8
-	SHLQ $0x04, R8
-	ADDQ R8, state+0(FP)
-	SUBQ $0x10, rows+48(FP)
-	JG   block
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	VMOVUPS      Z0, 64(R12)
+	ADDQ         $0x00000400, R8
+	ADDQ         $0x28, R9
+	SUBQ         $0x01, R11
+	JNE          row
+	ADDQ         $0x00000100, R10
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x20, DI
+	JNE          dims
+	ADDQ         $0x00004000, (SP)
+	ADDQ         $0x00003000, p+24(FP)
+	ADDQ         $0x00000280, step+16(FP)
+	SUBQ         $0x10, rows+48(FP)
+	JG           block
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0xc0
 	VZEROUPPER
 	RET
 

@@ -16,13 +16,12 @@ import (
 // attention is attention over one stored form on one tier: phases through scratch
 // memory, each over all rows. Scores are taken in groups of 64 slots; the merge
 // begins with the largest; softmax turns scores into weights, of q8_0 into
-// integers that lie behind them, and values ends the merge. Rows that leave the
-// tile out are gone after the first two.
+// integers that lie behind them, and values ends the merge. Rows that see nothing
+// or leave the tile out have no step of the merge after the first two.
 //
-// Scratch holds for every row its scores (Tile float32), then for every row a
-// step of the merge (12 words; _gen says which), then for every row of q8_0 its
-// integers (3·Tile bytes, in a layout of the tier's), and then, for rows that
-// close up, their numbers (4 bytes), states and masses.
+// Scratch holds for every row its scores (Tile float32), then for every row a step
+// of the merge, and then for every row of q8_0 its integers (3·Tile bytes, in a
+// layout of the tier's).
 type attention struct {
 	size       int // bytes of an element of keys and values
 	ints       bool
@@ -53,11 +52,21 @@ const (
 	group    = 64 // slots
 	rowBytes = 4 * Tile
 	intBytes = 3 * Tile
-
-	// A step of the merge, in words, and where it says after the search for the
-	// largest score whether the row sees anything, and that score.
-	stepWords, stepTop, stepSeen, stepLargest, stepLeast, stepLive = 12, 0, 3, 4, 6, 7
 )
+
+// mergeStep is a row's step of the merge, as the kernels know it.
+type mergeStep struct {
+	scale       float32    // of the integers; before that, the largest of them
+	factors     [2]float32 // of the state and of this tile
+	largest     float32    // score
+	inverse     float32    // of the scale
+	least       float32    // how far below the largest a score may be
+	live, heavy uint32     // eights of slots that weigh anything, and more than little (AVX2)
+	row         int32
+	mass        int32 // where its masses are, in bytes, or -1
+}
+
+const stepBytes = int(unsafe.Sizeof(mergeStep{}))
 
 // accelerateAttention installs attention.
 func accelerateAttention(s *Set, tier cpu.Tier) {
@@ -101,8 +110,8 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	s.Merge = merge
 }
 
-func (f *attention) scratchBytes(dim, rows int) int {
-	n := rowBytes + 4*stepWords + 4 + 4*StateLen(dim) + 4*MassLen
+func (f *attention) scratchBytes(_, rows int) int {
+	n := rowBytes + stepBytes
 	if f.ints {
 		n += intBytes
 	}
@@ -132,17 +141,18 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	}
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
-	step := unsafe.Slice(float(scratch[a.Rows*rowBytes:]), a.Rows*stepWords)
-	weights, weightRow, spare := scratch, rowBytes, scratch[a.Rows*(rowBytes+4*stepWords):]
+	step := float(scratch[a.Rows*rowBytes:])
+	steps := unsafe.Slice((*mergeStep)(unsafe.Pointer(step)), a.Rows)
+	weights := scratch
 	var keyScale, valueScale *float32
 	if f.ints {
-		weights, weightRow, spare = spare, intBytes, spare[a.Rows*intBytes:]
+		weights = scratch[a.Rows*(rowBytes+stepBytes):]
 		keyScale = float(tile[2*half+4*start:])
 		valueScale = float(tile[2*half+4*Tile+4*start:])
 	}
 
 	first := lo / f.step
-	steps := (hi+f.step-1)/f.step - first
+	taken := (hi+f.step-1)/f.step - first // by values
 	next := plan{tile: a.Next, first: f.ahead[0], second: f.ahead[1]}
 	alone := f.fetch != nil && a.Rows == 1 && a.Floor != nil
 	switch {
@@ -152,125 +162,76 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 		next = plan{tile: a.Next[:half], first: 60, second: 20}
 	}
 
-	from, pace := next.part(0, next.first, f.work(a.Rows, groups, steps, dim).scores)
+	from, pace := next.part(0, next.first, f.work(a.Rows, groups, taken, dim).scores)
 	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, from, pace)
 	if a.Spans != nil {
 		for r := range a.Rows {
 			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 		}
 	}
-	f.largest(&scores[start], &step[0], a.Rows, groups)
+	f.largest(&scores[start], step, a.Rows, groups)
 	if peak != nil {
 		for r := range a.Rows {
-			peak[r] = max(peak[r], step[r*stepWords+stepLargest])
+			peak[r] = max(peak[r], steps[r].largest)
 		}
 		return
 	}
-	for r := range a.Rows {
-		s := step[r*stepWords : (r+1)*stepWords]
-		s[stepTop], s[stepLeast] = a.Top(r, s[stepLargest]), a.Least(r, s[stepLargest])
-		setLargest(a, r, s[stepLargest])
+	rows := closeUp(a, steps)
+	if rows == 0 {
+		return
 	}
-	rows, state, mass := a.Rows, a.State, a.Mass
-	if a.Floor != nil {
-		if rows = closeUp(a, scores, step, spare); rows == 0 {
-			return
-		}
+	var mass *float32
+	if len(a.Mass) > 0 {
+		mass = &a.Mass[0]
 	}
-	if rows < a.Rows {
-		state, mass = lend(a, spare, rows)
-	}
-	unweighed := rows - len(mass)/MassLen
-	for i, part := range [2][2]int{{0, unweighed}, {unweighed, rows}} {
-		r, count := part[0], part[1]-part[0]
-		if count == 0 {
-			continue
-		}
-		var to *float32
-		if i > 0 {
-			to = &mass[0]
-		}
-		from, pace = next.part(next.first+next.second*r/rows, next.second*count/rows, groups*count)
-		f.softmax(&scores[r*Tile+start], &weights[r*weightRow+start*f.weight], valueScale, &state[r*ld+dim], ld, &step[r*stepWords], to, start/group, count, groups, from, pace)
-	}
-	n := f.work(rows, groups, steps, dim)
+	from, pace = next.part(next.first, next.second, groups*rows)
+	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, rows, groups, from, pace)
+	n := f.work(rows, groups, taken, dim)
 	if f.fetch != nil {
-		first, n.values = 0, max(f.liveSteps(step, rows)*dim/16, 1)
+		first, n.values = 0, max(f.live(steps[:rows])*dim/16, 1)
 		if alone {
-			f.fetch(&tile[half], math.Float32bits(step[stepLive]), f.step*dim)
+			f.fetch(&tile[half], steps[0].live, f.step*dim)
 		}
 	}
 	lo = first * f.step
 	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n.values)
-	f.values(&state[0], ld, &step[0], &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, steps, from, pace)
-	if rows < a.Rows {
-		giveBack(a, spare, rows)
-	}
+	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, taken, from, pace)
 }
 
-// liveSteps is how many steps values takes, over all blocks of rows.
-func (f *attention) liveSteps(step []float32, rows int) int {
-	n, any := 0, uint32(0)
-	for r := range rows {
-		any |= math.Float32bits(step[r*stepWords+stepLive])
-		if r%f.valueRows == f.valueRows-1 || r == rows-1 {
-			n += bits.OnesCount32(any)
-			any = 0
+// live is how many steps values takes, over all blocks of rows.
+func (f *attention) live(steps []mergeStep) int {
+	n := 0
+	for len(steps) > 0 {
+		block, any := min(f.valueRows, len(steps)), uint32(0)
+		for i := range block {
+			any |= steps[i].live
 		}
+		n += bits.OnesCount32(any)
+		steps = steps[block:]
 	}
 	return n
 }
 
-// closeUp moves the scores and steps of rows that do not leave the tile out to
-// the front, and notes in spare which these are. It returns how many there are.
-func closeUp(a *AttendArgs, scores, step []float32, spare []byte) int {
-	numbers, _, _ := spareOf(a, spare, a.Rows)
-	rows := 0
-	for r := range a.Rows {
-		if step[r*stepWords+stepLargest] < a.Floor[r] {
+// closeUp leaves steps of those rows that see something and do not leave the tile
+// out, and completes them. It returns how many there are.
+func closeUp(a *AttendArgs, steps []mergeStep) int {
+	n, unweighed := 0, a.Unweighed()
+	for r := range steps {
+		largest := steps[r].largest
+		if math.IsInf(float64(largest), -1) || a.Floor != nil && largest < a.Floor[r] {
 			setLargest(a, r, float32(math.Inf(-1)))
 			continue
 		}
-		if r != rows {
-			copy(scores[rows*Tile:(rows+1)*Tile], scores[r*Tile:])
-			// Word by word, as they were written: a longer load would wait until they
-			// have left for the cache.
-			to, from := step[rows*stepWords:(rows+1)*stepWords], step[r*stepWords:(r+1)*stepWords]
-			to[stepTop], to[stepSeen] = from[stepTop], from[stepSeen]
-			to[stepLargest], to[stepLeast] = from[stepLargest], from[stepLeast]
+		s := &steps[n]
+		s.row, s.largest = int32(r), largest
+		s.scale, s.least = a.Top(r, largest), a.Least(r, largest)
+		if s.mass = -1; r >= unweighed {
+			setLargest(a, r, largest)
+			s.mass = int32((r - unweighed) * MassLen * 4)
 		}
-		numbers[rows] = uint32(r)
-		rows++
+		n++
 	}
-	return rows
-}
-
-// spareOf is what closeUp and lend have in spare memory.
-func spareOf(a *AttendArgs, spare []byte, rows int) (numbers []uint32, state, mass []float32) {
-	numbers = unsafe.Slice((*uint32)(unsafe.Pointer(&spare[0])), rows)
-	floats, ld := unsafe.Slice(float(spare[4*a.Rows:]), a.Rows*(StateLen(a.Dim)+MassLen)), StateLen(a.Dim)
-	return numbers, floats[:rows*ld], floats[a.Rows*ld:][:rows*MassLen]
-}
-
-// lend copies the states and masses of rows that have closed up.
-func lend(a *AttendArgs, spare []byte, rows int) (state, mass []float32) {
-	numbers, state, mass := spareOf(a, spare, rows)
-	ld, masses := StateLen(a.Dim), 0
-	for i, r := range numbers {
-		copy(state[i*ld:(i+1)*ld], a.State[int(r)*ld:])
-		masses += copy(mass[masses:], a.MassOf(int(r)))
-	}
-	return state, mass[:masses]
-}
-
-// giveBack copies them back.
-func giveBack(a *AttendArgs, spare []byte, rows int) {
-	numbers, state, mass := spareOf(a, spare, rows)
-	ld := StateLen(a.Dim)
-	for i, r := range numbers {
-		copy(a.State[int(r)*ld:], state[i*ld:(i+1)*ld])
-		mass = mass[copy(a.MassOf(int(r)), mass):]
-	}
+	return n
 }
 
 // plan has the phases ask for the next tile while this one is at work, each for

@@ -168,12 +168,14 @@ func tileValues(shapes Mem) {
 			tiles.Write(tiles.Sum+i, 64*i)
 		}
 
-		sr, to, steps, rows := copyOf(from), copyOf(st), param("step"), GP64()
+		sr, steps, rows := copyOf(from), param("step"), GP64()
 		MOVQ(n, rows)
 		Label("row")
 		ahead.prefetch("row", 16, 1)
-		CMPL(at(steps, mrgSeen), Imm(0))
-		JEQ(LabelRef("unseen"))
+		to := GP64()
+		MOVL(at(steps, mrgRow), to.As32())
+		IMULQ(ld, to)
+		ADDQ(st, to)
 		scale, a, b := ZMM(), ZMM(), ZMM()
 		VBROADCASTSS(at(steps, mrgScale), scale)
 		VBROADCASTSS(at(steps, mrgFactors), a)
@@ -188,9 +190,7 @@ func tileValues(shapes Mem) {
 			VFMADD231PS(o, b, x)
 			VMOVUPS(x, at(to, 64*i))
 		}
-		Label("unseen")
 		ADDQ(U32(rowBytes), sr)
-		ADDQ(ld, to)
 		ADDQ(Imm(mrgBytes), steps)
 		SUBQ(Imm(1), rows)
 		JNE(LabelRef("row"))
@@ -204,9 +204,6 @@ func tileValues(shapes Mem) {
 		ADDQ(U32(block*rowBytes), sums)
 		ADDQ(U32(block*intBytes), address("p"))
 		ADDQ(U32(block*mrgBytes), address("step"))
-		MOVQ(ld, tiles.At)
-		SHLQ(Imm(4), tiles.At)
-		ADDQ(tiles.At, address("state"))
 	})
 	done()
 }

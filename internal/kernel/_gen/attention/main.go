@@ -21,17 +21,16 @@ const (
 	group    = 64      // slots that scores and softmax take at a time
 	rowBytes = 4 * 256 // a row of scores
 	intBytes = 3 * 256 // a row of integer weights: words, and bytes of those that are small
-	mrgBytes = 4 * 12  // a row's step of the merge, which is:
+	mrgBytes = 4 * 10  // a row's step of the merge, which is:
 	// scale of the integers (before that, the largest of them), factors of the state
-	// and of this tile, whether the row sees anything, its largest score, inverse of
-	// the scale, how far below the largest a score may be; the eights of slots that
-	// weigh anything, and those whose weights are not small (AVX2); padding
-	mrgScale, mrgFactors, mrgSeen, mrgLargest, mrgInverse, mrgLeast, mrgLive, mrgHeavy = 0, 4, 12, 16, 20, 24, 28, 32
+	// and of this tile, the row's largest score, inverse of the scale, how far below
+	// the largest a score may be, the eights of slots that weigh anything, and those
+	// whose weights are not small (AVX2), which row it is, where its masses are
+	// (-1: nowhere)
+	mrgScale, mrgFactors, mrgLargest, mrgInverse, mrgLeast, mrgLive, mrgHeavy, mrgRow, mrgMass = 0, 4, 12, 16, 20, 24, 28, 32, 36
 
 	wordBytes = 2 * 256 // where bytes begin
 	small     = 63
-
-	massRow = 4 * 17 // a row of masses
 )
 
 // tier is a width of vectors, in floats.

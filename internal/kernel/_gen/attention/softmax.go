@@ -29,52 +29,53 @@ func (l rowsOf) groups(label string, body func()) {
 	JNE(LabelRef(label))
 }
 
-// each runs body for each row, whose scores and step of the merge it is given,
-// and then next.
-func (l rowsOf) each(label string, body func(s, step reg.GPVirtual), next func()) {
-	s, step, rows := param("s"), param("step"), param("rows")
+// each runs body for each step of the merge and the scores of the row that it is
+// of.
+func (l rowsOf) each(label string, body func(s, step reg.GPVirtual)) {
+	step, rows := param("step"), param("rows")
 	Label(label)
+	s := GP64()
+	MOVL(at(step, mrgRow), s.As32())
+	SHLQ(Imm(10), s)
+	ADDQ(address("s"), s)
 	body(s, step)
-	next()
-	ADDQ(I32(rowBytes), s)
 	ADDQ(Imm(mrgBytes), step)
 	SUBQ(Imm(1), rows)
 	JNE(LabelRef(label))
 }
 
-// largest writes the search for the largest scores, which the caller has set to
-// -Inf where a row does not see.
+// largest writes the search for the largest scores of consecutive rows, which the
+// caller has set to -Inf where a row does not see.
 func (t tier) largest() {
 	t.function("largest", "", "func(s *float32, step *float32, rows, groups int)",
-		"begins the merge with the largest score of each row over groups of 64 slots.")
+		"begins the merge with the largest score of each row over groups of 64 slots, or -Inf.")
 	l := t.rows()
-	l.each("row", func(s, step reg.GPVirtual) {
-		largest := t.vecs(4)
-		for _, m := range largest {
-			VBROADCASTSS(constant("-Inf"), m)
+	s, step, rows := param("s"), param("step"), param("rows")
+	Label("row")
+	largest := t.vecs(4)
+	for _, m := range largest {
+		VBROADCASTSS(constant("-Inf"), m)
+	}
+	l.groups("largest", func() {
+		for v := range group / t.lanes {
+			m := largest[v%4]
+			VMAXPS(l.here(s, v), m, m)
 		}
-		l.groups("largest", func() {
-			for v := range group / t.lanes {
-				m := largest[v%4]
-				VMAXPS(l.here(s, v), m, m)
-			}
-		})
-		VMAXPS(largest[1], largest[0], largest[0])
-		VMAXPS(largest[3], largest[2], largest[2])
-		VMAXPS(largest[2], largest[0], largest[0])
-		top := largest[0]
-		t.spreadMax(top)
-		// Of zeros the positive one.
-		zero := XMM()
-		VXORPS(zero, zero, zero)
-		VADDSS(zero, top.AsX(), top.AsX())
-		VMOVSS(top.AsX(), at(step, mrgLargest))
-		seen := GP32()
-		XORL(seen, seen)
-		VUCOMISS(constant("-Inf"), top.AsX())
-		SETNE(seen.As8())
-		MOVL(seen, at(step, mrgSeen))
-	}, func() {})
+	})
+	VMAXPS(largest[1], largest[0], largest[0])
+	VMAXPS(largest[3], largest[2], largest[2])
+	VMAXPS(largest[2], largest[0], largest[0])
+	top := largest[0]
+	t.spreadMax(top)
+	// Of zeros the positive one.
+	zero := XMM()
+	VXORPS(zero, zero, zero)
+	VADDSS(zero, top.AsX(), top.AsX())
+	VMOVSS(top.AsX(), at(step, mrgLargest))
+	ADDQ(I32(rowBytes), s)
+	ADDQ(Imm(mrgBytes), step)
+	SUBQ(Imm(1), rows)
+	JNE(LabelRef("row"))
 	done()
 }
 
@@ -96,18 +97,17 @@ func (t tier) softmax(ints bool) {
 	here, perGroup := l.here, group/t.lanes
 	e := t.exponential(t.vec)
 	e.least = t.vec()
-	mass := param("mass")
-	state, ld := param("state"), param("ld")
+	ld := param("ld")
 	SHLQ(Imm(2), ld)
-	scale := reg.GPVirtual(nil)
+	var scale, p reg.GPVirtual
 	if ints {
 		scale = param("scale")
+	} else {
+		p = param("p") // among the scores: rows close up
 	}
 	ahead := newAhead()
 	ahead.pace(1)
 	l.each("powersRow", func(s, step reg.GPVirtual) {
-		CMPL(at(step, mrgSeen), Imm(0))
-		JEQ(LabelRef("next"))
 		zero, minus := t.vec(), t.vec()
 		t.zero(zero)
 		VBROADCASTSS(at(step, mrgLargest), minus)
@@ -117,9 +117,11 @@ func (t tier) softmax(ints bool) {
 		t.zero(sums...)
 		heaviest := t.vec()
 		t.zero(heaviest)
-		at4 := param("first") // where the masses of a group go
+		mass, at4 := GP64(), param("first") // where the masses of a group go
 		SHLQ(Imm(4), at4)
+		MOVLQSX(at(step, mrgMass), mass)
 		ADDQ(mass, at4)
+		ADDQ(address("mass"), at4)
 		l.groups("powers", func() {
 			ahead.prefetch("powers", 16, 1)
 			// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
@@ -134,7 +136,7 @@ func (t tier) softmax(ints bool) {
 					sum := sums[j%len(sums)]
 					VADDPS(w.value, sum, sum)
 					if !ints {
-						VMOVUPS(w.value, here(s, v0+j))
+						VMOVUPS(w.value, here(p, v0+j))
 						continue
 					}
 					y := t.vec()
@@ -149,7 +151,7 @@ func (t tier) softmax(ints bool) {
 				}
 				skip := "noMass" + string(rune('A'+v0))
 				TESTQ(mass, mass)
-				JEQ(LabelRef(skip))
+				JLT(LabelRef(skip))
 				t.masses(powers, at4, v0/together*8)
 				Label(skip)
 			}
@@ -157,6 +159,10 @@ func (t tier) softmax(ints bool) {
 		})
 
 		// The merge's step: what the state so far and what this tile is multiplied by.
+		state := GP64()
+		MOVL(at(step, mrgRow), state.As32())
+		IMULQ(ld, state)
+		ADDQ(address("state"), state)
 		xe := t.exponential(func() reg.VecVirtual { return XMM() })
 		top, seen, m, ab, sum := XMM(), XMM(), XMM(), XMM(), t.sum(sums)
 		VMOVSS(at(step, mrgLargest), top)
@@ -192,26 +198,17 @@ func (t tier) softmax(ints bool) {
 				VANDPS(ok, inv, inv)
 			}
 			VMOVSS(inv, at(step, mrgInverse))
+		} else {
+			ADDQ(I32(rowBytes), p)
 		}
-		Label("next")
-	}, func() {
-		ADDQ(ld, state)
-		TESTQ(mass, mass)
-		JEQ(LabelRef("nextMass"))
-		ADDQ(Imm(massRow), mass)
-		Label("nextMass")
 	})
 	if !ints {
 		done()
 		return
 	}
 
-	p := param("p")
+	p = param("p")
 	l.each("roundRow", func(s, step reg.GPVirtual) {
-		MOVL(U32(0), at(step, mrgLive))
-		MOVL(U32(0), at(step, mrgHeavy))
-		CMPL(at(step, mrgSeen), Imm(0))
-		JEQ(LabelRef("unseen"))
 		scaled, to := t.vec(), copyOf(p)
 		VBROADCASTSS(at(step, mrgInverse), scaled)
 		if t.wide() {
@@ -237,8 +234,8 @@ func (t tier) softmax(ints bool) {
 			MOVL(live, at(step, mrgLive))
 			MOVL(heavy, at(step, mrgHeavy))
 		}
-		Label("unseen")
-	}, func() { ADDQ(I32(intBytes), p) })
+		ADDQ(I32(intBytes), p)
+	})
 	done()
 }
 

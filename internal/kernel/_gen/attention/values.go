@@ -196,12 +196,12 @@ func (t tier) values(f form) {
 				JNE(LabelRef(name("step")))
 			}
 
-			// state = o·b + state·a, unless the row sees nothing.
-			sr := copyOf(st)
+			// state = o·b + state·a
 			for r := range n {
-				unseen := fmt.Sprintf("%sRow%d", name("unseen"), r)
-				CMPL(at(step, r*mrgBytes+mrgSeen), Imm(0))
-				JEQ(LabelRef(unseen))
+				sr := GP64()
+				MOVL(at(step, r*mrgBytes+mrgRow), sr.As32())
+				IMULQ(ld, sr)
+				ADDQ(st, sr)
 				scale, a, b := t.vec(), t.vec(), t.vec()
 				if f.ints {
 					VBROADCASTSS(at(step, r*mrgBytes+mrgScale), scale)
@@ -223,17 +223,12 @@ func (t tier) values(f form) {
 					VFMADD231PS(o, b, x)
 					VMOVUPS(x, m)
 				}
-				Label(unseen)
-				ADDQ(ld, sr)
 			}
 			ADDQ(I32(int32(width*t.lanes*size)), vb)
 			ADDQ(I32(int32(width*t.bytes())), st)
 			SUBQ(Imm(uint64(width*t.lanes)), dim)
 			JMP(LabelRef(name("dims")))
 			Label(name("dimsAfter"))
-		}
-		for range n {
-			ADDQ(ld, state)
 		}
 		ADDQ(I32(int32(n*prow)), p)
 		ADDQ(I32(int32(n*mrgBytes)), step)
