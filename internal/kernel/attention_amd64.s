@@ -12,271 +12,223 @@ DATA attentionConstants<>+16(SB)/4, $0x3aaddd0a
 DATA attentionConstants<>+20(SB)/4, $0x3aaddd0a
 DATA attentionConstants<>+24(SB)/4, $0x3aaddd0a
 DATA attentionConstants<>+28(SB)/4, $0x3aaddd0a
-DATA attentionConstants<>+32(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+36(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+40(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+44(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+48(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+52(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+56(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+60(SB)/4, $0x3a2ddd0a
-DATA attentionConstants<>+64(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+68(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+72(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+76(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+80(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+84(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+88(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+92(SB)/4, $0x3c1e7544
-DATA attentionConstants<>+96(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+100(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+104(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+108(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+112(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+116(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+120(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+124(SB)/4, $0x3b9e7544
-DATA attentionConstants<>+128(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+132(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+136(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+140(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+144(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+148(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+152(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+156(SB)/4, $0x3d635ba9
-DATA attentionConstants<>+160(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+164(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+168(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+172(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+176(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+180(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+184(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+188(SB)/4, $0x3ce35ba9
-DATA attentionConstants<>+192(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+196(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+200(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+204(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+208(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+212(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+216(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+220(SB)/4, $0x3e75fcde
-DATA attentionConstants<>+224(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+228(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+232(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+236(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+240(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+244(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+248(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+252(SB)/4, $0x3df5fcde
-DATA attentionConstants<>+256(SB)/4, $0x3f317215
-DATA attentionConstants<>+260(SB)/4, $0x3f317215
-DATA attentionConstants<>+264(SB)/4, $0x3f317215
-DATA attentionConstants<>+268(SB)/4, $0x3f317215
-DATA attentionConstants<>+272(SB)/4, $0x3f317215
-DATA attentionConstants<>+276(SB)/4, $0x3f317215
-DATA attentionConstants<>+280(SB)/4, $0x3f317215
-DATA attentionConstants<>+284(SB)/4, $0x3f317215
-DATA attentionConstants<>+288(SB)/4, $0x3eb17215
-DATA attentionConstants<>+292(SB)/4, $0x3eb17215
-DATA attentionConstants<>+296(SB)/4, $0x3eb17215
-DATA attentionConstants<>+300(SB)/4, $0x3eb17215
-DATA attentionConstants<>+304(SB)/4, $0x3eb17215
-DATA attentionConstants<>+308(SB)/4, $0x3eb17215
-DATA attentionConstants<>+312(SB)/4, $0x3eb17215
-DATA attentionConstants<>+316(SB)/4, $0x3eb17215
-DATA attentionConstants<>+320(SB)/4, $0x3f800000
-DATA attentionConstants<>+324(SB)/4, $0x3f800000
-DATA attentionConstants<>+328(SB)/4, $0x3f800000
-DATA attentionConstants<>+332(SB)/4, $0x3f800000
-DATA attentionConstants<>+336(SB)/4, $0x3f800000
-DATA attentionConstants<>+340(SB)/4, $0x3f800000
-DATA attentionConstants<>+344(SB)/4, $0x3f800000
-DATA attentionConstants<>+348(SB)/4, $0x3f800000
-DATA attentionConstants<>+352(SB)/4, $0x3f000000
-DATA attentionConstants<>+356(SB)/4, $0x3f000000
-DATA attentionConstants<>+360(SB)/4, $0x3f000000
-DATA attentionConstants<>+364(SB)/4, $0x3f000000
-DATA attentionConstants<>+368(SB)/4, $0x3f000000
-DATA attentionConstants<>+372(SB)/4, $0x3f000000
-DATA attentionConstants<>+376(SB)/4, $0x3f000000
-DATA attentionConstants<>+380(SB)/4, $0x3f000000
-DATA attentionConstants<>+384(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+388(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+392(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+396(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+400(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+404(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+408(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+412(SB)/4, $0xc2fc0000
-DATA attentionConstants<>+416(SB)/4, $0x4b400080
-DATA attentionConstants<>+420(SB)/4, $0x4b400080
-DATA attentionConstants<>+424(SB)/4, $0x4b400080
-DATA attentionConstants<>+428(SB)/4, $0x4b400080
-DATA attentionConstants<>+432(SB)/4, $0x4b400080
-DATA attentionConstants<>+436(SB)/4, $0x4b400080
-DATA attentionConstants<>+440(SB)/4, $0x4b400080
-DATA attentionConstants<>+444(SB)/4, $0x4b400080
+DATA attentionConstants<>+32(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+36(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+40(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+44(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+48(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+52(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+56(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+60(SB)/4, $0x3c1e7544
+DATA attentionConstants<>+64(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+68(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+72(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+76(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+80(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+84(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+88(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+92(SB)/4, $0x3d635ba9
+DATA attentionConstants<>+96(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+100(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+104(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+108(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+112(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+116(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+120(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+124(SB)/4, $0x3e75fcde
+DATA attentionConstants<>+128(SB)/4, $0x3f317215
+DATA attentionConstants<>+132(SB)/4, $0x3f317215
+DATA attentionConstants<>+136(SB)/4, $0x3f317215
+DATA attentionConstants<>+140(SB)/4, $0x3f317215
+DATA attentionConstants<>+144(SB)/4, $0x3f317215
+DATA attentionConstants<>+148(SB)/4, $0x3f317215
+DATA attentionConstants<>+152(SB)/4, $0x3f317215
+DATA attentionConstants<>+156(SB)/4, $0x3f317215
+DATA attentionConstants<>+160(SB)/4, $0x3f800000
+DATA attentionConstants<>+164(SB)/4, $0x3f800000
+DATA attentionConstants<>+168(SB)/4, $0x3f800000
+DATA attentionConstants<>+172(SB)/4, $0x3f800000
+DATA attentionConstants<>+176(SB)/4, $0x3f800000
+DATA attentionConstants<>+180(SB)/4, $0x3f800000
+DATA attentionConstants<>+184(SB)/4, $0x3f800000
+DATA attentionConstants<>+188(SB)/4, $0x3f800000
+DATA attentionConstants<>+192(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+196(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+200(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+204(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+208(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+212(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+216(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+220(SB)/4, $0xc2fc0000
+DATA attentionConstants<>+224(SB)/4, $0x4b400000
+DATA attentionConstants<>+228(SB)/4, $0x4b400000
+DATA attentionConstants<>+232(SB)/4, $0x4b400000
+DATA attentionConstants<>+236(SB)/4, $0x4b400000
+DATA attentionConstants<>+240(SB)/4, $0x4b400000
+DATA attentionConstants<>+244(SB)/4, $0x4b400000
+DATA attentionConstants<>+248(SB)/4, $0x4b400000
+DATA attentionConstants<>+252(SB)/4, $0x4b400000
+DATA attentionConstants<>+256(SB)/4, $0x00000000
+DATA attentionConstants<>+260(SB)/4, $0x00000000
+DATA attentionConstants<>+264(SB)/4, $0x00000000
+DATA attentionConstants<>+268(SB)/4, $0x00000000
+DATA attentionConstants<>+272(SB)/4, $0x00000000
+DATA attentionConstants<>+276(SB)/4, $0x00000000
+DATA attentionConstants<>+280(SB)/4, $0x00000000
+DATA attentionConstants<>+284(SB)/4, $0x00000000
+DATA attentionConstants<>+288(SB)/4, $0xff800000
+DATA attentionConstants<>+292(SB)/4, $0xff800000
+DATA attentionConstants<>+296(SB)/4, $0xff800000
+DATA attentionConstants<>+300(SB)/4, $0xff800000
+DATA attentionConstants<>+304(SB)/4, $0xff800000
+DATA attentionConstants<>+308(SB)/4, $0xff800000
+DATA attentionConstants<>+312(SB)/4, $0xff800000
+DATA attentionConstants<>+316(SB)/4, $0xff800000
+DATA attentionConstants<>+320(SB)/4, $0x7fffffff
+DATA attentionConstants<>+324(SB)/4, $0x7fffffff
+DATA attentionConstants<>+328(SB)/4, $0x7fffffff
+DATA attentionConstants<>+332(SB)/4, $0x7fffffff
+DATA attentionConstants<>+336(SB)/4, $0x7fffffff
+DATA attentionConstants<>+340(SB)/4, $0x7fffffff
+DATA attentionConstants<>+344(SB)/4, $0x7fffffff
+DATA attentionConstants<>+348(SB)/4, $0x7fffffff
+DATA attentionConstants<>+352(SB)/4, $0x42fe0000
+DATA attentionConstants<>+356(SB)/4, $0x42fe0000
+DATA attentionConstants<>+360(SB)/4, $0x42fe0000
+DATA attentionConstants<>+364(SB)/4, $0x42fe0000
+DATA attentionConstants<>+368(SB)/4, $0x42fe0000
+DATA attentionConstants<>+372(SB)/4, $0x42fe0000
+DATA attentionConstants<>+376(SB)/4, $0x42fe0000
+DATA attentionConstants<>+380(SB)/4, $0x42fe0000
+DATA attentionConstants<>+384(SB)/4, $0x00000080
+DATA attentionConstants<>+388(SB)/4, $0x00000080
+DATA attentionConstants<>+392(SB)/4, $0x00000080
+DATA attentionConstants<>+396(SB)/4, $0x00000080
+DATA attentionConstants<>+400(SB)/4, $0x00000080
+DATA attentionConstants<>+404(SB)/4, $0x00000080
+DATA attentionConstants<>+408(SB)/4, $0x00000080
+DATA attentionConstants<>+412(SB)/4, $0x00000080
+DATA attentionConstants<>+416(SB)/4, $0x07800000
+DATA attentionConstants<>+420(SB)/4, $0x07800000
+DATA attentionConstants<>+424(SB)/4, $0x07800000
+DATA attentionConstants<>+428(SB)/4, $0x07800000
+DATA attentionConstants<>+432(SB)/4, $0x07800000
+DATA attentionConstants<>+436(SB)/4, $0x07800000
+DATA attentionConstants<>+440(SB)/4, $0x07800000
+DATA attentionConstants<>+444(SB)/4, $0x07800000
 DATA attentionConstants<>+448(SB)/4, $0x00000000
-DATA attentionConstants<>+452(SB)/4, $0x00000000
+DATA attentionConstants<>+452(SB)/4, $0x80000000
 DATA attentionConstants<>+456(SB)/4, $0x00000000
-DATA attentionConstants<>+460(SB)/4, $0x00000000
+DATA attentionConstants<>+460(SB)/4, $0x80000000
 DATA attentionConstants<>+464(SB)/4, $0x00000000
-DATA attentionConstants<>+468(SB)/4, $0x00000000
+DATA attentionConstants<>+468(SB)/4, $0x80000000
 DATA attentionConstants<>+472(SB)/4, $0x00000000
-DATA attentionConstants<>+476(SB)/4, $0x00000000
-DATA attentionConstants<>+480(SB)/4, $0xff800000
-DATA attentionConstants<>+484(SB)/4, $0xff800000
-DATA attentionConstants<>+488(SB)/4, $0xff800000
-DATA attentionConstants<>+492(SB)/4, $0xff800000
-DATA attentionConstants<>+496(SB)/4, $0xff800000
-DATA attentionConstants<>+500(SB)/4, $0xff800000
-DATA attentionConstants<>+504(SB)/4, $0xff800000
-DATA attentionConstants<>+508(SB)/4, $0xff800000
-DATA attentionConstants<>+512(SB)/4, $0x7fffffff
-DATA attentionConstants<>+516(SB)/4, $0x7fffffff
-DATA attentionConstants<>+520(SB)/4, $0x7fffffff
-DATA attentionConstants<>+524(SB)/4, $0x7fffffff
-DATA attentionConstants<>+528(SB)/4, $0x7fffffff
-DATA attentionConstants<>+532(SB)/4, $0x7fffffff
-DATA attentionConstants<>+536(SB)/4, $0x7fffffff
-DATA attentionConstants<>+540(SB)/4, $0x7fffffff
-DATA attentionConstants<>+544(SB)/4, $0x42fe0000
-DATA attentionConstants<>+548(SB)/4, $0x42fe0000
-DATA attentionConstants<>+552(SB)/4, $0x42fe0000
-DATA attentionConstants<>+556(SB)/4, $0x42fe0000
-DATA attentionConstants<>+560(SB)/4, $0x42fe0000
-DATA attentionConstants<>+564(SB)/4, $0x42fe0000
-DATA attentionConstants<>+568(SB)/4, $0x42fe0000
-DATA attentionConstants<>+572(SB)/4, $0x42fe0000
-DATA attentionConstants<>+576(SB)/4, $0x00000080
-DATA attentionConstants<>+580(SB)/4, $0x00000080
-DATA attentionConstants<>+584(SB)/4, $0x00000080
-DATA attentionConstants<>+588(SB)/4, $0x00000080
-DATA attentionConstants<>+592(SB)/4, $0x00000080
-DATA attentionConstants<>+596(SB)/4, $0x00000080
-DATA attentionConstants<>+600(SB)/4, $0x00000080
-DATA attentionConstants<>+604(SB)/4, $0x00000080
-DATA attentionConstants<>+608(SB)/4, $0x07800000
-DATA attentionConstants<>+612(SB)/4, $0x07800000
-DATA attentionConstants<>+616(SB)/4, $0x07800000
-DATA attentionConstants<>+620(SB)/4, $0x07800000
-DATA attentionConstants<>+624(SB)/4, $0x07800000
-DATA attentionConstants<>+628(SB)/4, $0x07800000
-DATA attentionConstants<>+632(SB)/4, $0x07800000
-DATA attentionConstants<>+636(SB)/4, $0x07800000
-DATA attentionConstants<>+640(SB)/4, $0x00000000
-DATA attentionConstants<>+644(SB)/4, $0x80000000
-DATA attentionConstants<>+648(SB)/4, $0x00000000
-DATA attentionConstants<>+652(SB)/4, $0x80000000
-DATA attentionConstants<>+656(SB)/4, $0x00000000
-DATA attentionConstants<>+660(SB)/4, $0x80000000
-DATA attentionConstants<>+664(SB)/4, $0x00000000
-DATA attentionConstants<>+668(SB)/4, $0x80000000
-DATA attentionConstants<>+672(SB)/4, $0x00000000
-DATA attentionConstants<>+676(SB)/4, $0x00000000
-DATA attentionConstants<>+680(SB)/4, $0x80000000
-DATA attentionConstants<>+684(SB)/4, $0x80000000
-DATA attentionConstants<>+688(SB)/4, $0x00000000
-DATA attentionConstants<>+692(SB)/4, $0x00000000
-DATA attentionConstants<>+696(SB)/4, $0x80000000
-DATA attentionConstants<>+700(SB)/4, $0x80000000
+DATA attentionConstants<>+476(SB)/4, $0x80000000
+DATA attentionConstants<>+480(SB)/4, $0x00000000
+DATA attentionConstants<>+484(SB)/4, $0x00000000
+DATA attentionConstants<>+488(SB)/4, $0x80000000
+DATA attentionConstants<>+492(SB)/4, $0x80000000
+DATA attentionConstants<>+496(SB)/4, $0x00000000
+DATA attentionConstants<>+500(SB)/4, $0x00000000
+DATA attentionConstants<>+504(SB)/4, $0x80000000
+DATA attentionConstants<>+508(SB)/4, $0x80000000
+DATA attentionConstants<>+512(SB)/4, $0x00000000
+DATA attentionConstants<>+516(SB)/4, $0x00000000
+DATA attentionConstants<>+520(SB)/4, $0x00000000
+DATA attentionConstants<>+524(SB)/4, $0x00000000
+DATA attentionConstants<>+528(SB)/4, $0x80000000
+DATA attentionConstants<>+532(SB)/4, $0x80000000
+DATA attentionConstants<>+536(SB)/4, $0x80000000
+DATA attentionConstants<>+540(SB)/4, $0x80000000
+DATA attentionConstants<>+544(SB)/4, $0x00010001
+DATA attentionConstants<>+548(SB)/4, $0x00010001
+DATA attentionConstants<>+552(SB)/4, $0x00010001
+DATA attentionConstants<>+556(SB)/4, $0x00010001
+DATA attentionConstants<>+560(SB)/4, $0x00010001
+DATA attentionConstants<>+564(SB)/4, $0x00010001
+DATA attentionConstants<>+568(SB)/4, $0x00010001
+DATA attentionConstants<>+572(SB)/4, $0x00010001
+DATA attentionConstants<>+576(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+580(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+584(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+588(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+592(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+596(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+600(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+604(SB)/4, $0x00ff00ff
+DATA attentionConstants<>+608(SB)/4, $0x05040100
+DATA attentionConstants<>+612(SB)/4, $0x07060302
+DATA attentionConstants<>+616(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+620(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+624(SB)/4, $0x05040100
+DATA attentionConstants<>+628(SB)/4, $0x07060302
+DATA attentionConstants<>+632(SB)/4, $0x0d0c0908
+DATA attentionConstants<>+636(SB)/4, $0x0f0e0b0a
+DATA attentionConstants<>+640(SB)/4, $0x03010200
+DATA attentionConstants<>+644(SB)/4, $0x07050604
+DATA attentionConstants<>+648(SB)/4, $0x0b090a08
+DATA attentionConstants<>+652(SB)/4, $0x0f0d0e0c
+DATA attentionConstants<>+656(SB)/4, $0x03010200
+DATA attentionConstants<>+660(SB)/4, $0x07050604
+DATA attentionConstants<>+664(SB)/4, $0x0b090a08
+DATA attentionConstants<>+668(SB)/4, $0x0f0d0e0c
+DATA attentionConstants<>+672(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+676(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+680(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+684(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+688(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+692(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+696(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+700(SB)/4, $0x3f3f3f3f
 DATA attentionConstants<>+704(SB)/4, $0x00000000
-DATA attentionConstants<>+708(SB)/4, $0x00000000
-DATA attentionConstants<>+712(SB)/4, $0x00000000
-DATA attentionConstants<>+716(SB)/4, $0x00000000
-DATA attentionConstants<>+720(SB)/4, $0x80000000
-DATA attentionConstants<>+724(SB)/4, $0x80000000
-DATA attentionConstants<>+728(SB)/4, $0x80000000
-DATA attentionConstants<>+732(SB)/4, $0x80000000
-DATA attentionConstants<>+736(SB)/4, $0x00010001
-DATA attentionConstants<>+740(SB)/4, $0x00010001
-DATA attentionConstants<>+744(SB)/4, $0x00010001
-DATA attentionConstants<>+748(SB)/4, $0x00010001
-DATA attentionConstants<>+752(SB)/4, $0x00010001
-DATA attentionConstants<>+756(SB)/4, $0x00010001
-DATA attentionConstants<>+760(SB)/4, $0x00010001
-DATA attentionConstants<>+764(SB)/4, $0x00010001
-DATA attentionConstants<>+768(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+772(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+776(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+780(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+784(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+788(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+792(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+796(SB)/4, $0x00ff00ff
-DATA attentionConstants<>+800(SB)/4, $0x05040100
-DATA attentionConstants<>+804(SB)/4, $0x07060302
-DATA attentionConstants<>+808(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+812(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+816(SB)/4, $0x05040100
-DATA attentionConstants<>+820(SB)/4, $0x07060302
-DATA attentionConstants<>+824(SB)/4, $0x0d0c0908
-DATA attentionConstants<>+828(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+832(SB)/4, $0x03010200
-DATA attentionConstants<>+836(SB)/4, $0x07050604
-DATA attentionConstants<>+840(SB)/4, $0x0b090a08
-DATA attentionConstants<>+844(SB)/4, $0x0f0d0e0c
-DATA attentionConstants<>+848(SB)/4, $0x03010200
-DATA attentionConstants<>+852(SB)/4, $0x07050604
-DATA attentionConstants<>+856(SB)/4, $0x0b090a08
-DATA attentionConstants<>+860(SB)/4, $0x0f0d0e0c
-DATA attentionConstants<>+864(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+868(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+872(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+876(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+880(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+884(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+888(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+892(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+896(SB)/4, $0x00000000
-DATA attentionConstants<>+900(SB)/4, $0x00000004
-DATA attentionConstants<>+904(SB)/4, $0x00000008
-DATA attentionConstants<>+908(SB)/4, $0x0000000c
-DATA attentionConstants<>+912(SB)/4, $0x00000001
-DATA attentionConstants<>+916(SB)/4, $0x00000005
-DATA attentionConstants<>+920(SB)/4, $0x00000009
-DATA attentionConstants<>+924(SB)/4, $0x0000000d
-DATA attentionConstants<>+928(SB)/4, $0x00000002
-DATA attentionConstants<>+932(SB)/4, $0x00000006
-DATA attentionConstants<>+936(SB)/4, $0x0000000a
-DATA attentionConstants<>+940(SB)/4, $0x0000000e
-DATA attentionConstants<>+944(SB)/4, $0x00000003
-DATA attentionConstants<>+948(SB)/4, $0x00000007
-DATA attentionConstants<>+952(SB)/4, $0x0000000b
-DATA attentionConstants<>+956(SB)/4, $0x0000000f
-DATA attentionConstants<>+960(SB)/4, $0x00000000
-DATA attentionConstants<>+964(SB)/4, $0x00000004
-DATA attentionConstants<>+968(SB)/4, $0x00000008
-DATA attentionConstants<>+972(SB)/4, $0x0000000c
-DATA attentionConstants<>+976(SB)/4, $0x00000000
-DATA attentionConstants<>+980(SB)/4, $0x00000004
-DATA attentionConstants<>+984(SB)/4, $0x00000008
-DATA attentionConstants<>+988(SB)/4, $0x0000000c
-DATA attentionConstants<>+992(SB)/4, $0x00000000
-DATA attentionConstants<>+996(SB)/4, $0x00000004
-DATA attentionConstants<>+1000(SB)/4, $0x00000008
-DATA attentionConstants<>+1004(SB)/4, $0x0000000c
-DATA attentionConstants<>+1008(SB)/4, $0x00000000
-DATA attentionConstants<>+1012(SB)/4, $0x00000004
-DATA attentionConstants<>+1016(SB)/4, $0x00000008
-DATA attentionConstants<>+1020(SB)/4, $0x0000000c
-DATA attentionConstants<>+1024(SB)/4, $0x00000000
-DATA attentionConstants<>+1028(SB)/4, $0x00000000
-DATA attentionConstants<>+1032(SB)/4, $0x00000000
-DATA attentionConstants<>+1036(SB)/4, $0x00000000
-DATA attentionConstants<>+1040(SB)/4, $0x00000001
-DATA attentionConstants<>+1044(SB)/4, $0x00000001
-DATA attentionConstants<>+1048(SB)/4, $0x00000001
-DATA attentionConstants<>+1052(SB)/4, $0x00000001
-DATA attentionConstants<>+1056(SB)/4, $0x00000002
-DATA attentionConstants<>+1060(SB)/4, $0x00000002
-DATA attentionConstants<>+1064(SB)/4, $0x00000002
-DATA attentionConstants<>+1068(SB)/4, $0x00000002
-DATA attentionConstants<>+1072(SB)/4, $0x00000003
-DATA attentionConstants<>+1076(SB)/4, $0x00000003
-DATA attentionConstants<>+1080(SB)/4, $0x00000003
-DATA attentionConstants<>+1084(SB)/4, $0x00000003
-GLOBL attentionConstants<>(SB), RODATA|NOPTR, $1088
+DATA attentionConstants<>+708(SB)/4, $0x00000004
+DATA attentionConstants<>+712(SB)/4, $0x00000008
+DATA attentionConstants<>+716(SB)/4, $0x0000000c
+DATA attentionConstants<>+720(SB)/4, $0x00000001
+DATA attentionConstants<>+724(SB)/4, $0x00000005
+DATA attentionConstants<>+728(SB)/4, $0x00000009
+DATA attentionConstants<>+732(SB)/4, $0x0000000d
+DATA attentionConstants<>+736(SB)/4, $0x00000002
+DATA attentionConstants<>+740(SB)/4, $0x00000006
+DATA attentionConstants<>+744(SB)/4, $0x0000000a
+DATA attentionConstants<>+748(SB)/4, $0x0000000e
+DATA attentionConstants<>+752(SB)/4, $0x00000003
+DATA attentionConstants<>+756(SB)/4, $0x00000007
+DATA attentionConstants<>+760(SB)/4, $0x0000000b
+DATA attentionConstants<>+764(SB)/4, $0x0000000f
+DATA attentionConstants<>+768(SB)/4, $0x00000000
+DATA attentionConstants<>+772(SB)/4, $0x00000004
+DATA attentionConstants<>+776(SB)/4, $0x00000008
+DATA attentionConstants<>+780(SB)/4, $0x0000000c
+DATA attentionConstants<>+784(SB)/4, $0x00000000
+DATA attentionConstants<>+788(SB)/4, $0x00000004
+DATA attentionConstants<>+792(SB)/4, $0x00000008
+DATA attentionConstants<>+796(SB)/4, $0x0000000c
+DATA attentionConstants<>+800(SB)/4, $0x00000000
+DATA attentionConstants<>+804(SB)/4, $0x00000004
+DATA attentionConstants<>+808(SB)/4, $0x00000008
+DATA attentionConstants<>+812(SB)/4, $0x0000000c
+DATA attentionConstants<>+816(SB)/4, $0x00000000
+DATA attentionConstants<>+820(SB)/4, $0x00000004
+DATA attentionConstants<>+824(SB)/4, $0x00000008
+DATA attentionConstants<>+828(SB)/4, $0x0000000c
+DATA attentionConstants<>+832(SB)/4, $0x00000000
+DATA attentionConstants<>+836(SB)/4, $0x00000000
+DATA attentionConstants<>+840(SB)/4, $0x00000000
+DATA attentionConstants<>+844(SB)/4, $0x00000000
+DATA attentionConstants<>+848(SB)/4, $0x00000001
+DATA attentionConstants<>+852(SB)/4, $0x00000001
+DATA attentionConstants<>+856(SB)/4, $0x00000001
+DATA attentionConstants<>+860(SB)/4, $0x00000001
+DATA attentionConstants<>+864(SB)/4, $0x00000002
+DATA attentionConstants<>+868(SB)/4, $0x00000002
+DATA attentionConstants<>+872(SB)/4, $0x00000002
+DATA attentionConstants<>+876(SB)/4, $0x00000002
+DATA attentionConstants<>+880(SB)/4, $0x00000003
+DATA attentionConstants<>+884(SB)/4, $0x00000003
+DATA attentionConstants<>+888(SB)/4, $0x00000003
+DATA attentionConstants<>+892(SB)/4, $0x00000003
+GLOBL attentionConstants<>(SB), RODATA|NOPTR, $896
 
 // func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, MMX+
@@ -288,7 +240,7 @@ TEXT ·scoresQ8AVX2(SB), NOSPLIT, $24-80
 	LEAQ         (AX)(AX*4), SI
 	MOVQ         dim+40(FP), SI
 	SHLQ         $0x04, SI
-	VPBROADCASTD attentionConstants<>+736(SB), Y0
+	VPBROADCASTD attentionConstants<>+544(SB), Y0
 	MOVQ         ahead+64(FP), R8
 
 group:
@@ -2047,10 +1999,10 @@ TEXT ·largestAVX2(SB), NOSPLIT, $0-32
 	MOVQ rows+16(FP), SI
 
 row:
-	VBROADCASTSS attentionConstants<>+480(SB), Y0
-	VBROADCASTSS attentionConstants<>+480(SB), Y1
-	VBROADCASTSS attentionConstants<>+480(SB), Y2
-	VBROADCASTSS attentionConstants<>+480(SB), Y3
+	VBROADCASTSS attentionConstants<>+288(SB), Y0
+	VBROADCASTSS attentionConstants<>+288(SB), Y1
+	VBROADCASTSS attentionConstants<>+288(SB), Y2
+	VBROADCASTSS attentionConstants<>+288(SB), Y3
 	XORQ         AX, AX
 	MOVQ         groups+24(FP), CX
 
@@ -2088,7 +2040,7 @@ largest:
 // func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
-	VBROADCASTSS attentionConstants<>+32(SB), Y0
+	VBROADCASTSS attentionConstants<>+0(SB), Y0
 	MOVQ         ld+32(FP), AX
 	SHLQ         $0x02, AX
 	MOVQ         scale+16(FP), DX
@@ -2153,79 +2105,79 @@ powersAhead:
 	LEAQ         (BX)(R12*1), BX
 	VADDPS       (R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y9
-	VADDPS       attentionConstants<>+416(SB), Y6, Y8
-	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
 	VSUBPS       Y7, Y6, Y6
 	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y7
 	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y7, Y7
+	VPADDD       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
 	VMULPS       (DX)(CX*1), Y7, Y6
 	VANDPS       Y9, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, (R9)(CX*1)
 	VADDPS       32(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y10
-	VADDPS       attentionConstants<>+416(SB), Y6, Y9
-	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
 	VSUBPS       Y8, Y6, Y6
 	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y8
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y8, Y8
+	VPADDD       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y4, Y4
 	VMULPS       32(DX)(CX*1), Y8, Y6
 	VANDPS       Y10, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 32(R9)(CX*1)
 	VADDPS       64(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y11
-	VADDPS       attentionConstants<>+416(SB), Y6, Y10
-	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y10
+	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
 	VSUBPS       Y9, Y6, Y6
 	VMOVAPS      Y0, Y9
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y9
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y9
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y9
 	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y9, Y9
+	VPADDD       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
 	VMULPS       64(DX)(CX*1), Y9, Y6
 	VANDPS       Y11, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 64(R9)(CX*1)
 	VADDPS       96(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y12
-	VADDPS       attentionConstants<>+416(SB), Y6, Y11
-	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y11
+	VSUBPS       attentionConstants<>+224(SB), Y11, Y10
 	VSUBPS       Y10, Y6, Y6
 	VMOVAPS      Y0, Y10
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y10
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y10
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y10
 	VPSLLD       $0x17, Y11, Y11
-	VMULPS       Y11, Y10, Y10
+	VPADDD       Y11, Y10, Y10
 	VANDPS       Y12, Y10, Y10
 	VADDPS       Y10, Y4, Y4
 	VMULPS       96(DX)(CX*1), Y10, Y6
 	VANDPS       Y12, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 96(R9)(CX*1)
 	TESTQ        R10, R10
 	JLT          noMassA
@@ -2245,79 +2197,79 @@ powersAhead:
 noMassA:
 	VADDPS       128(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y9
-	VADDPS       attentionConstants<>+416(SB), Y6, Y8
-	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
 	VSUBPS       Y7, Y6, Y6
 	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y7
 	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y7, Y7
+	VPADDD       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
 	VMULPS       128(DX)(CX*1), Y7, Y6
 	VANDPS       Y9, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 128(R9)(CX*1)
 	VADDPS       160(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y10
-	VADDPS       attentionConstants<>+416(SB), Y6, Y9
-	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
 	VSUBPS       Y8, Y6, Y6
 	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y8
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y8, Y8
+	VPADDD       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y4, Y4
 	VMULPS       160(DX)(CX*1), Y8, Y6
 	VANDPS       Y10, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 160(R9)(CX*1)
 	VADDPS       192(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y11
-	VADDPS       attentionConstants<>+416(SB), Y6, Y10
-	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y10
+	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
 	VSUBPS       Y9, Y6, Y6
 	VMOVAPS      Y0, Y9
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y9
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y9
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y9
 	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y9, Y9
+	VPADDD       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y3, Y3
 	VMULPS       192(DX)(CX*1), Y9, Y6
 	VANDPS       Y11, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 192(R9)(CX*1)
 	VADDPS       224(R9)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y12
-	VADDPS       attentionConstants<>+416(SB), Y6, Y11
-	VSUBPS       attentionConstants<>+416(SB), Y11, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y11
+	VSUBPS       attentionConstants<>+224(SB), Y11, Y10
 	VSUBPS       Y10, Y6, Y6
 	VMOVAPS      Y0, Y10
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y10
 	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y10
 	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+224(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+288(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+352(SB), Y6, Y10
 	VPSLLD       $0x17, Y11, Y11
-	VMULPS       Y11, Y10, Y10
+	VPADDD       Y11, Y10, Y10
 	VANDPS       Y12, Y10, Y10
 	VADDPS       Y10, Y4, Y4
 	VMULPS       224(DX)(CX*1), Y10, Y6
 	VANDPS       Y12, Y6, Y6
-	VMAXPS       Y6, Y5, Y5
+	VPMAXSD      Y6, Y5, Y5
 	VMOVUPS      Y6, 224(R9)(CX*1)
 	TESTQ        R10, R10
 	JLT          noMassE
@@ -2342,7 +2294,7 @@ noMassE:
 	MOVL         32(SI), CX
 	IMULQ        AX, CX
 	ADDQ         state+24(FP), CX
-	VBROADCASTSS attentionConstants<>+32(SB), X1
+	VBROADCASTSS attentionConstants<>+0(SB), X1
 	VADDPS       Y4, Y3, Y2
 	VEXTRACTF128 $0x01, Y2, X6
 	VADDPS       X2, X6, X6
@@ -2357,18 +2309,18 @@ noMassE:
 	VBROADCASTSS X4, X4
 	VUNPCKLPS    X2, X3, X2
 	VSUBPS       X4, X2, X2
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), X2, X7
-	VADDPS       attentionConstants<>+416(SB), X2, X4
-	VSUBPS       attentionConstants<>+416(SB), X4, X3
+	VCMPPS       $0x1d, attentionConstants<>+192(SB), X2, X7
+	VADDPS       attentionConstants<>+224(SB), X2, X4
+	VSUBPS       attentionConstants<>+224(SB), X4, X3
 	VSUBPS       X3, X2, X2
 	VMOVAPS      X1, X1
+	VFMADD213PS  attentionConstants<>+32(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+64(SB), X2, X1
 	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+128(SB), X2, X1
 	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+224(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+288(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+352(SB), X2, X1
 	VPSLLD       $0x17, X4, X4
-	VMULPS       X4, X1, X1
+	VPADDD       X4, X1, X1
 	VANDPS       X7, X1, X1
 	VMOVLPS      X1, 4(SI)
 	VMULSS       4(CX), X1, X2
@@ -2385,7 +2337,7 @@ noMassE:
 	VDIVPS       X5, X2, X1
 	VDIVPS       X2, X5, X2
 	VMOVSS       X2, (SI)
-	VBROADCASTSS attentionConstants<>+608(SB), X2
+	VBROADCASTSS attentionConstants<>+416(SB), X2
 	VCMPPS       $0x1d, X2, X5, X2
 	VANDPS       X2, X1, X1
 	VMOVSS       X1, 16(SI)
@@ -2412,7 +2364,7 @@ roundRow:
 	MOVQ         groups+72(FP), R8
 
 round:
-	VMOVDQU      attentionConstants<>+800(SB), Y1
+	VMOVDQU      attentionConstants<>+608(SB), Y1
 	VMULPS       (R9)(CX*1), Y0, Y2
 	VCVTPS2DQ    Y2, Y2
 	VMULPS       32(R9)(CX*1), Y0, Y3
@@ -2447,8 +2399,8 @@ round:
 	VMOVDQU      Y5, 96(R10)
 	ADDQ         $+128, R10
 	VPXOR        Y1, Y1, Y1
-	VMOVDQU      attentionConstants<>+832(SB), Y6
-	VPBROADCASTD attentionConstants<>+864(SB), Y7
+	VMOVDQU      attentionConstants<>+640(SB), Y6
+	VPBROADCASTD attentionConstants<>+672(SB), Y7
 	VPACKSSWB    Y3, Y2, Y2
 	VPSHUFB      Y6, Y2, Y2
 	VPERMQ       $0xd8, Y2, Y2
@@ -2499,7 +2451,7 @@ round:
 // func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $8-96
-	VBROADCASTSS attentionConstants<>+32(SB), Y0
+	VBROADCASTSS attentionConstants<>+0(SB), Y0
 	MOVQ         ld+32(FP), DX
 	SHLQ         $0x02, DX
 	MOVQ         p+8(FP), BX
@@ -2564,65 +2516,65 @@ powersAhead:
 	LEAQ         (SI)(R12*1), SI
 	VADDPS       (R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y8
-	VADDPS       attentionConstants<>+416(SB), Y5, Y7
-	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
+	VADDPS       attentionConstants<>+224(SB), Y5, Y7
+	VSUBPS       attentionConstants<>+224(SB), Y7, Y6
 	VSUBPS       Y6, Y5, Y5
 	VMOVAPS      Y0, Y6
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y6
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y6
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
 	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y6, Y6
+	VPADDD       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
 	VMOVUPS      Y6, (BX)(AX*1)
 	VADDPS       32(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y9
-	VADDPS       attentionConstants<>+416(SB), Y5, Y8
-	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
+	VADDPS       attentionConstants<>+224(SB), Y5, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
 	VSUBPS       Y7, Y5, Y5
 	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y7
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y7
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
 	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y7, Y7
+	VPADDD       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y4, Y4
 	VMOVUPS      Y7, 32(BX)(AX*1)
 	VADDPS       64(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y10
-	VADDPS       attentionConstants<>+416(SB), Y5, Y9
-	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
+	VADDPS       attentionConstants<>+224(SB), Y5, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
 	VSUBPS       Y8, Y5, Y5
 	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y8
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y8
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y8, Y8
+	VPADDD       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
 	VMOVUPS      Y8, 64(BX)(AX*1)
 	VADDPS       96(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y11
-	VADDPS       attentionConstants<>+416(SB), Y5, Y10
-	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
+	VADDPS       attentionConstants<>+224(SB), Y5, Y10
+	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
 	VSUBPS       Y9, Y5, Y5
 	VMOVAPS      Y0, Y9
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y9
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y9
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
 	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y9, Y9
+	VPADDD       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y4, Y4
 	VMOVUPS      Y9, 96(BX)(AX*1)
@@ -2644,65 +2596,65 @@ powersAhead:
 noMassA:
 	VADDPS       128(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y8
-	VADDPS       attentionConstants<>+416(SB), Y5, Y7
-	VSUBPS       attentionConstants<>+416(SB), Y7, Y6
+	VADDPS       attentionConstants<>+224(SB), Y5, Y7
+	VSUBPS       attentionConstants<>+224(SB), Y7, Y6
 	VSUBPS       Y6, Y5, Y5
 	VMOVAPS      Y0, Y6
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y6
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y6
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y6
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y6
 	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y6, Y6
+	VPADDD       Y7, Y6, Y6
 	VANDPS       Y8, Y6, Y6
 	VADDPS       Y6, Y3, Y3
 	VMOVUPS      Y6, 128(BX)(AX*1)
 	VADDPS       160(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y9
-	VADDPS       attentionConstants<>+416(SB), Y5, Y8
-	VSUBPS       attentionConstants<>+416(SB), Y8, Y7
+	VADDPS       attentionConstants<>+224(SB), Y5, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
 	VSUBPS       Y7, Y5, Y5
 	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y7
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y7
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y7
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y7
 	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y7, Y7
+	VPADDD       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y4, Y4
 	VMOVUPS      Y7, 160(BX)(AX*1)
 	VADDPS       192(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y10
-	VADDPS       attentionConstants<>+416(SB), Y5, Y9
-	VSUBPS       attentionConstants<>+416(SB), Y9, Y8
+	VADDPS       attentionConstants<>+224(SB), Y5, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
 	VSUBPS       Y8, Y5, Y5
 	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y8
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y8
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y8
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y8, Y8
+	VPADDD       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y3, Y3
 	VMOVUPS      Y8, 192(BX)(AX*1)
 	VADDPS       224(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y11
-	VADDPS       attentionConstants<>+416(SB), Y5, Y10
-	VSUBPS       attentionConstants<>+416(SB), Y10, Y9
+	VADDPS       attentionConstants<>+224(SB), Y5, Y10
+	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
 	VSUBPS       Y9, Y5, Y5
 	VMOVAPS      Y0, Y9
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y9
 	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y9
 	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+224(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+288(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+352(SB), Y5, Y9
 	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y9, Y9
+	VPADDD       Y10, Y9, Y9
 	VANDPS       Y11, Y9, Y9
 	VADDPS       Y9, Y4, Y4
 	VMOVUPS      Y9, 224(BX)(AX*1)
@@ -2729,7 +2681,7 @@ noMassE:
 	MOVL         32(DI), AX
 	IMULQ        DX, AX
 	ADDQ         state+24(FP), AX
-	VBROADCASTSS attentionConstants<>+32(SB), X1
+	VBROADCASTSS attentionConstants<>+0(SB), X1
 	VADDPS       Y4, Y3, Y2
 	VEXTRACTF128 $0x01, Y2, X5
 	VADDPS       X2, X5, X5
@@ -2744,18 +2696,18 @@ noMassE:
 	VBROADCASTSS X4, X4
 	VUNPCKLPS    X2, X3, X2
 	VSUBPS       X4, X2, X2
-	VCMPPS       $0x1d, attentionConstants<>+384(SB), X2, X6
-	VADDPS       attentionConstants<>+416(SB), X2, X4
-	VSUBPS       attentionConstants<>+416(SB), X4, X3
+	VCMPPS       $0x1d, attentionConstants<>+192(SB), X2, X6
+	VADDPS       attentionConstants<>+224(SB), X2, X4
+	VSUBPS       attentionConstants<>+224(SB), X4, X3
 	VSUBPS       X3, X2, X2
 	VMOVAPS      X1, X1
+	VFMADD213PS  attentionConstants<>+32(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+64(SB), X2, X1
 	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+128(SB), X2, X1
 	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+224(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+288(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+352(SB), X2, X1
 	VPSLLD       $0x17, X4, X4
-	VMULPS       X4, X1, X1
+	VPADDD       X4, X1, X1
 	VANDPS       X6, X1, X1
 	VMOVLPS      X1, 4(DI)
 	VMULSS       4(AX), X1, X2
@@ -2973,48 +2925,48 @@ bytes4x2Ahead:
 	VPMADDUBSW   Y8, Y12, Y14
 	VPMADDUBSW   Y9, Y13, Y15
 	VPADDW       Y15, Y14, Y14
-	VPMADDWD     attentionConstants<>+736(SB), Y14, Y14
+	VPMADDWD     attentionConstants<>+544(SB), Y14, Y14
 	VPADDD       Y14, Y0, Y0
 	VPMADDUBSW   Y10, Y12, Y12
 	VPMADDUBSW   Y11, Y13, Y13
 	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
 	VPADDD       Y12, Y1, Y1
 	VPBROADCASTD 1280(R14), Y12
 	VPBROADCASTD 1284(R14), Y13
 	VPMADDUBSW   Y8, Y12, Y14
 	VPMADDUBSW   Y9, Y13, Y15
 	VPADDW       Y15, Y14, Y14
-	VPMADDWD     attentionConstants<>+736(SB), Y14, Y14
+	VPMADDWD     attentionConstants<>+544(SB), Y14, Y14
 	VPADDD       Y14, Y2, Y2
 	VPMADDUBSW   Y10, Y12, Y12
 	VPMADDUBSW   Y11, Y13, Y13
 	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
 	VPADDD       Y12, Y3, Y3
 	VPBROADCASTD 2048(R14), Y12
 	VPBROADCASTD 2052(R14), Y13
 	VPMADDUBSW   Y8, Y12, Y14
 	VPMADDUBSW   Y9, Y13, Y15
 	VPADDW       Y15, Y14, Y14
-	VPMADDWD     attentionConstants<>+736(SB), Y14, Y14
+	VPMADDWD     attentionConstants<>+544(SB), Y14, Y14
 	VPADDD       Y14, Y4, Y4
 	VPMADDUBSW   Y10, Y12, Y12
 	VPMADDUBSW   Y11, Y13, Y13
 	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
 	VPADDD       Y12, Y5, Y5
 	VPBROADCASTD 2816(R14), Y12
 	VPBROADCASTD 2820(R14), Y13
 	VPMADDUBSW   Y8, Y12, Y8
 	VPMADDUBSW   Y9, Y13, Y9
 	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
 	VPADDD       Y8, Y6, Y6
 	VPMADDUBSW   Y10, Y12, Y8
 	VPMADDUBSW   Y11, Y13, Y9
 	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
 	VPADDD       Y8, Y7, Y7
 	LEAL         -1(R12), R13
 	ANDL         R13, R12
@@ -3263,36 +3215,36 @@ bytes3x2Ahead:
 	VPMADDUBSW   Y6, Y10, Y12
 	VPMADDUBSW   Y7, Y11, Y13
 	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
 	VPADDD       Y12, Y0, Y0
 	VPMADDUBSW   Y8, Y10, Y10
 	VPMADDUBSW   Y9, Y11, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y1, Y1
 	VPBROADCASTD 1280(R14), Y10
 	VPBROADCASTD 1284(R14), Y11
 	VPMADDUBSW   Y6, Y10, Y12
 	VPMADDUBSW   Y7, Y11, Y13
 	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+736(SB), Y12, Y12
+	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
 	VPADDD       Y12, Y2, Y2
 	VPMADDUBSW   Y8, Y10, Y10
 	VPMADDUBSW   Y9, Y11, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y3, Y3
 	VPBROADCASTD 2048(R14), Y10
 	VPBROADCASTD 2052(R14), Y11
 	VPMADDUBSW   Y6, Y10, Y6
 	VPMADDUBSW   Y7, Y11, Y7
 	VPADDW       Y7, Y6, Y6
-	VPMADDWD     attentionConstants<>+736(SB), Y6, Y6
+	VPMADDWD     attentionConstants<>+544(SB), Y6, Y6
 	VPADDD       Y6, Y4, Y4
 	VPMADDUBSW   Y8, Y10, Y6
 	VPMADDUBSW   Y9, Y11, Y7
 	VPADDW       Y7, Y6, Y6
-	VPMADDWD     attentionConstants<>+736(SB), Y6, Y6
+	VPMADDWD     attentionConstants<>+544(SB), Y6, Y6
 	VPADDD       Y6, Y5, Y5
 	LEAL         -1(R12), R13
 	ANDL         R13, R12
@@ -3500,24 +3452,24 @@ bytes2x2Ahead:
 	VPMADDUBSW   Y8, Y4, Y10
 	VPMADDUBSW   Y9, Y5, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y0, Y0
 	VPMADDUBSW   Y8, Y6, Y8
 	VPMADDUBSW   Y9, Y7, Y9
 	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
 	VPADDD       Y8, Y2, Y2
 	VMOVDQU      32(R13), Y8
 	VMOVDQU      32(R13)(R8*1), Y9
 	VPMADDUBSW   Y8, Y4, Y4
 	VPMADDUBSW   Y9, Y5, Y5
 	VPADDW       Y5, Y4, Y4
-	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
+	VPMADDWD     attentionConstants<>+544(SB), Y4, Y4
 	VPADDD       Y4, Y1, Y1
 	VPMADDUBSW   Y8, Y6, Y4
 	VPMADDUBSW   Y9, Y7, Y5
 	VPADDW       Y5, Y4, Y4
-	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
+	VPMADDWD     attentionConstants<>+544(SB), Y4, Y4
 	VPADDD       Y4, Y3, Y3
 	LEAL         -1(R12), R13
 	ANDL         R13, R12
@@ -3804,56 +3756,56 @@ bytes1x8Ahead:
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y0, Y0
 	VMOVDQU      32(R11), Y10
 	VMOVDQU      32(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y1, Y1
 	VMOVDQU      64(R11), Y10
 	VMOVDQU      64(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y2, Y2
 	VMOVDQU      96(R11), Y10
 	VMOVDQU      96(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y3, Y3
 	VMOVDQU      128(R11), Y10
 	VMOVDQU      128(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y4, Y4
 	VMOVDQU      160(R11), Y10
 	VMOVDQU      160(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y5, Y5
 	VMOVDQU      192(R11), Y10
 	VMOVDQU      192(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y10
 	VPMADDUBSW   Y11, Y9, Y11
 	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+736(SB), Y10, Y10
+	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
 	VPADDD       Y10, Y6, Y6
 	VMOVDQU      224(R11), Y10
 	VMOVDQU      224(R11)(R8*1), Y11
 	VPMADDUBSW   Y10, Y8, Y8
 	VPMADDUBSW   Y11, Y9, Y9
 	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+736(SB), Y8, Y8
+	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
 	VPADDD       Y8, Y7, Y7
 	LEAL         -1(R10), R11
 	ANDL         R11, R10
@@ -4016,14 +3968,14 @@ bytes1x2Ahead:
 	VPMADDUBSW   Y4, Y2, Y4
 	VPMADDUBSW   Y5, Y3, Y5
 	VPADDW       Y5, Y4, Y4
-	VPMADDWD     attentionConstants<>+736(SB), Y4, Y4
+	VPMADDWD     attentionConstants<>+544(SB), Y4, Y4
 	VPADDD       Y4, Y0, Y0
 	VMOVDQU      32(R11), Y4
 	VMOVDQU      32(R11)(R8*1), Y5
 	VPMADDUBSW   Y4, Y2, Y2
 	VPMADDUBSW   Y5, Y3, Y3
 	VPADDW       Y3, Y2, Y2
-	VPMADDWD     attentionConstants<>+736(SB), Y2, Y2
+	VPMADDWD     attentionConstants<>+544(SB), Y2, Y2
 	VPADDD       Y2, Y1, Y1
 	LEAL         -1(R10), R11
 	ANDL         R11, R10
@@ -6730,7 +6682,7 @@ rows:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -6889,7 +6841,7 @@ rowsAfter6:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7029,7 +6981,7 @@ rowsAfter5:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7150,7 +7102,7 @@ rowsAfter4:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7254,7 +7206,7 @@ rowsAfter3:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7339,7 +7291,7 @@ rowsAfter2:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7432,7 +7384,7 @@ rows:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7591,7 +7543,7 @@ rowsAfter6:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7731,7 +7683,7 @@ rowsAfter5:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7852,7 +7804,7 @@ rowsAfter4:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -7956,7 +7908,7 @@ rowsAfter3:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -8041,7 +7993,7 @@ rowsAfter2:
 	MOVQ         CX, R11
 	MOVQ         R10, R12
 	MOVQ         dim+40(FP), R13
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -8118,10 +8070,10 @@ TEXT ·largestAVX512(SB), NOSPLIT, $0-32
 	MOVQ rows+16(FP), SI
 
 row:
-	VBROADCASTSS attentionConstants<>+480(SB), Z0
-	VBROADCASTSS attentionConstants<>+480(SB), Z1
-	VBROADCASTSS attentionConstants<>+480(SB), Z2
-	VBROADCASTSS attentionConstants<>+480(SB), Z3
+	VBROADCASTSS attentionConstants<>+288(SB), Z0
+	VBROADCASTSS attentionConstants<>+288(SB), Z1
+	VBROADCASTSS attentionConstants<>+288(SB), Z2
+	VBROADCASTSS attentionConstants<>+288(SB), Z3
 	XORQ         AX, AX
 	MOVQ         groups+24(FP), CX
 
@@ -8158,11 +8110,11 @@ largest:
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, FMA3, MMX+
 TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
-	VBROADCASTSS attentionConstants<>+64(SB), Z1
-	VBROADCASTSS attentionConstants<>+128(SB), Z2
-	VBROADCASTSS attentionConstants<>+192(SB), Z3
-	VBROADCASTSS attentionConstants<>+256(SB), Z4
-	VBROADCASTSS attentionConstants<>+320(SB), Z5
+	VBROADCASTSS attentionConstants<>+32(SB), Z1
+	VBROADCASTSS attentionConstants<>+64(SB), Z2
+	VBROADCASTSS attentionConstants<>+96(SB), Z3
+	VBROADCASTSS attentionConstants<>+128(SB), Z4
+	VBROADCASTSS attentionConstants<>+160(SB), Z5
 	MOVQ         ld+32(FP), DX
 	SHLQ         $0x02, DX
 	MOVQ         scale+16(FP), BX
@@ -8179,12 +8131,12 @@ powersRow:
 	MOVL         32(DI), R9
 	SHLQ         $0x0a, R9
 	ADDQ         s+0(FP), R9
-	VBROADCASTSS attentionConstants<>+448(SB), Z6
+	VBROADCASTSS attentionConstants<>+256(SB), Z6
 	VBROADCASTSS 12(DI), Z7
 	VSUBPS       Z7, Z6, Z7
 	VBROADCASTSS 20(DI), Z6
-	VBROADCASTSS attentionConstants<>+448(SB), Z8
-	VBROADCASTSS attentionConstants<>+448(SB), Z9
+	VBROADCASTSS attentionConstants<>+256(SB), Z8
+	VBROADCASTSS attentionConstants<>+256(SB), Z9
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
 	MOVLQSX      36(DI), R10
@@ -8299,7 +8251,7 @@ powersAhead:
 	VADDPS      Z10, Z12, Z12
 	VPERMILPS   $0xb1, Z12, Z10
 	VADDPS      Z10, Z12, Z12
-	VMOVUPS     attentionConstants<>+960(SB), Z10
+	VMOVUPS     attentionConstants<>+768(SB), Z10
 	VPERMPS     Z12, Z10, Z12
 	VMOVUPS     X12, (R11)
 
@@ -8312,11 +8264,11 @@ noMassA:
 	IMULQ         DX, AX
 	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
-	VBROADCASTSS  attentionConstants<>+64(SB), X7
-	VBROADCASTSS  attentionConstants<>+128(SB), X10
-	VBROADCASTSS  attentionConstants<>+192(SB), X11
-	VBROADCASTSS  attentionConstants<>+256(SB), X12
-	VBROADCASTSS  attentionConstants<>+320(SB), X13
+	VBROADCASTSS  attentionConstants<>+32(SB), X7
+	VBROADCASTSS  attentionConstants<>+64(SB), X10
+	VBROADCASTSS  attentionConstants<>+96(SB), X11
+	VBROADCASTSS  attentionConstants<>+128(SB), X12
+	VBROADCASTSS  attentionConstants<>+160(SB), X13
 	VEXTRACTF64X4 $0x01, Z8, Y14
 	VADDPS        Y14, Y8, Y14
 	VEXTRACTF32X4 $0x01, Y14, X8
@@ -8332,7 +8284,7 @@ noMassA:
 	VBROADCASTSS  X16, X16
 	VUNPCKLPS     X14, X15, X14
 	VSUBPS        X16, X14, X14
-	VCMPPS        $0x1d, attentionConstants<>+384(SB), X14, K1
+	VCMPPS        $0x1d, attentionConstants<>+192(SB), X14, K1
 	VRNDSCALEPS   $0x08, X14, X15
 	VSUBPS        X15, X14, X14
 	VMOVAPS       X6, X6
@@ -8359,7 +8311,7 @@ noMassA:
 	VDIVPS        X9, X7, X6
 	VDIVPS        X7, X9, X7
 	VMOVSS        X7, (DI)
-	VBROADCASTSS  attentionConstants<>+608(SB), X7
+	VBROADCASTSS  attentionConstants<>+416(SB), X7
 	VCMPPS        $0x1d, X7, X9, K1
 	VMOVAPS.Z     X6, K1, X6
 	VMOVSS        X6, 16(DI)
@@ -8393,11 +8345,11 @@ round:
 	VPSRLW       $0x08, Z1, Z3
 	VPSRLW       $0x08, Z2, Z4
 	VPACKUSWB    Z4, Z3, Z3
-	VPBROADCASTD attentionConstants<>+768(SB), Z4
+	VPBROADCASTD attentionConstants<>+576(SB), Z4
 	VPANDD       Z4, Z1, Z1
 	VPANDD       Z4, Z2, Z2
 	VPACKUSWB    Z2, Z1, Z1
-	VMOVDQU32    attentionConstants<>+896(SB), Z2
+	VMOVDQU32    attentionConstants<>+704(SB), Z2
 	VPERMD       Z3, Z2, Z3
 	VPERMD       Z1, Z2, Z1
 	VMOVDQU32    Z3, (R8)
@@ -8417,11 +8369,11 @@ round:
 // Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3, MMX+
 TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
-	VBROADCASTSS attentionConstants<>+64(SB), Z1
-	VBROADCASTSS attentionConstants<>+128(SB), Z2
-	VBROADCASTSS attentionConstants<>+192(SB), Z3
-	VBROADCASTSS attentionConstants<>+256(SB), Z4
-	VBROADCASTSS attentionConstants<>+320(SB), Z5
+	VBROADCASTSS attentionConstants<>+32(SB), Z1
+	VBROADCASTSS attentionConstants<>+64(SB), Z2
+	VBROADCASTSS attentionConstants<>+96(SB), Z3
+	VBROADCASTSS attentionConstants<>+128(SB), Z4
+	VBROADCASTSS attentionConstants<>+160(SB), Z5
 	MOVQ         ld+32(FP), DX
 	SHLQ         $0x02, DX
 	MOVQ         p+8(FP), BX
@@ -8438,12 +8390,12 @@ powersRow:
 	MOVL         32(DI), R9
 	SHLQ         $0x0a, R9
 	ADDQ         s+0(FP), R9
-	VBROADCASTSS attentionConstants<>+448(SB), Z6
+	VBROADCASTSS attentionConstants<>+256(SB), Z6
 	VBROADCASTSS 12(DI), Z7
 	VSUBPS       Z7, Z6, Z7
 	VBROADCASTSS 20(DI), Z6
-	VBROADCASTSS attentionConstants<>+448(SB), Z8
-	VBROADCASTSS attentionConstants<>+448(SB), Z9
+	VBROADCASTSS attentionConstants<>+256(SB), Z8
+	VBROADCASTSS attentionConstants<>+256(SB), Z9
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
 	MOVLQSX      36(DI), R10
@@ -8550,7 +8502,7 @@ powersAhead:
 	VADDPS      Z9, Z11, Z11
 	VPERMILPS   $0xb1, Z11, Z9
 	VADDPS      Z9, Z11, Z11
-	VMOVUPS     attentionConstants<>+960(SB), Z9
+	VMOVUPS     attentionConstants<>+768(SB), Z9
 	VPERMPS     Z11, Z9, Z11
 	VMOVUPS     X11, (R11)
 
@@ -8563,11 +8515,11 @@ noMassA:
 	IMULQ         DX, AX
 	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
-	VBROADCASTSS  attentionConstants<>+64(SB), X7
-	VBROADCASTSS  attentionConstants<>+128(SB), X9
-	VBROADCASTSS  attentionConstants<>+192(SB), X10
-	VBROADCASTSS  attentionConstants<>+256(SB), X11
-	VBROADCASTSS  attentionConstants<>+320(SB), X12
+	VBROADCASTSS  attentionConstants<>+32(SB), X7
+	VBROADCASTSS  attentionConstants<>+64(SB), X9
+	VBROADCASTSS  attentionConstants<>+96(SB), X10
+	VBROADCASTSS  attentionConstants<>+128(SB), X11
+	VBROADCASTSS  attentionConstants<>+160(SB), X12
 	VEXTRACTF64X4 $0x01, Z8, Y13
 	VADDPS        Y13, Y8, Y13
 	VEXTRACTF32X4 $0x01, Y13, X8
@@ -8583,7 +8535,7 @@ noMassA:
 	VBROADCASTSS  X15, X15
 	VUNPCKLPS     X13, X14, X13
 	VSUBPS        X15, X13, X13
-	VCMPPS        $0x1d, attentionConstants<>+384(SB), X13, K1
+	VCMPPS        $0x1d, attentionConstants<>+192(SB), X13, K1
 	VRNDSCALEPS   $0x08, X13, X14
 	VSUBPS        X14, X13, X13
 	VMOVAPS       X6, X6
@@ -8628,7 +8580,7 @@ rows:
 dims3x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter3x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -8828,7 +8780,7 @@ dimsAfter3x4:
 dims3x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter3x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -8956,7 +8908,7 @@ dimsAfter3x2:
 dims3x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter3x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9059,7 +9011,7 @@ rowsAfter3:
 dims2x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter2x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9207,7 +9159,7 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter2x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9305,7 +9257,7 @@ dimsAfter2x2:
 dims2x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter2x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9387,7 +9339,7 @@ rowsAfter2:
 dims1x4:
 	CMPQ         R9, $0x40
 	JLT          dimsAfter1x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9483,7 +9435,7 @@ dimsAfter1x4:
 dims1x2:
 	CMPQ         R9, $0x20
 	JLT          dimsAfter1x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9551,7 +9503,7 @@ dimsAfter1x2:
 dims1x1:
 	CMPQ         R9, $0x10
 	JLT          dimsAfter1x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	MOVQ         pace+72(FP), R10
 	IMUL3Q       $+1, R10, R10
@@ -9632,7 +9584,7 @@ rows:
 dims6x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter6x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9832,7 +9784,7 @@ dimsAfter6x4:
 dims6x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter6x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -9966,7 +9918,7 @@ dimsAfter6x2:
 dims6x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter6x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10078,7 +10030,7 @@ rowsAfter6:
 dims5x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter5x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10252,7 +10204,7 @@ dimsAfter5x4:
 dims5x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter5x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10370,7 +10322,7 @@ dimsAfter5x2:
 dims5x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter5x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10470,7 +10422,7 @@ rowsAfter5:
 dims4x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter4x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10618,7 +10570,7 @@ dimsAfter4x4:
 dims4x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter4x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10720,7 +10672,7 @@ dimsAfter4x2:
 dims4x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter4x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10809,7 +10761,7 @@ rowsAfter4:
 dims3x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter3x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -10931,7 +10883,7 @@ dimsAfter3x4:
 dims3x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter3x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11017,7 +10969,7 @@ dimsAfter3x2:
 dims3x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter3x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	MOVQ         pace+72(FP), R12
@@ -11095,7 +11047,7 @@ rowsAfter3:
 dims2x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter2x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11191,7 +11143,7 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter2x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11261,7 +11213,7 @@ dimsAfter2x2:
 dims2x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter2x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	MOVQ         pace+72(FP), R12
 	IMUL3Q       $+1, R12, R12
@@ -11327,7 +11279,7 @@ rowsAfter2:
 dims1x4:
 	CMPQ         R9, $0x40
 	JLT          dimsAfter1x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11397,7 +11349,7 @@ dimsAfter1x4:
 dims1x2:
 	CMPQ         R9, $0x20
 	JLT          dimsAfter1x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	MOVQ         pace+72(FP), R10
 	IMUL3Q       $+2, R10, R10
@@ -11451,7 +11403,7 @@ dimsAfter1x2:
 dims1x1:
 	CMPQ         R9, $0x10
 	JLT          dimsAfter1x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	MOVQ         pace+72(FP), R10
 	IMUL3Q       $+1, R10, R10
 	ADDQ         $0x3f, R10
@@ -11524,7 +11476,7 @@ rows:
 dims6x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter6x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11724,7 +11676,7 @@ dimsAfter6x4:
 dims6x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter6x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11858,7 +11810,7 @@ dimsAfter6x2:
 dims6x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter6x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -11970,7 +11922,7 @@ rowsAfter6:
 dims5x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter5x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12144,7 +12096,7 @@ dimsAfter5x4:
 dims5x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter5x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12262,7 +12214,7 @@ dimsAfter5x2:
 dims5x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter5x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12362,7 +12314,7 @@ rowsAfter5:
 dims4x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter4x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12510,7 +12462,7 @@ dimsAfter4x4:
 dims4x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter4x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12612,7 +12564,7 @@ dimsAfter4x2:
 dims4x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter4x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12701,7 +12653,7 @@ rowsAfter4:
 dims3x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter3x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12823,7 +12775,7 @@ dimsAfter3x4:
 dims3x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter3x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -12909,7 +12861,7 @@ dimsAfter3x2:
 dims3x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter3x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	MOVQ         pace+72(FP), R12
@@ -12987,7 +12939,7 @@ rowsAfter3:
 dims2x4:
 	CMPQ         R11, $0x40
 	JLT          dimsAfter2x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -13083,7 +13035,7 @@ dimsAfter2x4:
 dims2x2:
 	CMPQ         R11, $0x20
 	JLT          dimsAfter2x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -13153,7 +13105,7 @@ dimsAfter2x2:
 dims2x1:
 	CMPQ         R11, $0x10
 	JLT          dimsAfter2x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	MOVQ         pace+72(FP), R12
 	IMUL3Q       $+1, R12, R12
@@ -13219,7 +13171,7 @@ rowsAfter2:
 dims1x4:
 	CMPQ         R9, $0x40
 	JLT          dimsAfter1x4
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
@@ -13289,7 +13241,7 @@ dimsAfter1x4:
 dims1x2:
 	CMPQ         R9, $0x20
 	JLT          dimsAfter1x2
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	MOVQ         pace+72(FP), R10
 	IMUL3Q       $+2, R10, R10
@@ -13343,7 +13295,7 @@ dimsAfter1x2:
 dims1x1:
 	CMPQ         R9, $0x10
 	JLT          dimsAfter1x1
-	VBROADCASTSS attentionConstants<>+448(SB), Z0
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	MOVQ         pace+72(FP), R10
 	IMUL3Q       $+1, R10, R10
 	ADDQ         $0x3f, R10
@@ -14270,9 +14222,9 @@ step:
 TEXT ·hadamardAsm(SB), NOSPLIT, $0-16
 	MOVQ    x+0(FP), AX
 	MOVQ    n+8(FP), CX
-	VMOVUPS attentionConstants<>+640(SB), Y0
-	VMOVUPS attentionConstants<>+672(SB), Y1
-	VMOVUPS attentionConstants<>+704(SB), Y2
+	VMOVUPS attentionConstants<>+448(SB), Y0
+	VMOVUPS attentionConstants<>+480(SB), Y1
+	VMOVUPS attentionConstants<>+512(SB), Y2
 	MOVQ    AX, DX
 	MOVQ    CX, BX
 
@@ -14343,7 +14295,7 @@ TEXT ·quantizeHeadAsm(SB), NOSPLIT, $0-28
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
 	VPXOR        Y0, Y0, Y0
-	VBROADCASTSS attentionConstants<>+512(SB), Y1
+	VBROADCASTSS attentionConstants<>+320(SB), Y1
 	MOVQ         CX, BX
 	MOVQ         DX, SI
 
@@ -14363,11 +14315,11 @@ largest:
 	VMAXPS       Y1, Y0, Y0
 	VPERMILPS    $0xb1, Y0, Y1
 	VMAXPS       Y1, Y0, Y0
-	VBROADCASTSS attentionConstants<>+544(SB), Y1
+	VBROADCASTSS attentionConstants<>+352(SB), Y1
 	VDIVSS       X1, X0, X2
 	VMOVSS       X2, ret+24(FP)
 	VDIVPS       Y0, Y1, Y1
-	VCMPPS       $0x1d, attentionConstants<>+608(SB), Y0, Y0
+	VCMPPS       $0x1d, attentionConstants<>+416(SB), Y0, Y0
 	VANDPS       Y0, Y1, Y1
 
 round:
@@ -14394,7 +14346,7 @@ TEXT ·quantizeQueryAsm(SB), NOSPLIT, $0-36
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
 	VPXOR        Y0, Y0, Y0
-	VBROADCASTSS attentionConstants<>+512(SB), Y1
+	VBROADCASTSS attentionConstants<>+320(SB), Y1
 	MOVQ         CX, BX
 	MOVQ         DX, SI
 
@@ -14417,11 +14369,11 @@ largest:
 	VMAXPS       Y1, Y0, Y0
 	VPERMILPS    $0xb1, Y0, Y1
 	VMAXPS       Y1, Y0, Y0
-	VBROADCASTSS attentionConstants<>+544(SB), Y1
+	VBROADCASTSS attentionConstants<>+352(SB), Y1
 	VDIVSS       X1, X0, X2
 	VMOVSS       X2, ret+32(FP)
 	VDIVPS       Y0, Y1, Y1
-	VCMPPS       $0x1d, attentionConstants<>+608(SB), Y0, Y0
+	VCMPPS       $0x1d, attentionConstants<>+416(SB), Y0, Y0
 	VANDPS       Y0, Y1, Y1
 	VPXOR        Y0, Y0, Y0
 

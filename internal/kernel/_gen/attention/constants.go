@@ -12,16 +12,16 @@ var table = []struct {
 	name  string
 	dword [8]uint32
 }{
-	// The polynomial of 2^f, and half of it.
-	{"c5", splat(0x1.5bba14p-10)}, {"h5", splat(0x1.5bba14p-11)},
-	{"c4", splat(0x1.3cea88p-7)}, {"h4", splat(0x1.3cea88p-8)},
-	{"c3", splat(0x1.c6b752p-5)}, {"h3", splat(0x1.c6b752p-6)},
-	{"c2", splat(0x1.ebf9bcp-3)}, {"h2", splat(0x1.ebf9bcp-4)},
-	{"c1", splat(0x1.62e42ap-1)}, {"h1", splat(0x1.62e42ap-2)},
-	{"c0", splat(1)}, {"h0", splat(0.5)},
+	// The polynomial of 2^f.
+	{"c5", splat(0x1.5bba14p-10)},
+	{"c4", splat(0x1.3cea88p-7)},
+	{"c3", splat(0x1.c6b752p-5)},
+	{"c2", splat(0x1.ebf9bcp-3)},
+	{"c1", splat(0x1.62e42ap-1)},
+	{"c0", splat(1)},
 	{"least", splat(-126)},
-	// Adding this rounds to an integer, and leaves it + 128 in the low bits.
-	{"round", splat(0x1.8p23 + 128)},
+	// Adding this rounds to an integer, and leaves it in the low bits.
+	{"round", splat(0x1.8p23)},
 	{"zero", splat(0)},
 	{"-Inf", splat(float32(math.Inf(-1)))},
 	{"abs", fill(0x7fffffff)},
