@@ -157,18 +157,7 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		}
 	}
 	if o.Roofline {
-		idle := append([]string{"preset", "draft", "workload", "modes", "temps", "predict", "sample-time", "seed", "batch-size", "compare", "resume", "save"}, specFlags[engine.SpecAuto]...)
-		if given := changed(f, idle...); given != "" {
-			return usagef("no effect with --roofline: %s", given)
-		}
-		if len(o.Threads) > 1 || len(o.KVTypes) > 1 {
-			return usagef("--roofline takes one of --threads and of --kv-type")
-		}
-		if !slices.Contains(bench.RooflineFormats(), o.Output) {
-			return usagef("--output %s: expected one of %s with --roofline", o.Output, strings.Join(bench.RooflineFormats(), ", "))
-		}
-		r := o.roofline()
-		return r.Validate()
+		return o.checkRoofline(f)
 	}
 	if o.Plan.On {
 		return o.checkPlan(f)
@@ -272,10 +261,6 @@ func (o *benchOptions) draftOptions() *generateOptions {
 		}
 	}
 	return g
-}
-
-func (o *benchOptions) roofline() *bench.RooflineOptions {
-	return &bench.RooflineOptions{Depths: o.Bench.Depths, Rows: o.Rows, Reps: o.Bench.Reps}
 }
 
 func runBench(ctx context.Context, o *benchOptions) error {
@@ -428,36 +413,6 @@ func (o *benchOptions) save(rows []bench.Row) error {
 	return nil
 }
 
-func (o *benchOptions) runRoofline(ctx context.Context, file *engine.File) error {
-	var text []int32
-	if o.File != "" {
-		work, err := o.workload(file)
-		if err != nil {
-			return err
-		}
-		if text, err = work.Prompt(o.need() - 1); err != nil {
-			return usagef("--file %s: %w", o.File, err)
-		}
-	}
-	e, err := o.Model.load(ctx, o.Sys, file)
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	where := bench.NewWhere(e)
-	where.Command = o.Command
-	machine := e.Roofline()
-	opt := o.roofline()
-	opt.Text = text
-	bar := o.Sys.progress("")
-	defer bar.done()
-	opt.Progress = func(stage string, done, total int) { bar.work(stage, int64(done), int64(total)) }
-	var passes []bench.Pass
-	err = bench.Roofline(ctx, e, machine, *opt, func(p bench.Pass) { passes = append(passes, p) })
-	bar.done()
-	return errors.Join(bench.WriteRoofline(o.Sys.Out, o.Output, &where, machine, passes), err)
-}
-
 // fit sets the context to what is needed, which the model must be made for. A
 // depth that leaves no room for the tokens after it gives way to them; one
 // beyond the context is a mistake if it was asked for.
@@ -499,87 +454,4 @@ func (o *benchOptions) need() int {
 		return o.roofline().Need()
 	}
 	return o.Bench.Need()
-}
-
-// maxItems is how many items of a data set are looked at for a long one.
-const maxItems = 1 << 10
-
-// texts reads what was named, and says which kind of workload suits it.
-func (o *benchOptions) texts() ([]bench.Text, string, error) {
-	if o.File == "-" {
-		text, err := readText(o.Sys, o.File)
-		return []bench.Text{{Name: "standard input", Body: text}}, "book", err
-	}
-	info, err := os.Stat(o.File)
-	if err != nil {
-		return nil, "", fmt.Errorf("text: %w", err)
-	}
-	if info.IsDir() {
-		text, err := bench.Folder(os.DirFS(o.File), o.File, o.Workload)
-		return []bench.Text{text}, "book", err
-	}
-	data, err := os.ReadFile(o.File)
-	if err != nil {
-		return nil, "", fmt.Errorf("text: %w", err)
-	}
-	if ending := filepath.Ext(o.File); ending != ".jsonl" && ending != ".json" {
-		return []bench.Text{{Name: o.File, Body: string(data)}}, "book", nil
-	}
-	texts, err := bench.Dataset(o.File, data, maxItems)
-	if err != nil {
-		return nil, "", err
-	}
-	kind := "book"
-	if texts[0].Task != "" {
-		kind = "question"
-	}
-	if o.Item >= len(texts) {
-		return nil, "", usagef("--item %d: %s has %d items", o.Item, o.File, len(texts))
-	}
-	if o.Item >= 0 {
-		texts = texts[o.Item : o.Item+1]
-	}
-	return texts, kind, nil
-}
-
-// workload is made of the first text that is long enough, or else of the
-// longest one: then the depths that it does not reach are left out.
-func (o *benchOptions) workload(file *engine.File) (*bench.Workload, error) {
-	texts, kind, err := o.texts()
-	if err != nil {
-		return nil, err
-	}
-	if o.Workload != "" {
-		kind = o.Workload
-	}
-	reached := func(w *bench.Workload) []int {
-		return slices.DeleteFunc(slices.Clone(o.Bench.Depths), func(d int) bool {
-			_, err := w.Prompt(d)
-			return err != nil
-		})
-	}
-	var best *bench.Workload
-	var depths []int
-	for _, text := range texts {
-		w, err := bench.NewWorkload(kind, text, file)
-		if err != nil {
-			return nil, err
-		}
-		if d := reached(w); best == nil || len(d) > len(depths) {
-			best, depths = w, d
-		}
-		if len(depths) == len(o.Bench.Depths) {
-			break
-		}
-	}
-	if len(depths) == 0 {
-		_, err := best.Prompt(slices.Min(o.Bench.Depths))
-		return nil, usagef("--file %s: too few tokens for --depths %d: %w", o.File, slices.Min(o.Bench.Depths), err)
-	}
-	if len(depths) < len(o.Bench.Depths) {
-		_, err := best.Prompt(slices.Max(o.Bench.Depths))
-		o.Sys.warn("depths beyond %d are left out: %v", slices.Max(depths), err)
-		o.Bench.Depths = depths
-	}
-	return best, nil
 }
