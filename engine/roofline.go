@@ -269,7 +269,7 @@ type Timing struct{ Pass, Read, Loop []float64 }
 // want logits, after the first depth tokens of text, samples times each, in turn
 // with reading memory and multiplying. Of two in a row the second counts: the first
 // finds in caches what was there before. Without a text the cache holds noise, of
-// which no tile weighs nothing. Later calls of the session, with greater depths, go
+// which next to nothing is left out. Later calls of the session, with greater depths, go
 // on from what is there. progress, if not nil, is told what is being done, and how
 // much of that is.
 func (s *Session) TimePasses(ctx context.Context, text []int32, depth int, rows []int, samples int, progress func(stage string, done, total int)) ([]Timing, error) {
