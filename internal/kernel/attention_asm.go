@@ -11,8 +11,6 @@ import (
 	"triforce/internal/kernel/ref"
 )
 
-//go:generate go run -C _gen ./attention -out ../attention_amd64.s -stubs ../attention_amd64.go -pkg kernel
-
 // attention is attention over one stored form on one tier: phases through scratch
 // memory, each over all rows. Scores are taken in groups of 64 slots; the merge
 // begins with the largest; softmax turns scores into weights, of q8_0 into

@@ -16,6 +16,11 @@ import (
 	"triforce/internal/kernel/ref"
 )
 
+// The assembly of all processors, on whichever.
+//go:generate go run -C _gen ./products -out ../products_amd64.s -stubs ../products_amd64.go -pkg kernel
+//go:generate go run -C _gen ./attention -out ../attention_amd64.s -stubs ../attention_amd64.go -pkg kernel
+//go:generate go run -C _gen ./neon -out ../neon_arm64.s -stubs ../neon_arm64.go
+
 // Sizes that layouts are made of; package ref draws the layouts.
 const (
 	Block = ref.Block // activations that share a scale

@@ -8,8 +8,6 @@ import (
 	"triforce/internal/cpu"
 )
 
-//go:generate go run -C _gen ./products -out ../products_amd64.s -stubs ../products_amd64.go -pkg kernel
-
 // accelerateProducts installs all kernels but those of attention. Activation
 // rows are the same on both tiers, and so are the functions around products.
 func accelerateProducts(s *Set, tier cpu.Tier) {

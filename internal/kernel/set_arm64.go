@@ -4,8 +4,6 @@ package kernel
 
 import "triforce/internal/cpu"
 
-//go:generate go run -C _gen ./neon -out ../neon_arm64.s -stubs ../neon_arm64.go
-
 // accelerate replaces the portable kernels by those of the tier. Load, Move,
 // Store of f32, Reset and Finish stay the portable ones: they touch a slot or a
 // row now and then.

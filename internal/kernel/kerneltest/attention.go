@@ -95,7 +95,7 @@ type tile struct {
 func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 	p := &Tiles{kv: kv, dim: dim, rows: rows, scale: float32(math.Exp2(8*rng.Float64() - 7)), end: guard.Ends()[rng.IntN(2)]}
 	for range rows {
-		p.queries = append(p.queries, vector(rng, dim)...)
+		p.queries = append(p.queries, head(rng, dim)...)
 	}
 	judge := &kernel.For(cpu.Portable).KV[kv]
 	for range tiles {
@@ -120,7 +120,7 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 			}
 		}
 		for slot := first; slot < last; slot++ {
-			judge.Store(c.bytes, int(slot), vector(rng, dim), vector(rng, dim))
+			judge.Store(c.bytes, int(slot), head(rng, dim), vector(rng, dim))
 		}
 		if rng.IntN(2) == 0 {
 			c.floor = p.floors(rng, &c)
@@ -128,6 +128,21 @@ func NewTiles(rng *rand.Rand, kv kernel.KVType, dim, rows, tiles int) *Tiles {
 		p.tiles = append(p.tiles, c)
 	}
 	return p
+}
+
+// head returns a query or key. Of some only one element is not zero, or two: once
+// they are spread all are alike, and sums of products as large as they come.
+func head(rng *rand.Rand, dim int) []float32 {
+	x := vector(rng, dim)
+	if kept := rng.IntN(6); kept == 1 || kept == 2 {
+		y := make([]float32, dim)
+		for range kept {
+			i := rng.IntN(dim)
+			y[i] = x[i]
+		}
+		return y
+	}
+	return x
 }
 
 // floors returns a floor for every row: far away, or just at what the row's
