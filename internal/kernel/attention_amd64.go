@@ -34,7 +34,7 @@ func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int
 //go:noescape
 func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
-// valuesQ8AVX2 merges the values of the tile's eights of slots, weighted by p, into the states of rows, and prefetches from ahead.
+// valuesQ8AVX2 merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
 func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
@@ -48,11 +48,6 @@ func valuesF16AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim 
 //
 //go:noescape
 func valuesF32AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-
-// fetchAVX2 prefetches the values of such steps, of size bytes each.
-//
-//go:noescape
-func fetchAVX2(v *byte, steps uint32, size int)
 
 // scoresQ8AVX512 writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //
@@ -98,6 +93,11 @@ func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, di
 //
 //go:noescape
 func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+
+// fetchAVX2 prefetches the values of such quads, of size bytes each.
+//
+//go:noescape
+func fetchAVX2(v *byte, quads uint64, size int)
 
 // scoresQ8AMX writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //

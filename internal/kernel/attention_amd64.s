@@ -164,38 +164,38 @@ DATA attentionConstants<>+624(SB)/4, $0x05040100
 DATA attentionConstants<>+628(SB)/4, $0x07060302
 DATA attentionConstants<>+632(SB)/4, $0x0d0c0908
 DATA attentionConstants<>+636(SB)/4, $0x0f0e0b0a
-DATA attentionConstants<>+640(SB)/4, $0x03010200
-DATA attentionConstants<>+644(SB)/4, $0x07050604
-DATA attentionConstants<>+648(SB)/4, $0x0b090a08
-DATA attentionConstants<>+652(SB)/4, $0x0f0d0e0c
-DATA attentionConstants<>+656(SB)/4, $0x03010200
-DATA attentionConstants<>+660(SB)/4, $0x07050604
-DATA attentionConstants<>+664(SB)/4, $0x0b090a08
-DATA attentionConstants<>+668(SB)/4, $0x0f0d0e0c
-DATA attentionConstants<>+672(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+676(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+680(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+684(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+688(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+692(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+696(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+700(SB)/4, $0x3f3f3f3f
-DATA attentionConstants<>+704(SB)/4, $0x00000000
-DATA attentionConstants<>+708(SB)/4, $0x00000004
-DATA attentionConstants<>+712(SB)/4, $0x00000008
-DATA attentionConstants<>+716(SB)/4, $0x0000000c
-DATA attentionConstants<>+720(SB)/4, $0x00000001
-DATA attentionConstants<>+724(SB)/4, $0x00000005
-DATA attentionConstants<>+728(SB)/4, $0x00000009
-DATA attentionConstants<>+732(SB)/4, $0x0000000d
-DATA attentionConstants<>+736(SB)/4, $0x00000002
-DATA attentionConstants<>+740(SB)/4, $0x00000006
-DATA attentionConstants<>+744(SB)/4, $0x0000000a
-DATA attentionConstants<>+748(SB)/4, $0x0000000e
-DATA attentionConstants<>+752(SB)/4, $0x00000003
-DATA attentionConstants<>+756(SB)/4, $0x00000007
-DATA attentionConstants<>+760(SB)/4, $0x0000000b
-DATA attentionConstants<>+764(SB)/4, $0x0000000f
+DATA attentionConstants<>+640(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+644(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+648(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+652(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+656(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+660(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+664(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+668(SB)/4, $0x3f3f3f3f
+DATA attentionConstants<>+672(SB)/4, $0x00000000
+DATA attentionConstants<>+676(SB)/4, $0x00000004
+DATA attentionConstants<>+680(SB)/4, $0x00000008
+DATA attentionConstants<>+684(SB)/4, $0x0000000c
+DATA attentionConstants<>+688(SB)/4, $0x00000001
+DATA attentionConstants<>+692(SB)/4, $0x00000005
+DATA attentionConstants<>+696(SB)/4, $0x00000009
+DATA attentionConstants<>+700(SB)/4, $0x0000000d
+DATA attentionConstants<>+704(SB)/4, $0x00000002
+DATA attentionConstants<>+708(SB)/4, $0x00000006
+DATA attentionConstants<>+712(SB)/4, $0x0000000a
+DATA attentionConstants<>+716(SB)/4, $0x0000000e
+DATA attentionConstants<>+720(SB)/4, $0x00000003
+DATA attentionConstants<>+724(SB)/4, $0x00000007
+DATA attentionConstants<>+728(SB)/4, $0x0000000b
+DATA attentionConstants<>+732(SB)/4, $0x0000000f
+DATA attentionConstants<>+736(SB)/4, $0x00000000
+DATA attentionConstants<>+740(SB)/4, $0x00000004
+DATA attentionConstants<>+744(SB)/4, $0x00000008
+DATA attentionConstants<>+748(SB)/4, $0x0000000c
+DATA attentionConstants<>+752(SB)/4, $0x00000000
+DATA attentionConstants<>+756(SB)/4, $0x00000004
+DATA attentionConstants<>+760(SB)/4, $0x00000008
+DATA attentionConstants<>+764(SB)/4, $0x0000000c
 DATA attentionConstants<>+768(SB)/4, $0x00000000
 DATA attentionConstants<>+772(SB)/4, $0x00000004
 DATA attentionConstants<>+776(SB)/4, $0x00000008
@@ -205,30 +205,22 @@ DATA attentionConstants<>+788(SB)/4, $0x00000004
 DATA attentionConstants<>+792(SB)/4, $0x00000008
 DATA attentionConstants<>+796(SB)/4, $0x0000000c
 DATA attentionConstants<>+800(SB)/4, $0x00000000
-DATA attentionConstants<>+804(SB)/4, $0x00000004
-DATA attentionConstants<>+808(SB)/4, $0x00000008
-DATA attentionConstants<>+812(SB)/4, $0x0000000c
-DATA attentionConstants<>+816(SB)/4, $0x00000000
-DATA attentionConstants<>+820(SB)/4, $0x00000004
-DATA attentionConstants<>+824(SB)/4, $0x00000008
-DATA attentionConstants<>+828(SB)/4, $0x0000000c
-DATA attentionConstants<>+832(SB)/4, $0x00000000
-DATA attentionConstants<>+836(SB)/4, $0x00000000
-DATA attentionConstants<>+840(SB)/4, $0x00000000
-DATA attentionConstants<>+844(SB)/4, $0x00000000
-DATA attentionConstants<>+848(SB)/4, $0x00000001
-DATA attentionConstants<>+852(SB)/4, $0x00000001
-DATA attentionConstants<>+856(SB)/4, $0x00000001
-DATA attentionConstants<>+860(SB)/4, $0x00000001
-DATA attentionConstants<>+864(SB)/4, $0x00000002
-DATA attentionConstants<>+868(SB)/4, $0x00000002
-DATA attentionConstants<>+872(SB)/4, $0x00000002
-DATA attentionConstants<>+876(SB)/4, $0x00000002
-DATA attentionConstants<>+880(SB)/4, $0x00000003
-DATA attentionConstants<>+884(SB)/4, $0x00000003
-DATA attentionConstants<>+888(SB)/4, $0x00000003
-DATA attentionConstants<>+892(SB)/4, $0x00000003
-GLOBL attentionConstants<>(SB), RODATA|NOPTR, $896
+DATA attentionConstants<>+804(SB)/4, $0x00000000
+DATA attentionConstants<>+808(SB)/4, $0x00000000
+DATA attentionConstants<>+812(SB)/4, $0x00000000
+DATA attentionConstants<>+816(SB)/4, $0x00000001
+DATA attentionConstants<>+820(SB)/4, $0x00000001
+DATA attentionConstants<>+824(SB)/4, $0x00000001
+DATA attentionConstants<>+828(SB)/4, $0x00000001
+DATA attentionConstants<>+832(SB)/4, $0x00000002
+DATA attentionConstants<>+836(SB)/4, $0x00000002
+DATA attentionConstants<>+840(SB)/4, $0x00000002
+DATA attentionConstants<>+844(SB)/4, $0x00000002
+DATA attentionConstants<>+848(SB)/4, $0x00000003
+DATA attentionConstants<>+852(SB)/4, $0x00000003
+DATA attentionConstants<>+856(SB)/4, $0x00000003
+DATA attentionConstants<>+860(SB)/4, $0x00000003
+GLOBL attentionConstants<>(SB), RODATA|NOPTR, $864
 
 // func scoresQ8AVX2(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
 // Requires: AVX, AVX2, MMX+
@@ -1992,118 +1984,104 @@ rowsAfter1:
 	RET
 
 // func largestAVX2(s *float32, step *float32, rows int, groups int)
-// Requires: AVX
+// Requires: AVX, AVX2
 TEXT ·largestAVX2(SB), NOSPLIT, $0-32
-	MOVQ s+0(FP), DX
-	MOVQ step+8(FP), BX
-	MOVQ rows+16(FP), SI
+	MOVQ s+0(FP), BX
+	MOVQ step+8(FP), SI
+	MOVQ rows+16(FP), DI
 
 row:
 	VBROADCASTSS attentionConstants<>+288(SB), Y0
 	VBROADCASTSS attentionConstants<>+288(SB), Y1
 	VBROADCASTSS attentionConstants<>+288(SB), Y2
 	VBROADCASTSS attentionConstants<>+288(SB), Y3
+	VBROADCASTSS 20(SI), Y4
+	VPXOR        Y5, Y5, Y5
+	XORQ         R8, R8
 	XORQ         AX, AX
-	MOVQ         groups+24(FP), CX
+	MOVQ         groups+24(FP), DX
 
 largest:
-	VMAXPS     (DX)(AX*1), Y0, Y0
-	VMAXPS     32(DX)(AX*1), Y1, Y1
-	VMAXPS     64(DX)(AX*1), Y2, Y2
-	VMAXPS     96(DX)(AX*1), Y3, Y3
-	VMAXPS     128(DX)(AX*1), Y0, Y0
-	VMAXPS     160(DX)(AX*1), Y1, Y1
-	VMAXPS     192(DX)(AX*1), Y2, Y2
-	VMAXPS     224(DX)(AX*1), Y3, Y3
-	ADDQ       $+256, AX
-	SUBQ       $0x01, CX
-	JNE        largest
-	VMAXPS     Y1, Y0, Y0
-	VMAXPS     Y3, Y2, Y2
-	VMAXPS     Y2, Y0, Y0
-	VPERM2F128 $0x01, Y0, Y0, Y1
-	VMAXPS     Y1, Y0, Y0
-	VPERMILPS  $0x4e, Y0, Y1
-	VMAXPS     Y1, Y0, Y0
-	VPERMILPS  $0xb1, Y0, Y1
-	VMAXPS     Y1, Y0, Y0
-	VXORPS     X1, X1, X1
-	VADDSS     X1, X0, X0
-	VMOVSS     X0, 12(BX)
-	ADDQ       $+1024, DX
-	ADDQ       $0x28, BX
-	SUBQ       $0x01, SI
-	JNE        row
+	VMOVUPS      (BX)(AX*1), Y6
+	VMAXPS       32(BX)(AX*1), Y6, Y6
+	VMAXPS       Y6, Y0, Y0
+	VCMPPS       $0x1d, Y4, Y6, Y6
+	VMOVUPS      64(BX)(AX*1), Y7
+	VMAXPS       96(BX)(AX*1), Y7, Y7
+	VMAXPS       Y7, Y1, Y1
+	VCMPPS       $0x1d, Y4, Y7, Y7
+	VMOVUPS      128(BX)(AX*1), Y8
+	VMAXPS       160(BX)(AX*1), Y8, Y8
+	VMAXPS       Y8, Y2, Y2
+	VCMPPS       $0x1d, Y4, Y8, Y8
+	VMOVUPS      192(BX)(AX*1), Y9
+	VMAXPS       224(BX)(AX*1), Y9, Y9
+	VMAXPS       Y9, Y3, Y3
+	VCMPPS       $0x1d, Y4, Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VEXTRACTI128 $0x01, Y6, X7
+	VPOR         X7, X6, X7
+	VPCMPEQD     X5, X7, X6
+	VMOVMSKPS    X6, R9
+	XORL         $0x0f, R9
+	MOVQ         AX, CX
+	SHRQ         $0x06, CX
+	SHLQ         CL, R9
+	ORQ          R9, R8
+	ADDQ         $+256, AX
+	SUBQ         $0x01, DX
+	JNE          largest
+	MOVQ         R8, 32(SI)
+	VMAXPS       Y1, Y0, Y0
+	VMAXPS       Y3, Y2, Y2
+	VMAXPS       Y2, Y0, Y0
+	VPERM2F128   $0x01, Y0, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VXORPS       X1, X1, X1
+	VADDSS       X1, X0, X0
+	VMOVSS       X0, 12(SI)
+	ADDQ         $+1024, BX
+	ADDQ         $0x38, SI
+	SUBQ         $0x01, DI
+	JNE          row
 	VZEROUPPER
 	RET
 
 // func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
+// Requires: AVX, AVX2, BMI, FMA3
+TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $0-96
 	VBROADCASTSS attentionConstants<>+0(SB), Y0
 	MOVQ         ld+32(FP), AX
 	SHLQ         $0x02, AX
 	MOVQ         scale+16(FP), DX
-	MOVQ         ahead+80(FP), BX
-	MOVQ         pace+88(FP), CX
-	IMUL3Q       $+1, CX, CX
-	ADDQ         $0x3f, CX
-	SHRQ         $0x06, CX
-	MOVQ         CX, (SP)
-	MOVQ         step+40(FP), SI
-	MOVQ         rows+64(FP), DI
+	MOVQ         step+40(FP), BX
+	MOVQ         rows+64(FP), SI
 
 powersRow:
-	MOVL         32(SI), R9
-	SHLQ         $0x0a, R9
-	ADDQ         s+0(FP), R9
+	MOVL         24(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
 	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 12(SI), Y2
+	VBROADCASTSS 12(BX), Y2
 	VSUBPS       Y2, Y1, Y2
-	VBROADCASTSS 20(SI), Y1
+	VBROADCASTSS 20(BX), Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
 	VPXOR        Y5, Y5, Y5
-	MOVQ         first+56(FP), R11
-	SHLQ         $0x04, R11
-	MOVLQSX      36(SI), R10
-	ADDQ         R10, R11
-	ADDQ         mass+48(FP), R11
-	XORQ         CX, CX
-	MOVQ         groups+72(FP), R8
+	MOVLQSX      28(BX), R8
+	MOVQ         32(BX), R9
 
 powers:
-	CMPQ       (SP), $0x00
-	JLE        powersAhead
-	PREFETCHT1 (BX)
-	CMPQ       (SP), $0x01
-	JLE        powersAhead
-	PREFETCHT1 64(BX)
-	CMPQ       (SP), $0x02
-	JLE        powersAhead
-	PREFETCHT1 128(BX)
-	PREFETCHT1 192(BX)
-	CMPQ       (SP), $0x04
-	JLE        powersAhead
-	PREFETCHT1 256(BX)
-	PREFETCHT1 320(BX)
-	PREFETCHT1 384(BX)
-	PREFETCHT1 448(BX)
-	CMPQ       (SP), $0x08
-	JLE        powersAhead
-	PREFETCHT1 512(BX)
-	PREFETCHT1 576(BX)
-	PREFETCHT1 640(BX)
-	PREFETCHT1 704(BX)
-	PREFETCHT1 768(BX)
-	PREFETCHT1 832(BX)
-	PREFETCHT1 896(BX)
-	PREFETCHT1 960(BX)
-
-powersAhead:
-	MOVQ         pace+88(FP), R12
-	LEAQ         (BX)(R12*1), BX
-	VADDPS       (R9)(CX*1), Y2, Y6
+	TZCNTQ       R9, R10
+	MOVQ         R10, CX
+	SHLQ         $0x06, CX
+	VADDPS       (DI)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y9
 	VADDPS       attentionConstants<>+224(SB), Y6, Y8
 	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
@@ -2121,8 +2099,8 @@ powersAhead:
 	VMULPS       (DX)(CX*1), Y7, Y6
 	VANDPS       Y9, Y6, Y6
 	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, (R9)(CX*1)
-	VADDPS       32(R9)(CX*1), Y2, Y6
+	VMOVUPS      Y6, (DI)(CX*1)
+	VADDPS       32(DI)(CX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y10
 	VADDPS       attentionConstants<>+224(SB), Y6, Y9
 	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
@@ -2140,158 +2118,25 @@ powersAhead:
 	VMULPS       32(DX)(CX*1), Y8, Y6
 	VANDPS       Y10, Y6, Y6
 	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 32(R9)(CX*1)
-	VADDPS       64(R9)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y11
-	VADDPS       attentionConstants<>+224(SB), Y6, Y10
-	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
-	VSUBPS       Y9, Y6, Y6
-	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y9, Y9
-	VANDPS       Y11, Y9, Y9
-	VADDPS       Y9, Y3, Y3
-	VMULPS       64(DX)(CX*1), Y9, Y6
-	VANDPS       Y11, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 64(R9)(CX*1)
-	VADDPS       96(R9)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y12
-	VADDPS       attentionConstants<>+224(SB), Y6, Y11
-	VSUBPS       attentionConstants<>+224(SB), Y11, Y10
-	VSUBPS       Y10, Y6, Y6
-	VMOVAPS      Y0, Y10
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
-	VPSLLD       $0x17, Y11, Y11
-	VPADDD       Y11, Y10, Y10
-	VANDPS       Y12, Y10, Y10
-	VADDPS       Y10, Y4, Y4
-	VMULPS       96(DX)(CX*1), Y10, Y6
-	VANDPS       Y12, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 96(R9)(CX*1)
-	TESTQ        R10, R10
-	JLT          noMassA
+	VMOVUPS      Y6, 32(DI)(CX*1)
+	TESTQ        R8, R8
+	JLT          noMass
+	MOVQ         R8, CX
+	ADDQ         mass+48(FP), CX
 	VADDPS       Y8, Y7, Y6
-	VADDPS       Y10, Y9, Y7
-	VPERM2F128   $0x20, Y7, Y6, Y8
-	VPERM2F128   $0x31, Y7, Y6, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0x4e, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0xb1, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VMOVSS       X8, (R11)
-	VEXTRACTF128 $0x01, Y8, X6
-	VMOVSS       X6, 4(R11)
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0x4e, X7, X6
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0xb1, X7, X6
+	VADDPS       X6, X7, X7
+	VMOVSS       X7, (CX)(R10*4)
 
-noMassA:
-	VADDPS       128(R9)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y9
-	VADDPS       attentionConstants<>+224(SB), Y6, Y8
-	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
-	VSUBPS       Y7, Y6, Y6
-	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
-	VPSLLD       $0x17, Y8, Y8
-	VPADDD       Y8, Y7, Y7
-	VANDPS       Y9, Y7, Y7
-	VADDPS       Y7, Y3, Y3
-	VMULPS       128(DX)(CX*1), Y7, Y6
-	VANDPS       Y9, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 128(R9)(CX*1)
-	VADDPS       160(R9)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y10
-	VADDPS       attentionConstants<>+224(SB), Y6, Y9
-	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
-	VSUBPS       Y8, Y6, Y6
-	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y8, Y8
-	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y4, Y4
-	VMULPS       160(DX)(CX*1), Y8, Y6
-	VANDPS       Y10, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 160(R9)(CX*1)
-	VADDPS       192(R9)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y11
-	VADDPS       attentionConstants<>+224(SB), Y6, Y10
-	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
-	VSUBPS       Y9, Y6, Y6
-	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y9
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y9, Y9
-	VANDPS       Y11, Y9, Y9
-	VADDPS       Y9, Y3, Y3
-	VMULPS       192(DX)(CX*1), Y9, Y6
-	VANDPS       Y11, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 192(R9)(CX*1)
-	VADDPS       224(R9)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y12
-	VADDPS       attentionConstants<>+224(SB), Y6, Y11
-	VSUBPS       attentionConstants<>+224(SB), Y11, Y10
-	VSUBPS       Y10, Y6, Y6
-	VMOVAPS      Y0, Y10
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y10
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y10
-	VPSLLD       $0x17, Y11, Y11
-	VPADDD       Y11, Y10, Y10
-	VANDPS       Y12, Y10, Y10
-	VADDPS       Y10, Y4, Y4
-	VMULPS       224(DX)(CX*1), Y10, Y6
-	VANDPS       Y12, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 224(R9)(CX*1)
-	TESTQ        R10, R10
-	JLT          noMassE
-	VADDPS       Y8, Y7, Y6
-	VADDPS       Y10, Y9, Y7
-	VPERM2F128   $0x20, Y7, Y6, Y8
-	VPERM2F128   $0x31, Y7, Y6, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0x4e, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VPERMILPS    $0xb1, Y8, Y6
-	VADDPS       Y6, Y8, Y8
-	VMOVSS       X8, 8(R11)
-	VEXTRACTF128 $0x01, Y8, X6
-	VMOVSS       X6, 12(R11)
-
-noMassE:
-	ADDQ         $0x10, R11
-	ADDQ         $+256, CX
-	SUBQ         $0x01, R8
+noMass:
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
 	JNE          powers
-	MOVL         32(SI), CX
+	MOVL         24(BX), CX
 	IMULQ        AX, CX
 	ADDQ         state+24(FP), CX
 	VBROADCASTSS attentionConstants<>+0(SB), X1
@@ -2302,7 +2147,7 @@ noMassE:
 	VADDPS       X2, X6, X6
 	VPERMILPS    $0xb1, X6, X2
 	VADDPS       X2, X6, X6
-	VMOVSS       12(SI), X2
+	VMOVSS       12(BX), X2
 	VMOVSS       (CX), X3
 	VMAXSS       X3, X2, X4
 	VMOVSS       X4, (CX)
@@ -2322,7 +2167,7 @@ noMassE:
 	VPSLLD       $0x17, X4, X4
 	VPADDD       X4, X1, X1
 	VANDPS       X7, X1, X1
-	VMOVLPS      X1, 4(SI)
+	VMOVLPS      X1, 4(BX)
 	VMULSS       4(CX), X1, X2
 	VMOVSHDUP    X1, X1
 	VFMADD231SS  X6, X1, X2
@@ -2333,116 +2178,74 @@ noMassE:
 	VMAXPS       Y1, Y5, Y5
 	VPERMILPS    $0xb1, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
-	VBROADCASTSS (SI), X2
+	VBROADCASTSS (BX), X2
 	VDIVPS       X5, X2, X1
 	VDIVPS       X2, X5, X2
-	VMOVSS       X2, (SI)
+	VMOVSS       X2, (BX)
 	VBROADCASTSS attentionConstants<>+416(SB), X2
 	VCMPPS       $0x1d, X2, X5, X2
 	VANDPS       X2, X1, X1
-	VMOVSS       X1, 16(SI)
-	ADDQ         $0x28, SI
-	SUBQ         $0x01, DI
+	VMOVSS       X1, 16(BX)
+	ADDQ         $0x38, BX
+	SUBQ         $0x01, SI
 	JNE          powersRow
 	MOVQ         p+8(FP), AX
 	MOVQ         step+40(FP), DX
 	MOVQ         rows+64(FP), BX
 
 roundRow:
-	MOVL         32(DX), R9
-	SHLQ         $0x0a, R9
-	ADDQ         s+0(FP), R9
-	MOVQ         AX, R10
+	MOVL         24(DX), SI
+	SHLQ         $0x0a, SI
+	ADDQ         s+0(FP), SI
 	VBROADCASTSS 16(DX), Y0
-	MOVQ         AX, R11
-	MOVQ         first+56(FP), CX
-	SHLQ         $0x06, CX
-	SUBQ         CX, R11
-	XORL         SI, SI
-	XORL         DI, DI
-	XORQ         CX, CX
-	MOVQ         groups+72(FP), R8
+	VPXOR        Y1, Y1, Y1
+	VMOVDQU      attentionConstants<>+608(SB), Y2
+	VPBROADCASTD attentionConstants<>+640(SB), X3
+	XORQ         DI, DI
+	XORQ         R8, R8
+	MOVQ         32(DX), R9
 
 round:
-	VMOVDQU      attentionConstants<>+608(SB), Y1
-	VMULPS       (R9)(CX*1), Y0, Y2
-	VCVTPS2DQ    Y2, Y2
-	VMULPS       32(R9)(CX*1), Y0, Y3
-	VCVTPS2DQ    Y3, Y3
-	VPACKSSDW    Y3, Y2, Y2
-	VPSHUFB      Y1, Y2, Y2
-	VPERMQ       $0xd8, Y2, Y2
-	VMOVDQU      Y2, (R10)
-	VMULPS       64(R9)(CX*1), Y0, Y3
-	VCVTPS2DQ    Y3, Y3
-	VMULPS       96(R9)(CX*1), Y0, Y4
+	TZCNTQ       R9, R10
+	MOVQ         R10, CX
+	SHLQ         $0x06, CX
+	VMULPS       (SI)(CX*1), Y0, Y4
 	VCVTPS2DQ    Y4, Y4
-	VPACKSSDW    Y4, Y3, Y3
-	VPSHUFB      Y1, Y3, Y3
-	VPERMQ       $0xd8, Y3, Y3
-	VMOVDQU      Y3, 32(R10)
-	VMULPS       128(R9)(CX*1), Y0, Y4
-	VCVTPS2DQ    Y4, Y4
-	VMULPS       160(R9)(CX*1), Y0, Y5
+	VMULPS       32(SI)(CX*1), Y0, Y5
 	VCVTPS2DQ    Y5, Y5
 	VPACKSSDW    Y5, Y4, Y4
-	VPSHUFB      Y1, Y4, Y4
+	VPACKSSWB    Y4, Y4, Y5
+	VEXTRACTI128 $0x01, Y5, X6
+	VPUNPCKLDQ   X6, X5, X6
+	VPSHUFB      Y2, Y4, Y4
 	VPERMQ       $0xd8, Y4, Y4
-	VMOVDQU      Y4, 64(R10)
-	VMULPS       192(R9)(CX*1), Y0, Y5
-	VCVTPS2DQ    Y5, Y5
-	VMULPS       224(R9)(CX*1), Y0, Y6
-	VCVTPS2DQ    Y6, Y6
-	VPACKSSDW    Y6, Y5, Y5
-	VPSHUFB      Y1, Y5, Y5
-	VPERMQ       $0xd8, Y5, Y5
-	VMOVDQU      Y5, 96(R10)
-	ADDQ         $+128, R10
-	VPXOR        Y1, Y1, Y1
-	VMOVDQU      attentionConstants<>+640(SB), Y6
-	VPBROADCASTD attentionConstants<>+672(SB), Y7
-	VPACKSSWB    Y3, Y2, Y2
-	VPSHUFB      Y6, Y2, Y2
-	VPERMQ       $0xd8, Y2, Y2
-	VMOVDQU      Y2, 512(R11)
-	VPCMPEQQ     Y1, Y2, Y3
-	VPCMPGTB     Y7, Y2, Y2
-	VPCMPEQQ     Y1, Y2, Y2
-	VPACKSSWB    Y5, Y4, Y4
-	VPSHUFB      Y6, Y4, Y4
-	VPERMQ       $0xd8, Y4, Y4
-	VMOVDQU      Y4, 544(R11)
-	VPCMPEQQ     Y1, Y4, Y5
-	VPCMPGTB     Y7, Y4, Y4
-	VPCMPEQQ     Y1, Y4, Y4
-	VPACKSSDW    Y5, Y3, Y3
-	VPERMQ       $0xd8, Y3, Y3
-	VMOVMSKPS    Y3, R12
-	XORL         $0x000000ff, R12
-	SHLL         $0x18, R12
-	SHRL         $0x08, SI
-	ORL          R12, SI
-	VPACKSSDW    Y4, Y2, Y2
-	VPERMQ       $0xd8, Y2, Y2
-	VMOVMSKPS    Y2, R12
-	XORL         $0x000000ff, R12
-	SHLL         $0x18, R12
-	SHRL         $0x08, DI
-	ORL          R12, DI
-	ADDQ         $0x40, R11
-	ADDQ         $+256, CX
-	SUBQ         $0x01, R8
+	SHLQ         $0x04, R10
+	VMOVDQU      X6, 512(AX)(R10*1)
+	VMOVDQU      Y4, (AX)(R10*2)
+	VPCMPEQD     X1, X6, X4
+	VMOVMSKPS    X4, R11
+	XORL         $0x0f, R11
+	MOVQ         R10, CX
+	SHRQ         $0x02, CX
+	SHLQ         CL, R11
+	ORQ          R11, DI
+	VPCMPGTB     X3, X6, X4
+	VPCMPEQD     X1, X4, X4
+	VMOVMSKPS    X4, R11
+	XORL         $0x0f, R11
+	MOVQ         R10, CX
+	SHRQ         $0x02, CX
+	SHLQ         CL, R11
+	ORQ          R11, R8
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
 	JNE          round
-	MOVQ         $0x00000004, CX
-	SUBQ         first+56(FP), CX
-	SUBQ         groups+72(FP), CX
-	SHLQ         $0x03, CX
-	SHRL         CL, SI
-	SHRL         CL, DI
-	MOVL         SI, 24(DX)
-	MOVL         DI, 28(DX)
+	MOVQ         R8, 48(DX)
+	NOTQ         R8
+	ANDQ         R8, DI
+	MOVQ         DI, 40(DX)
 	ADDQ         $+768, AX
-	ADDQ         $0x28, DX
+	ADDQ         $0x38, DX
 	SUBQ         $0x01, BX
 	JNE          roundRow
 	VZEROUPPER
@@ -2465,7 +2268,7 @@ TEXT ·softmaxFloatsAVX2(SB), NOSPLIT, $8-96
 	MOVQ         rows+64(FP), R8
 
 powersRow:
-	MOVL         32(DI), R9
+	MOVL         24(DI), R9
 	SHLQ         $0x0a, R9
 	ADDQ         s+0(FP), R9
 	VPXOR        Y1, Y1, Y1
@@ -2475,9 +2278,9 @@ powersRow:
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
 	VPXOR        Y5, Y5, Y5
+	MOVLQSX      28(DI), R10
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
-	MOVLQSX      36(DI), R10
 	ADDQ         R10, R11
 	ADDQ         mass+48(FP), R11
 	XORQ         AX, AX
@@ -2546,54 +2349,62 @@ powersAhead:
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y4, Y4
 	VMOVUPS      Y7, 32(BX)(AX*1)
-	VADDPS       64(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, Y1, Y5, Y10
-	VADDPS       attentionConstants<>+224(SB), Y5, Y9
-	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
-	VSUBPS       Y8, Y5, Y5
-	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y8, Y8
-	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 64(BX)(AX*1)
-	VADDPS       96(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, Y1, Y5, Y11
-	VADDPS       attentionConstants<>+224(SB), Y5, Y10
-	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
-	VSUBPS       Y9, Y5, Y5
-	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y9, Y9
-	VANDPS       Y11, Y9, Y9
-	VADDPS       Y9, Y4, Y4
-	VMOVUPS      Y9, 96(BX)(AX*1)
 	TESTQ        R10, R10
-	JLT          noMassA
+	JLT          noMass0
 	VADDPS       Y7, Y6, Y5
-	VADDPS       Y9, Y8, Y6
-	VPERM2F128   $0x20, Y6, Y5, Y7
-	VPERM2F128   $0x31, Y6, Y5, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0x4e, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0xb1, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, (R11)
-	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 4(R11)
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0x4e, X6, X5
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0xb1, X6, X5
+	VADDPS       X5, X6, X6
+	VMOVSS       X6, (R11)
 
-noMassA:
+noMass0:
+	VADDPS       64(R9)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y8
+	VADDPS       attentionConstants<>+224(SB), Y5, Y7
+	VSUBPS       attentionConstants<>+224(SB), Y7, Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVAPS      Y0, Y6
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VANDPS       Y8, Y6, Y6
+	VADDPS       Y6, Y3, Y3
+	VMOVUPS      Y6, 64(BX)(AX*1)
+	VADDPS       96(R9)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y9
+	VADDPS       attentionConstants<>+224(SB), Y5, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y5, Y5
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+	VMOVUPS      Y7, 96(BX)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMass2
+	VADDPS       Y7, Y6, Y5
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0x4e, X6, X5
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0xb1, X6, X5
+	VADDPS       X5, X6, X6
+	VMOVSS       X6, 4(R11)
+
+noMass2:
 	VADDPS       128(R9)(AX*1), Y2, Y5
 	VCMPPS       $0x1d, Y1, Y5, Y8
 	VADDPS       attentionConstants<>+224(SB), Y5, Y7
@@ -2626,59 +2437,67 @@ noMassA:
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y4, Y4
 	VMOVUPS      Y7, 160(BX)(AX*1)
-	VADDPS       192(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, Y1, Y5, Y10
-	VADDPS       attentionConstants<>+224(SB), Y5, Y9
-	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
-	VSUBPS       Y8, Y5, Y5
-	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y8
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y8, Y8
-	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y3, Y3
-	VMOVUPS      Y8, 192(BX)(AX*1)
-	VADDPS       224(R9)(AX*1), Y2, Y5
-	VCMPPS       $0x1d, Y1, Y5, Y11
-	VADDPS       attentionConstants<>+224(SB), Y5, Y10
-	VSUBPS       attentionConstants<>+224(SB), Y10, Y9
-	VSUBPS       Y9, Y5, Y5
-	VMOVAPS      Y0, Y9
-	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y9
-	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y9
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y9, Y9
-	VANDPS       Y11, Y9, Y9
-	VADDPS       Y9, Y4, Y4
-	VMOVUPS      Y9, 224(BX)(AX*1)
 	TESTQ        R10, R10
-	JLT          noMassE
+	JLT          noMass4
 	VADDPS       Y7, Y6, Y5
-	VADDPS       Y9, Y8, Y6
-	VPERM2F128   $0x20, Y6, Y5, Y7
-	VPERM2F128   $0x31, Y6, Y5, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0x4e, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VPERMILPS    $0xb1, Y7, Y5
-	VADDPS       Y5, Y7, Y7
-	VMOVSS       X7, 8(R11)
-	VEXTRACTF128 $0x01, Y7, X5
-	VMOVSS       X5, 12(R11)
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0x4e, X6, X5
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0xb1, X6, X5
+	VADDPS       X5, X6, X6
+	VMOVSS       X6, 8(R11)
 
-noMassE:
+noMass4:
+	VADDPS       192(R9)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y8
+	VADDPS       attentionConstants<>+224(SB), Y5, Y7
+	VSUBPS       attentionConstants<>+224(SB), Y7, Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVAPS      Y0, Y6
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y6
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y6
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VANDPS       Y8, Y6, Y6
+	VADDPS       Y6, Y3, Y3
+	VMOVUPS      Y6, 192(BX)(AX*1)
+	VADDPS       224(R9)(AX*1), Y2, Y5
+	VCMPPS       $0x1d, Y1, Y5, Y9
+	VADDPS       attentionConstants<>+224(SB), Y5, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y5, Y5
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y5, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y5, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y4, Y4
+	VMOVUPS      Y7, 224(BX)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMass6
+	VADDPS       Y7, Y6, Y5
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0x4e, X6, X5
+	VADDPS       X5, X6, X6
+	VPERMILPS    $0xb1, X6, X5
+	VADDPS       X5, X6, X6
+	VMOVSS       X6, 12(R11)
+
+noMass6:
 	ADDQ         $0x10, R11
 	ADDQ         $+256, AX
 	SUBQ         $0x01, CX
 	JNE          powers
-	MOVL         32(DI), AX
+	MOVL         24(DI), AX
 	IMULQ        DX, AX
 	ADDQ         state+24(FP), AX
 	VBROADCASTSS attentionConstants<>+0(SB), X1
@@ -2715,47 +2534,32 @@ noMassE:
 	VFMADD231SS  X5, X1, X2
 	VMOVSS       X2, 4(AX)
 	ADDQ         $+1024, BX
-	ADDQ         $0x28, DI
+	ADDQ         $0x38, DI
 	SUBQ         $0x01, R8
 	JNE          powersRow
 	VZEROUPPER
 	RET
 
 // func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-// Requires: AVX, AVX2, BMI, FMA3, MMX+
-TEXT ·valuesQ8AVX2(SB), NOSPLIT, $24-80
+// Requires: AVX, AVX2, BMI, CMOV, FMA3, MMX+
+TEXT ·valuesQ8AVX2(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
-	MOVQ state+0(FP), CX
-	MOVQ ld+8(FP), DX
-	MOVQ step+16(FP), BX
-	MOVQ p+24(FP), SI
-	MOVQ v+32(FP), DI
-	SHLQ $0x02, DX
-	MOVQ dim+40(FP), R8
-	SHLQ $0x02, R8
+	MOVQ ld+8(FP), CX
+	MOVQ step+16(FP), DX
+	MOVQ p+24(FP), BX
+	MOVQ v+32(FP), SI
+	SHLQ $0x02, CX
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, DI
 
-rows:
-	CMPQ rows+48(FP), $0x04
-	JLT  rowsAfter4
-	MOVQ CX, R9
-	MOVQ DI, R10
-	MOVQ dim+40(FP), R11
-	MOVL 28(BX), R12
-	MOVL 24(BX), R13
-	ORL  68(BX), R12
-	ORL  64(BX), R13
-	ORL  108(BX), R12
-	ORL  104(BX), R13
-	ORL  148(BX), R12
-	ORL  144(BX), R13
-	MOVL R12, 8(SP)
-	NOTL R12
-	ANDL R12, R13
-	MOVL R13, 16(SP)
+row:
+	MOVQ state+0(FP), R8
+	MOVQ SI, R9
+	MOVQ dim+40(FP), R10
 
-dims4x2:
-	CMPQ   R11, $0x10
-	JLT    dimsAfter4x2
+dims8:
+	CMPQ   R10, $0x40
+	JLT    dimsAfter8
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -2764,824 +2568,41 @@ dims4x2:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R12
-	IMUL3Q $+1, R12, R12
-	ADDQ   $0x3f, R12
-	SHRQ   $0x06, R12
-	MOVQ   R12, (SP)
-	MOVL   8(SP), R12
-	TESTL  R12, R12
-	JEQ    wordsAfter4x2
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   48(DX), R11
+	TESTQ  R11, R11
+	JEQ    wordsAfter8
 
-words4x2:
-	TZCNTL     R12, R13
-	LEAQ       (SI)(R13*8), R14
-	LEAQ       (R14)(R13*8), R14
-	IMULQ      R8, R13
-	LEAQ       (R10)(R13*2), R13
+words8:
 	CMPQ       (SP), $0x00
-	JLE        words4x2Ahead
+	JLE        words8Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        words4x2Ahead
+	JLE        words8Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        words4x2Ahead
-	PREFETCHT1 128(AX)
-
-words4x2Ahead:
-	MOVQ         pace+72(FP), R15
-	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R13), Y8
-	VPSRAW       $0x08, Y8, Y9
-	VPSLLW       $0x08, Y8, Y8
-	VPSRAW       $0x08, Y8, Y8
-	VMOVDQU      32(R13), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPBROADCASTD (R14), Y12
-	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y10, Y12
-	VPADDD       Y13, Y0, Y0
-	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 4(R14), Y12
-	VPMADDWD     Y12, Y9, Y13
-	VPMADDWD     Y12, Y11, Y12
-	VPADDD       Y13, Y0, Y0
-	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 768(R14), Y12
-	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y10, Y12
-	VPADDD       Y13, Y2, Y2
-	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 772(R14), Y12
-	VPMADDWD     Y12, Y9, Y13
-	VPMADDWD     Y12, Y11, Y12
-	VPADDD       Y13, Y2, Y2
-	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 1536(R14), Y12
-	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y10, Y12
-	VPADDD       Y13, Y4, Y4
-	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 1540(R14), Y12
-	VPMADDWD     Y12, Y9, Y13
-	VPMADDWD     Y12, Y11, Y12
-	VPADDD       Y13, Y4, Y4
-	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 2304(R14), Y12
-	VPMADDWD     Y12, Y8, Y8
-	VPMADDWD     Y12, Y10, Y10
-	VPADDD       Y8, Y6, Y6
-	VPADDD       Y10, Y7, Y7
-	VPBROADCASTD 2308(R14), Y8
-	VPMADDWD     Y8, Y9, Y9
-	VPMADDWD     Y8, Y11, Y8
-	VPADDD       Y9, Y6, Y6
-	VPADDD       Y8, Y7, Y7
-	ADDQ         R8, R13
-	VMOVDQU      (R13), Y8
-	VPSRAW       $0x08, Y8, Y9
-	VPSLLW       $0x08, Y8, Y8
-	VPSRAW       $0x08, Y8, Y8
-	VMOVDQU      32(R13), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPBROADCASTD 8(R14), Y12
-	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y10, Y12
-	VPADDD       Y13, Y0, Y0
-	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 12(R14), Y12
-	VPMADDWD     Y12, Y9, Y13
-	VPMADDWD     Y12, Y11, Y12
-	VPADDD       Y13, Y0, Y0
-	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 776(R14), Y12
-	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y10, Y12
-	VPADDD       Y13, Y2, Y2
-	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 780(R14), Y12
-	VPMADDWD     Y12, Y9, Y13
-	VPMADDWD     Y12, Y11, Y12
-	VPADDD       Y13, Y2, Y2
-	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 1544(R14), Y12
-	VPMADDWD     Y12, Y8, Y13
-	VPMADDWD     Y12, Y10, Y12
-	VPADDD       Y13, Y4, Y4
-	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 1548(R14), Y12
-	VPMADDWD     Y12, Y9, Y13
-	VPMADDWD     Y12, Y11, Y12
-	VPADDD       Y13, Y4, Y4
-	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 2312(R14), Y12
-	VPMADDWD     Y12, Y8, Y8
-	VPMADDWD     Y12, Y10, Y10
-	VPADDD       Y8, Y6, Y6
-	VPADDD       Y10, Y7, Y7
-	VPBROADCASTD 2316(R14), Y8
-	VPMADDWD     Y8, Y9, Y9
-	VPMADDWD     Y8, Y11, Y8
-	VPADDD       Y9, Y6, Y6
-	VPADDD       Y8, Y7, Y7
-	LEAL         -1(R12), R13
-	ANDL         R13, R12
-	JNE          words4x2
-
-wordsAfter4x2:
-	MOVL  16(SP), R12
-	TESTL R12, R12
-	JEQ   bytesAfter4x2
-
-bytes4x2:
-	TZCNTL     R12, R13
-	LEAQ       (SI)(R13*8), R14
-	IMULQ      R8, R13
-	LEAQ       (R10)(R13*2), R13
-	CMPQ       (SP), $0x00
-	JLE        bytes4x2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes4x2Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes4x2Ahead
-	PREFETCHT1 128(AX)
-
-bytes4x2Ahead:
-	MOVQ         pace+72(FP), R15
-	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R13), Y8
-	VMOVDQU      (R13)(R8*1), Y9
-	VMOVDQU      32(R13), Y10
-	VMOVDQU      32(R13)(R8*1), Y11
-	VPBROADCASTD 512(R14), Y12
-	VPBROADCASTD 516(R14), Y13
-	VPMADDUBSW   Y8, Y12, Y14
-	VPMADDUBSW   Y9, Y13, Y15
-	VPADDW       Y15, Y14, Y14
-	VPMADDWD     attentionConstants<>+544(SB), Y14, Y14
-	VPADDD       Y14, Y0, Y0
-	VPMADDUBSW   Y10, Y12, Y12
-	VPMADDUBSW   Y11, Y13, Y13
-	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
-	VPADDD       Y12, Y1, Y1
-	VPBROADCASTD 1280(R14), Y12
-	VPBROADCASTD 1284(R14), Y13
-	VPMADDUBSW   Y8, Y12, Y14
-	VPMADDUBSW   Y9, Y13, Y15
-	VPADDW       Y15, Y14, Y14
-	VPMADDWD     attentionConstants<>+544(SB), Y14, Y14
-	VPADDD       Y14, Y2, Y2
-	VPMADDUBSW   Y10, Y12, Y12
-	VPMADDUBSW   Y11, Y13, Y13
-	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
-	VPADDD       Y12, Y3, Y3
-	VPBROADCASTD 2048(R14), Y12
-	VPBROADCASTD 2052(R14), Y13
-	VPMADDUBSW   Y8, Y12, Y14
-	VPMADDUBSW   Y9, Y13, Y15
-	VPADDW       Y15, Y14, Y14
-	VPMADDWD     attentionConstants<>+544(SB), Y14, Y14
-	VPADDD       Y14, Y4, Y4
-	VPMADDUBSW   Y10, Y12, Y12
-	VPMADDUBSW   Y11, Y13, Y13
-	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
-	VPADDD       Y12, Y5, Y5
-	VPBROADCASTD 2816(R14), Y12
-	VPBROADCASTD 2820(R14), Y13
-	VPMADDUBSW   Y8, Y12, Y8
-	VPMADDUBSW   Y9, Y13, Y9
-	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
-	VPADDD       Y8, Y6, Y6
-	VPMADDUBSW   Y10, Y12, Y8
-	VPMADDUBSW   Y11, Y13, Y9
-	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
-	VPADDD       Y8, Y7, Y7
-	LEAL         -1(R12), R13
-	ANDL         R13, R12
-	JNE          bytes4x2
-
-bytesAfter4x2:
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Y8
-	VBROADCASTSS 4(BX), Y9
-	VBROADCASTSS 8(BX), Y10
-	VCVTDQ2PS    Y0, Y0
-	VMULPS       Y8, Y0, Y0
-	VMULPS       (R12), Y9, Y11
-	VFMADD231PS  Y0, Y10, Y11
-	VMOVUPS      Y11, (R12)
-	VCVTDQ2PS    Y1, Y1
-	VMULPS       Y8, Y1, Y1
-	VMULPS       32(R12), Y9, Y0
-	VFMADD231PS  Y1, Y10, Y0
-	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Y0
-	VBROADCASTSS 44(BX), Y1
-	VBROADCASTSS 48(BX), Y8
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VMULPS       (R12), Y1, Y9
-	VFMADD231PS  Y2, Y8, Y9
-	VMOVUPS      Y9, (R12)
-	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y0, Y3, Y3
-	VMULPS       32(R12), Y1, Y0
-	VFMADD231PS  Y3, Y8, Y0
-	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 80(BX), Y0
-	VBROADCASTSS 84(BX), Y1
-	VBROADCASTSS 88(BX), Y2
-	VCVTDQ2PS    Y4, Y4
-	VMULPS       Y0, Y4, Y4
-	VMULPS       (R12), Y1, Y3
-	VFMADD231PS  Y4, Y2, Y3
-	VMOVUPS      Y3, (R12)
-	VCVTDQ2PS    Y5, Y5
-	VMULPS       Y0, Y5, Y5
-	VMULPS       32(R12), Y1, Y0
-	VFMADD231PS  Y5, Y2, Y0
-	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 120(BX), Y0
-	VBROADCASTSS 124(BX), Y1
-	VBROADCASTSS 128(BX), Y2
-	VCVTDQ2PS    Y6, Y6
-	VMULPS       Y0, Y6, Y6
-	VMULPS       (R12), Y1, Y3
-	VFMADD231PS  Y6, Y2, Y3
-	VMOVUPS      Y3, (R12)
-	VCVTDQ2PS    Y7, Y7
-	VMULPS       Y0, Y7, Y7
-	VMULPS       32(R12), Y1, Y0
-	VFMADD231PS  Y7, Y2, Y0
-	VMOVUPS      Y0, 32(R12)
-	ADDQ         $+64, R10
-	ADDQ         $+64, R9
-	SUBQ         $0x10, R11
-	JMP          dims4x2
-
-dimsAfter4x2:
-	ADDQ $+3072, SI
-	ADDQ $+160, BX
-	SUBQ $0x04, rows+48(FP)
-	JMP  rows
-
-rowsAfter4:
-	CMPQ rows+48(FP), $0x03
-	JLT  rowsAfter3
-	MOVQ CX, R9
-	MOVQ DI, R10
-	MOVQ dim+40(FP), R11
-	MOVL 28(BX), R12
-	MOVL 24(BX), R13
-	ORL  68(BX), R12
-	ORL  64(BX), R13
-	ORL  108(BX), R12
-	ORL  104(BX), R13
-	MOVL R12, 8(SP)
-	NOTL R12
-	ANDL R12, R13
-	MOVL R13, 16(SP)
-
-dims3x2:
-	CMPQ   R11, $0x10
-	JLT    dimsAfter3x2
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	VPXOR  Y2, Y2, Y2
-	VPXOR  Y3, Y3, Y3
-	VPXOR  Y4, Y4, Y4
-	VPXOR  Y5, Y5, Y5
-	MOVQ   pace+72(FP), R12
-	IMUL3Q $+1, R12, R12
-	ADDQ   $0x3f, R12
-	SHRQ   $0x06, R12
-	MOVQ   R12, (SP)
-	MOVL   8(SP), R12
-	TESTL  R12, R12
-	JEQ    wordsAfter3x2
-
-words3x2:
-	TZCNTL     R12, R13
-	LEAQ       (SI)(R13*8), R14
-	LEAQ       (R14)(R13*8), R14
-	IMULQ      R8, R13
-	LEAQ       (R10)(R13*2), R13
-	CMPQ       (SP), $0x00
-	JLE        words3x2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        words3x2Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        words3x2Ahead
-	PREFETCHT1 128(AX)
-
-words3x2Ahead:
-	MOVQ         pace+72(FP), R15
-	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R13), Y6
-	VPSRAW       $0x08, Y6, Y7
-	VPSLLW       $0x08, Y6, Y6
-	VPSRAW       $0x08, Y6, Y6
-	VMOVDQU      32(R13), Y8
-	VPSRAW       $0x08, Y8, Y9
-	VPSLLW       $0x08, Y8, Y8
-	VPSRAW       $0x08, Y8, Y8
-	VPBROADCASTD (R14), Y10
-	VPMADDWD     Y10, Y6, Y11
-	VPMADDWD     Y10, Y8, Y10
-	VPADDD       Y11, Y0, Y0
-	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 4(R14), Y10
-	VPMADDWD     Y10, Y7, Y11
-	VPMADDWD     Y10, Y9, Y10
-	VPADDD       Y11, Y0, Y0
-	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 768(R14), Y10
-	VPMADDWD     Y10, Y6, Y11
-	VPMADDWD     Y10, Y8, Y10
-	VPADDD       Y11, Y2, Y2
-	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 772(R14), Y10
-	VPMADDWD     Y10, Y7, Y11
-	VPMADDWD     Y10, Y9, Y10
-	VPADDD       Y11, Y2, Y2
-	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 1536(R14), Y10
-	VPMADDWD     Y10, Y6, Y6
-	VPMADDWD     Y10, Y8, Y8
-	VPADDD       Y6, Y4, Y4
-	VPADDD       Y8, Y5, Y5
-	VPBROADCASTD 1540(R14), Y6
-	VPMADDWD     Y6, Y7, Y7
-	VPMADDWD     Y6, Y9, Y6
-	VPADDD       Y7, Y4, Y4
-	VPADDD       Y6, Y5, Y5
-	ADDQ         R8, R13
-	VMOVDQU      (R13), Y6
-	VPSRAW       $0x08, Y6, Y7
-	VPSLLW       $0x08, Y6, Y6
-	VPSRAW       $0x08, Y6, Y6
-	VMOVDQU      32(R13), Y8
-	VPSRAW       $0x08, Y8, Y9
-	VPSLLW       $0x08, Y8, Y8
-	VPSRAW       $0x08, Y8, Y8
-	VPBROADCASTD 8(R14), Y10
-	VPMADDWD     Y10, Y6, Y11
-	VPMADDWD     Y10, Y8, Y10
-	VPADDD       Y11, Y0, Y0
-	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 12(R14), Y10
-	VPMADDWD     Y10, Y7, Y11
-	VPMADDWD     Y10, Y9, Y10
-	VPADDD       Y11, Y0, Y0
-	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 776(R14), Y10
-	VPMADDWD     Y10, Y6, Y11
-	VPMADDWD     Y10, Y8, Y10
-	VPADDD       Y11, Y2, Y2
-	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 780(R14), Y10
-	VPMADDWD     Y10, Y7, Y11
-	VPMADDWD     Y10, Y9, Y10
-	VPADDD       Y11, Y2, Y2
-	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 1544(R14), Y10
-	VPMADDWD     Y10, Y6, Y6
-	VPMADDWD     Y10, Y8, Y8
-	VPADDD       Y6, Y4, Y4
-	VPADDD       Y8, Y5, Y5
-	VPBROADCASTD 1548(R14), Y6
-	VPMADDWD     Y6, Y7, Y7
-	VPMADDWD     Y6, Y9, Y6
-	VPADDD       Y7, Y4, Y4
-	VPADDD       Y6, Y5, Y5
-	LEAL         -1(R12), R13
-	ANDL         R13, R12
-	JNE          words3x2
-
-wordsAfter3x2:
-	MOVL  16(SP), R12
-	TESTL R12, R12
-	JEQ   bytesAfter3x2
-
-bytes3x2:
-	TZCNTL     R12, R13
-	LEAQ       (SI)(R13*8), R14
-	IMULQ      R8, R13
-	LEAQ       (R10)(R13*2), R13
-	CMPQ       (SP), $0x00
-	JLE        bytes3x2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes3x2Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes3x2Ahead
-	PREFETCHT1 128(AX)
-
-bytes3x2Ahead:
-	MOVQ         pace+72(FP), R15
-	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R13), Y6
-	VMOVDQU      (R13)(R8*1), Y7
-	VMOVDQU      32(R13), Y8
-	VMOVDQU      32(R13)(R8*1), Y9
-	VPBROADCASTD 512(R14), Y10
-	VPBROADCASTD 516(R14), Y11
-	VPMADDUBSW   Y6, Y10, Y12
-	VPMADDUBSW   Y7, Y11, Y13
-	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
-	VPADDD       Y12, Y0, Y0
-	VPMADDUBSW   Y8, Y10, Y10
-	VPMADDUBSW   Y9, Y11, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 1280(R14), Y10
-	VPBROADCASTD 1284(R14), Y11
-	VPMADDUBSW   Y6, Y10, Y12
-	VPMADDUBSW   Y7, Y11, Y13
-	VPADDW       Y13, Y12, Y12
-	VPMADDWD     attentionConstants<>+544(SB), Y12, Y12
-	VPADDD       Y12, Y2, Y2
-	VPMADDUBSW   Y8, Y10, Y10
-	VPMADDUBSW   Y9, Y11, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 2048(R14), Y10
-	VPBROADCASTD 2052(R14), Y11
-	VPMADDUBSW   Y6, Y10, Y6
-	VPMADDUBSW   Y7, Y11, Y7
-	VPADDW       Y7, Y6, Y6
-	VPMADDWD     attentionConstants<>+544(SB), Y6, Y6
-	VPADDD       Y6, Y4, Y4
-	VPMADDUBSW   Y8, Y10, Y6
-	VPMADDUBSW   Y9, Y11, Y7
-	VPADDW       Y7, Y6, Y6
-	VPMADDWD     attentionConstants<>+544(SB), Y6, Y6
-	VPADDD       Y6, Y5, Y5
-	LEAL         -1(R12), R13
-	ANDL         R13, R12
-	JNE          bytes3x2
-
-bytesAfter3x2:
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Y6
-	VBROADCASTSS 4(BX), Y7
-	VBROADCASTSS 8(BX), Y8
-	VCVTDQ2PS    Y0, Y0
-	VMULPS       Y6, Y0, Y0
-	VMULPS       (R12), Y7, Y9
-	VFMADD231PS  Y0, Y8, Y9
-	VMOVUPS      Y9, (R12)
-	VCVTDQ2PS    Y1, Y1
-	VMULPS       Y6, Y1, Y1
-	VMULPS       32(R12), Y7, Y0
-	VFMADD231PS  Y1, Y8, Y0
-	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Y0
-	VBROADCASTSS 44(BX), Y1
-	VBROADCASTSS 48(BX), Y6
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VMULPS       (R12), Y1, Y7
-	VFMADD231PS  Y2, Y6, Y7
-	VMOVUPS      Y7, (R12)
-	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y0, Y3, Y3
-	VMULPS       32(R12), Y1, Y0
-	VFMADD231PS  Y3, Y6, Y0
-	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 80(BX), Y0
-	VBROADCASTSS 84(BX), Y1
-	VBROADCASTSS 88(BX), Y2
-	VCVTDQ2PS    Y4, Y4
-	VMULPS       Y0, Y4, Y4
-	VMULPS       (R12), Y1, Y3
-	VFMADD231PS  Y4, Y2, Y3
-	VMOVUPS      Y3, (R12)
-	VCVTDQ2PS    Y5, Y5
-	VMULPS       Y0, Y5, Y5
-	VMULPS       32(R12), Y1, Y0
-	VFMADD231PS  Y5, Y2, Y0
-	VMOVUPS      Y0, 32(R12)
-	ADDQ         $+64, R10
-	ADDQ         $+64, R9
-	SUBQ         $0x10, R11
-	JMP          dims3x2
-
-dimsAfter3x2:
-	ADDQ $+2304, SI
-	ADDQ $+120, BX
-	SUBQ $0x03, rows+48(FP)
-
-rowsAfter3:
-	CMPQ rows+48(FP), $0x02
-	JLT  rowsAfter2
-	MOVQ CX, R9
-	MOVQ DI, R10
-	MOVQ dim+40(FP), R11
-	MOVL 28(BX), R12
-	MOVL 24(BX), R13
-	ORL  68(BX), R12
-	ORL  64(BX), R13
-	MOVL R12, 8(SP)
-	NOTL R12
-	ANDL R12, R13
-	MOVL R13, 16(SP)
-
-dims2x2:
-	CMPQ   R11, $0x10
-	JLT    dimsAfter2x2
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	VPXOR  Y2, Y2, Y2
-	VPXOR  Y3, Y3, Y3
-	MOVQ   pace+72(FP), R12
-	IMUL3Q $+1, R12, R12
-	ADDQ   $0x3f, R12
-	SHRQ   $0x06, R12
-	MOVQ   R12, (SP)
-	MOVL   8(SP), R12
-	TESTL  R12, R12
-	JEQ    wordsAfter2x2
-
-words2x2:
-	TZCNTL     R12, R13
-	LEAQ       (SI)(R13*8), R14
-	LEAQ       (R14)(R13*8), R14
-	IMULQ      R8, R13
-	LEAQ       (R10)(R13*2), R13
-	CMPQ       (SP), $0x00
-	JLE        words2x2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        words2x2Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        words2x2Ahead
-	PREFETCHT1 128(AX)
-
-words2x2Ahead:
-	MOVQ         pace+72(FP), R15
-	LEAQ         (AX)(R15*1), AX
-	VMOVDQU      (R13), Y4
-	VPSRAW       $0x08, Y4, Y5
-	VPSLLW       $0x08, Y4, Y4
-	VPSRAW       $0x08, Y4, Y4
-	VMOVDQU      32(R13), Y6
-	VPSRAW       $0x08, Y6, Y7
-	VPSLLW       $0x08, Y6, Y6
-	VPSRAW       $0x08, Y6, Y6
-	VPBROADCASTD (R14), Y8
-	VPMADDWD     Y8, Y4, Y9
-	VPMADDWD     Y8, Y6, Y8
-	VPADDD       Y9, Y0, Y0
-	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 4(R14), Y8
-	VPMADDWD     Y8, Y5, Y9
-	VPMADDWD     Y8, Y7, Y8
-	VPADDD       Y9, Y0, Y0
-	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 768(R14), Y8
-	VPMADDWD     Y8, Y4, Y4
-	VPMADDWD     Y8, Y6, Y6
-	VPADDD       Y4, Y2, Y2
-	VPADDD       Y6, Y3, Y3
-	VPBROADCASTD 772(R14), Y4
-	VPMADDWD     Y4, Y5, Y5
-	VPMADDWD     Y4, Y7, Y4
-	VPADDD       Y5, Y2, Y2
-	VPADDD       Y4, Y3, Y3
-	ADDQ         R8, R13
-	VMOVDQU      (R13), Y4
-	VPSRAW       $0x08, Y4, Y5
-	VPSLLW       $0x08, Y4, Y4
-	VPSRAW       $0x08, Y4, Y4
-	VMOVDQU      32(R13), Y6
-	VPSRAW       $0x08, Y6, Y7
-	VPSLLW       $0x08, Y6, Y6
-	VPSRAW       $0x08, Y6, Y6
-	VPBROADCASTD 8(R14), Y8
-	VPMADDWD     Y8, Y4, Y9
-	VPMADDWD     Y8, Y6, Y8
-	VPADDD       Y9, Y0, Y0
-	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 12(R14), Y8
-	VPMADDWD     Y8, Y5, Y9
-	VPMADDWD     Y8, Y7, Y8
-	VPADDD       Y9, Y0, Y0
-	VPADDD       Y8, Y1, Y1
-	VPBROADCASTD 776(R14), Y8
-	VPMADDWD     Y8, Y4, Y4
-	VPMADDWD     Y8, Y6, Y6
-	VPADDD       Y4, Y2, Y2
-	VPADDD       Y6, Y3, Y3
-	VPBROADCASTD 780(R14), Y4
-	VPMADDWD     Y4, Y5, Y5
-	VPMADDWD     Y4, Y7, Y4
-	VPADDD       Y5, Y2, Y2
-	VPADDD       Y4, Y3, Y3
-	LEAL         -1(R12), R13
-	ANDL         R13, R12
-	JNE          words2x2
-
-wordsAfter2x2:
-	MOVL  16(SP), R12
-	TESTL R12, R12
-	JEQ   bytesAfter2x2
-
-bytes2x2:
-	TZCNTL     R12, R13
-	LEAQ       (SI)(R13*8), R14
-	IMULQ      R8, R13
-	LEAQ       (R10)(R13*2), R13
-	CMPQ       (SP), $0x00
-	JLE        bytes2x2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes2x2Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes2x2Ahead
-	PREFETCHT1 128(AX)
-
-bytes2x2Ahead:
-	MOVQ         pace+72(FP), R15
-	LEAQ         (AX)(R15*1), AX
-	VPBROADCASTD 512(R14), Y4
-	VPBROADCASTD 516(R14), Y5
-	VPBROADCASTD 1280(R14), Y6
-	VPBROADCASTD 1284(R14), Y7
-	VMOVDQU      (R13), Y8
-	VMOVDQU      (R13)(R8*1), Y9
-	VPMADDUBSW   Y8, Y4, Y10
-	VPMADDUBSW   Y9, Y5, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y0, Y0
-	VPMADDUBSW   Y8, Y6, Y8
-	VPMADDUBSW   Y9, Y7, Y9
-	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
-	VPADDD       Y8, Y2, Y2
-	VMOVDQU      32(R13), Y8
-	VMOVDQU      32(R13)(R8*1), Y9
-	VPMADDUBSW   Y8, Y4, Y4
-	VPMADDUBSW   Y9, Y5, Y5
-	VPADDW       Y5, Y4, Y4
-	VPMADDWD     attentionConstants<>+544(SB), Y4, Y4
-	VPADDD       Y4, Y1, Y1
-	VPMADDUBSW   Y8, Y6, Y4
-	VPMADDUBSW   Y9, Y7, Y5
-	VPADDW       Y5, Y4, Y4
-	VPMADDWD     attentionConstants<>+544(SB), Y4, Y4
-	VPADDD       Y4, Y3, Y3
-	LEAL         -1(R12), R13
-	ANDL         R13, R12
-	JNE          bytes2x2
-
-bytesAfter2x2:
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Y4
-	VBROADCASTSS 4(BX), Y5
-	VBROADCASTSS 8(BX), Y6
-	VCVTDQ2PS    Y0, Y0
-	VMULPS       Y4, Y0, Y0
-	VMULPS       (R12), Y5, Y7
-	VFMADD231PS  Y0, Y6, Y7
-	VMOVUPS      Y7, (R12)
-	VCVTDQ2PS    Y1, Y1
-	VMULPS       Y4, Y1, Y1
-	VMULPS       32(R12), Y5, Y0
-	VFMADD231PS  Y1, Y6, Y0
-	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Y0
-	VBROADCASTSS 44(BX), Y1
-	VBROADCASTSS 48(BX), Y4
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VMULPS       (R12), Y1, Y5
-	VFMADD231PS  Y2, Y4, Y5
-	VMOVUPS      Y5, (R12)
-	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y0, Y3, Y3
-	VMULPS       32(R12), Y1, Y0
-	VFMADD231PS  Y3, Y4, Y0
-	VMOVUPS      Y0, 32(R12)
-	ADDQ         $+64, R10
-	ADDQ         $+64, R9
-	SUBQ         $0x10, R11
-	JMP          dims2x2
-
-dimsAfter2x2:
-	ADDQ $+1536, SI
-	ADDQ $+80, BX
-	SUBQ $0x02, rows+48(FP)
-
-rowsAfter2:
-	CMPQ rows+48(FP), $0x01
-	JLT  rowsAfter1
-	MOVQ DI, DI
-	MOVQ dim+40(FP), R9
-	MOVL 28(BX), R10
-	MOVL 24(BX), R11
-	MOVL R10, 8(SP)
-	NOTL R10
-	ANDL R10, R11
-	MOVL R11, 16(SP)
-
-dims1x8:
-	CMPQ   R9, $0x40
-	JLT    dimsAfter1x8
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	VPXOR  Y2, Y2, Y2
-	VPXOR  Y3, Y3, Y3
-	VPXOR  Y4, Y4, Y4
-	VPXOR  Y5, Y5, Y5
-	VPXOR  Y6, Y6, Y6
-	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R10
-	IMUL3Q $+4, R10, R10
-	ADDQ   $0x3f, R10
-	SHRQ   $0x06, R10
-	MOVQ   R10, (SP)
-	MOVL   8(SP), R10
-	TESTL  R10, R10
-	JEQ    wordsAfter1x8
-
-words1x8:
-	TZCNTL     R10, R11
-	LEAQ       (SI)(R11*8), R12
-	LEAQ       (R12)(R11*8), R12
-	IMULQ      R8, R11
-	LEAQ       (DI)(R11*2), R11
-	CMPQ       (SP), $0x00
-	JLE        words1x8Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        words1x8Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        words1x8Ahead
+	JLE        words8Ahead
 	PREFETCHT1 128(AX)
 	PREFETCHT1 192(AX)
 	CMPQ       (SP), $0x04
-	JLE        words1x8Ahead
+	JLE        words8Ahead
 	PREFETCHT1 256(AX)
-	PREFETCHT1 320(AX)
-	PREFETCHT1 384(AX)
-	PREFETCHT1 448(AX)
-	CMPQ       (SP), $0x08
-	JLE        words1x8Ahead
-	PREFETCHT1 512(AX)
 
-words1x8Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*4), AX
-	VPBROADCASTD (R12), Y8
-	VPBROADCASTD 4(R12), Y9
-	VMOVDQU      (R11), Y10
+words8Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD (BX)(R12*8), Y8
+	VPBROADCASTD 4(BX)(R12*8), Y9
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VMOVDQU      (R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3589,7 +2610,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y0, Y0
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R11), Y10
+	VMOVDQU      32(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3597,7 +2618,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R11), Y10
+	VMOVDQU      64(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3605,7 +2626,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y2, Y2
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R11), Y10
+	VMOVDQU      96(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3613,7 +2634,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y3, Y3
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R11), Y10
+	VMOVDQU      128(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3621,7 +2642,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y4, Y4
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R11), Y10
+	VMOVDQU      160(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3629,7 +2650,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y5, Y5
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R11), Y10
+	VMOVDQU      192(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3637,7 +2658,7 @@ words1x8Ahead:
 	VPADDD       Y10, Y6, Y6
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R11), Y10
+	VMOVDQU      224(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -3645,261 +2666,180 @@ words1x8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
+	TESTQ        R11, R11
+	JNE          words8
+
+wordsAfter8:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   bytesAfter8
+
+bytes8:
+	CMPQ       (SP), $0x00
+	JLE        bytes8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        bytes8Ahead
+	PREFETCHT1 256(AX)
+
+bytes8Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 512(BX)(R12*4), Y8
+	TZCNTQ       R11, R14
+	LEAQ         512(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQNE      R15, BP
+	VPBROADCASTD (BP), Y9
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	VMOVDQU      attentionConstants<>+544(SB), Y10
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPMADDUBSW   (R12), Y8, Y11
+	VPMADDUBSW   (R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y0, Y0
+	VPMADDUBSW   32(R12), Y8, Y11
+	VPMADDUBSW   32(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VPMADDUBSW   64(R12), Y8, Y11
+	VPMADDUBSW   64(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPMADDUBSW   96(R12), Y8, Y11
+	VPMADDUBSW   96(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y3, Y3
+	VPMADDUBSW   128(R12), Y8, Y11
+	VPMADDUBSW   128(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPMADDUBSW   160(R12), Y8, Y11
+	VPMADDUBSW   160(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VPMADDUBSW   192(R12), Y8, Y11
+	VPMADDUBSW   192(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPMADDUBSW   224(R12), Y8, Y8
+	VPMADDUBSW   224(R13), Y9, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     Y10, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	TESTQ        R11, R11
+	JNE          bytes8
+
+bytesAfter8:
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
 	ADDQ         R8, R11
-	VPBROADCASTD 8(R12), Y8
-	VPBROADCASTD 12(R12), Y9
-	VMOVDQU      (R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y0, Y0
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y1, Y1
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y2, Y2
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y3, Y3
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y4, Y4
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y5, Y5
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y6, Y6
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R11), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y8
-	VPADDD       Y8, Y7, Y7
-	VPMADDWD     Y9, Y11, Y8
-	VPADDD       Y8, Y7, Y7
-	LEAL         -1(R10), R11
-	ANDL         R11, R10
-	JNE          words1x8
-
-wordsAfter1x8:
-	MOVL  16(SP), R10
-	TESTL R10, R10
-	JEQ   bytesAfter1x8
-
-bytes1x8:
-	TZCNTL     R10, R11
-	LEAQ       (SI)(R11*8), R12
-	IMULQ      R8, R11
-	LEAQ       (DI)(R11*2), R11
-	CMPQ       (SP), $0x00
-	JLE        bytes1x8Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes1x8Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes1x8Ahead
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	CMPQ       (SP), $0x04
-	JLE        bytes1x8Ahead
-	PREFETCHT1 256(AX)
-	PREFETCHT1 320(AX)
-	PREFETCHT1 384(AX)
-	PREFETCHT1 448(AX)
-	CMPQ       (SP), $0x08
-	JLE        bytes1x8Ahead
-	PREFETCHT1 512(AX)
-
-bytes1x8Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*4), AX
-	VPBROADCASTD 512(R12), Y8
-	VPBROADCASTD 516(R12), Y9
-	VMOVDQU      (R11), Y10
-	VMOVDQU      (R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R11), Y10
-	VMOVDQU      32(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R11), Y10
-	VMOVDQU      64(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R11), Y10
-	VMOVDQU      96(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R11), Y10
-	VMOVDQU      128(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R11), Y10
-	VMOVDQU      160(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R11), Y10
-	VMOVDQU      192(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y10
-	VPMADDUBSW   Y11, Y9, Y11
-	VPADDW       Y11, Y10, Y10
-	VPMADDWD     attentionConstants<>+544(SB), Y10, Y10
-	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R11), Y10
-	VMOVDQU      224(R11)(R8*1), Y11
-	VPMADDUBSW   Y10, Y8, Y8
-	VPMADDUBSW   Y11, Y9, Y9
-	VPADDW       Y9, Y8, Y8
-	VPMADDWD     attentionConstants<>+544(SB), Y8, Y8
-	VPADDD       Y8, Y7, Y7
-	LEAL         -1(R10), R11
-	ANDL         R11, R10
-	JNE          bytes1x8
-
-bytesAfter1x8:
-	MOVL         32(BX), R10
-	IMULQ        DX, R10
-	ADDQ         CX, R10
-	VBROADCASTSS (BX), Y8
-	VBROADCASTSS 4(BX), Y9
-	VBROADCASTSS 8(BX), Y10
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS 4(DX), Y9
+	VBROADCASTSS 8(DX), Y10
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
-	VMULPS       (R10), Y9, Y11
+	VMULPS       (R11), Y9, Y11
 	VFMADD231PS  Y0, Y10, Y11
-	VMOVUPS      Y11, (R10)
+	VMOVUPS      Y11, (R11)
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
-	VMULPS       32(R10), Y9, Y0
+	VMULPS       32(R11), Y9, Y0
 	VFMADD231PS  Y1, Y10, Y0
-	VMOVUPS      Y0, 32(R10)
+	VMOVUPS      Y0, 32(R11)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y8, Y2, Y2
-	VMULPS       64(R10), Y9, Y0
+	VMULPS       64(R11), Y9, Y0
 	VFMADD231PS  Y2, Y10, Y0
-	VMOVUPS      Y0, 64(R10)
+	VMOVUPS      Y0, 64(R11)
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y8, Y3, Y3
-	VMULPS       96(R10), Y9, Y0
+	VMULPS       96(R11), Y9, Y0
 	VFMADD231PS  Y3, Y10, Y0
-	VMOVUPS      Y0, 96(R10)
+	VMOVUPS      Y0, 96(R11)
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y8, Y4, Y4
-	VMULPS       128(R10), Y9, Y0
+	VMULPS       128(R11), Y9, Y0
 	VFMADD231PS  Y4, Y10, Y0
-	VMOVUPS      Y0, 128(R10)
+	VMOVUPS      Y0, 128(R11)
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y8, Y5, Y5
-	VMULPS       160(R10), Y9, Y0
+	VMULPS       160(R11), Y9, Y0
 	VFMADD231PS  Y5, Y10, Y0
-	VMOVUPS      Y0, 160(R10)
+	VMOVUPS      Y0, 160(R11)
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMULPS       192(R10), Y9, Y0
+	VMULPS       192(R11), Y9, Y0
 	VFMADD231PS  Y6, Y10, Y0
-	VMOVUPS      Y0, 192(R10)
+	VMOVUPS      Y0, 192(R11)
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y8, Y7, Y7
-	VMULPS       224(R10), Y9, Y0
+	VMULPS       224(R11), Y9, Y0
 	VFMADD231PS  Y7, Y10, Y0
-	VMOVUPS      Y0, 224(R10)
-	ADDQ         $+256, DI
-	ADDQ         $+256, CX
-	SUBQ         $0x40, R9
-	JMP          dims1x8
+	VMOVUPS      Y0, 224(R11)
+	ADDQ         $+256, R9
+	ADDQ         $+256, R8
+	SUBQ         $0x40, R10
+	JMP          dims8
 
-dimsAfter1x8:
-dims1x2:
-	CMPQ   R9, $0x10
-	JLT    dimsAfter1x2
+dimsAfter8:
+dims2:
+	CMPQ   R10, $0x10
+	JLT    dimsAfter2
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R10
-	IMUL3Q $+1, R10, R10
-	ADDQ   $0x3f, R10
-	SHRQ   $0x06, R10
-	MOVQ   R10, (SP)
-	MOVL   8(SP), R10
-	TESTL  R10, R10
-	JEQ    wordsAfter1x2
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+1, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   48(DX), R11
+	TESTQ  R11, R11
+	JEQ    wordsAfter2
 
-words1x2:
-	TZCNTL     R10, R11
-	LEAQ       (SI)(R11*8), R12
-	LEAQ       (R12)(R11*8), R12
-	IMULQ      R8, R11
-	LEAQ       (DI)(R11*2), R11
+words2:
 	CMPQ       (SP), $0x00
-	JLE        words1x2Ahead
+	JLE        words2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        words1x2Ahead
+	JLE        words2Ahead
 	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        words1x2Ahead
-	PREFETCHT1 128(AX)
 
-words1x2Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*1), AX
-	VPBROADCASTD (R12), Y2
-	VPBROADCASTD 4(R12), Y3
-	VMOVDQU      (R11), Y4
+words2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD (BX)(R12*8), Y2
+	VPBROADCASTD 4(BX)(R12*8), Y3
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VMOVDQU      (R12), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -3907,7 +2847,7 @@ words1x2Ahead:
 	VPADDD       Y4, Y0, Y0
 	VPMADDWD     Y3, Y5, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R11), Y4
+	VMOVDQU      32(R12), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -3915,100 +2855,84 @@ words1x2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	ADDQ         R8, R11
-	VPBROADCASTD 8(R12), Y2
-	VPBROADCASTD 12(R12), Y3
-	VMOVDQU      (R11), Y4
-	VPSRAW       $0x08, Y4, Y5
-	VPSLLW       $0x08, Y4, Y4
-	VPSRAW       $0x08, Y4, Y4
-	VPMADDWD     Y2, Y4, Y4
-	VPADDD       Y4, Y0, Y0
-	VPMADDWD     Y3, Y5, Y4
-	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R11), Y4
-	VPSRAW       $0x08, Y4, Y5
-	VPSLLW       $0x08, Y4, Y4
-	VPSRAW       $0x08, Y4, Y4
-	VPMADDWD     Y2, Y4, Y2
-	VPADDD       Y2, Y1, Y1
-	VPMADDWD     Y3, Y5, Y2
-	VPADDD       Y2, Y1, Y1
-	LEAL         -1(R10), R11
-	ANDL         R11, R10
-	JNE          words1x2
+	TESTQ        R11, R11
+	JNE          words2
 
-wordsAfter1x2:
-	MOVL  16(SP), R10
-	TESTL R10, R10
-	JEQ   bytesAfter1x2
+wordsAfter2:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   bytesAfter2
 
-bytes1x2:
-	TZCNTL     R10, R11
-	LEAQ       (SI)(R11*8), R12
-	IMULQ      R8, R11
-	LEAQ       (DI)(R11*2), R11
+bytes2:
 	CMPQ       (SP), $0x00
-	JLE        bytes1x2Ahead
+	JLE        bytes2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        bytes1x2Ahead
+	JLE        bytes2Ahead
 	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes1x2Ahead
-	PREFETCHT1 128(AX)
 
-bytes1x2Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*1), AX
-	VPBROADCASTD 512(R12), Y2
-	VPBROADCASTD 516(R12), Y3
-	VMOVDQU      (R11), Y4
-	VMOVDQU      (R11)(R8*1), Y5
-	VPMADDUBSW   Y4, Y2, Y4
-	VPMADDUBSW   Y5, Y3, Y5
-	VPADDW       Y5, Y4, Y4
-	VPMADDWD     attentionConstants<>+544(SB), Y4, Y4
-	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R11), Y4
-	VMOVDQU      32(R11)(R8*1), Y5
-	VPMADDUBSW   Y4, Y2, Y2
-	VPMADDUBSW   Y5, Y3, Y3
+bytes2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 512(BX)(R12*4), Y2
+	TZCNTQ       R11, R14
+	LEAQ         512(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQNE      R15, BP
+	VPBROADCASTD (BP), Y3
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	VMOVDQU      attentionConstants<>+544(SB), Y4
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPMADDUBSW   (R12), Y2, Y5
+	VPMADDUBSW   (R13), Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VPMADDWD     Y4, Y5, Y5
+	VPADDD       Y5, Y0, Y0
+	VPMADDUBSW   32(R12), Y2, Y2
+	VPMADDUBSW   32(R13), Y3, Y3
 	VPADDW       Y3, Y2, Y2
-	VPMADDWD     attentionConstants<>+544(SB), Y2, Y2
+	VPMADDWD     Y4, Y2, Y2
 	VPADDD       Y2, Y1, Y1
-	LEAL         -1(R10), R11
-	ANDL         R11, R10
-	JNE          bytes1x2
+	TESTQ        R11, R11
+	JNE          bytes2
 
-bytesAfter1x2:
-	MOVL         32(BX), R10
-	IMULQ        DX, R10
-	ADDQ         CX, R10
-	VBROADCASTSS (BX), Y2
-	VBROADCASTSS 4(BX), Y3
-	VBROADCASTSS 8(BX), Y4
+bytesAfter2:
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Y2
+	VBROADCASTSS 4(DX), Y3
+	VBROADCASTSS 8(DX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMULPS       (R10), Y3, Y5
+	VMULPS       (R11), Y3, Y5
 	VFMADD231PS  Y0, Y4, Y5
-	VMOVUPS      Y5, (R10)
+	VMOVUPS      Y5, (R11)
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMULPS       32(R10), Y3, Y0
+	VMULPS       32(R11), Y3, Y0
 	VFMADD231PS  Y1, Y4, Y0
-	VMOVUPS      Y0, 32(R10)
-	ADDQ         $+64, DI
-	ADDQ         $+64, CX
-	SUBQ         $0x10, R9
-	JMP          dims1x2
+	VMOVUPS      Y0, 32(R11)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R8
+	SUBQ         $0x10, R10
+	JMP          dims2
 
-dimsAfter1x2:
-	ADDQ $+768, SI
-	ADDQ $+40, BX
+dimsAfter2:
+	ADDQ $+768, BX
+	ADDQ $0x38, DX
 	SUBQ $0x01, rows+48(FP)
-
-rowsAfter1:
+	JNE  row
 	VZEROUPPER
 	RET
 
@@ -4091,7 +3015,7 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y12
@@ -4102,55 +3026,55 @@ step6x2Ahead:
 	VMULPS       32(R12), Y12, Y0
 	VFMADD231PS  Y1, Y13, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Y0
-	VBROADCASTSS 128(BX), Y1
+	VBROADCASTSS 172(BX), Y0
+	VBROADCASTSS 176(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Y0
-	VBROADCASTSS 168(BX), Y1
+	VBROADCASTSS 228(BX), Y0
+	VBROADCASTSS 232(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Y0
-	VBROADCASTSS 208(BX), Y1
+	VBROADCASTSS 284(BX), Y0
+	VBROADCASTSS 288(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4164,7 +3088,7 @@ step6x2Ahead:
 
 dimsAfter6x2:
 	ADDQ $+6144, SI
-	ADDQ $+240, BX
+	ADDQ $+336, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -4229,7 +3153,7 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y10
@@ -4240,44 +3164,44 @@ step5x2Ahead:
 	VMULPS       32(R12), Y10, Y0
 	VFMADD231PS  Y1, Y11, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Y0
-	VBROADCASTSS 128(BX), Y1
+	VBROADCASTSS 172(BX), Y0
+	VBROADCASTSS 176(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Y0
-	VBROADCASTSS 168(BX), Y1
+	VBROADCASTSS 228(BX), Y0
+	VBROADCASTSS 232(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4291,7 +3215,7 @@ step5x2Ahead:
 
 dimsAfter5x2:
 	ADDQ $+5120, SI
-	ADDQ $+200, BX
+	ADDQ $+280, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -4350,7 +3274,7 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
@@ -4361,33 +3285,33 @@ step4x2Ahead:
 	VMULPS       32(R12), Y8, Y0
 	VFMADD231PS  Y1, Y9, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Y0
-	VBROADCASTSS 128(BX), Y1
+	VBROADCASTSS 172(BX), Y0
+	VBROADCASTSS 176(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4401,7 +3325,7 @@ step4x2Ahead:
 
 dimsAfter4x2:
 	ADDQ $+4096, SI
-	ADDQ $+160, BX
+	ADDQ $+224, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -4455,7 +3379,7 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y6
@@ -4466,22 +3390,22 @@ step3x2Ahead:
 	VMULPS       32(R12), Y6, Y0
 	VFMADD231PS  Y1, Y7, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4495,7 +3419,7 @@ step3x2Ahead:
 
 dimsAfter3x2:
 	ADDQ $+3072, SI
-	ADDQ $+120, BX
+	ADDQ $+168, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -4557,7 +3481,7 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
@@ -4574,11 +3498,11 @@ step2x4Ahead:
 	VMULPS       96(R12), Y8, Y0
 	VFMADD231PS  Y3, Y9, Y0
 	VMOVUPS      Y0, 96(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4636,7 +3560,7 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y4
@@ -4647,11 +3571,11 @@ step2x2Ahead:
 	VMULPS       32(R12), Y4, Y0
 	VFMADD231PS  Y1, Y5, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
@@ -4665,7 +3589,7 @@ step2x2Ahead:
 
 dimsAfter2x2:
 	ADDQ $+2048, SI
-	ADDQ $+80, BX
+	ADDQ $+112, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -4733,7 +3657,7 @@ step1x8Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x8
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y8
@@ -4802,7 +3726,7 @@ step1x2Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y2
@@ -4820,7 +3744,7 @@ step1x2Ahead:
 
 dimsAfter1x2:
 	ADDQ $+1024, SI
-	ADDQ $+40, BX
+	ADDQ $+56, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -4906,7 +3830,7 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y12
@@ -4917,55 +3841,55 @@ step6x2Ahead:
 	VMULPS       32(R12), Y12, Y0
 	VFMADD231PS  Y1, Y13, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y12
 	VFMADD231PS  Y2, Y1, Y12
 	VMOVUPS      Y12, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Y0
-	VBROADCASTSS 128(BX), Y1
+	VBROADCASTSS 172(BX), Y0
+	VBROADCASTSS 176(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Y0
-	VBROADCASTSS 168(BX), Y1
+	VBROADCASTSS 228(BX), Y0
+	VBROADCASTSS 232(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Y0
-	VBROADCASTSS 208(BX), Y1
+	VBROADCASTSS 284(BX), Y0
+	VBROADCASTSS 288(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y10, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -4979,7 +3903,7 @@ step6x2Ahead:
 
 dimsAfter6x2:
 	ADDQ $+6144, SI
-	ADDQ $+240, BX
+	ADDQ $+336, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -5044,7 +3968,7 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y10
@@ -5055,44 +3979,44 @@ step5x2Ahead:
 	VMULPS       32(R12), Y10, Y0
 	VFMADD231PS  Y1, Y11, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y10
 	VFMADD231PS  Y2, Y1, Y10
 	VMOVUPS      Y10, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Y0
-	VBROADCASTSS 128(BX), Y1
+	VBROADCASTSS 172(BX), Y0
+	VBROADCASTSS 176(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Y0
-	VBROADCASTSS 168(BX), Y1
+	VBROADCASTSS 228(BX), Y0
+	VBROADCASTSS 232(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y8, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5106,7 +4030,7 @@ step5x2Ahead:
 
 dimsAfter5x2:
 	ADDQ $+5120, SI
-	ADDQ $+200, BX
+	ADDQ $+280, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -5165,7 +4089,7 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
@@ -5176,33 +4100,33 @@ step4x2Ahead:
 	VMULPS       32(R12), Y8, Y0
 	VFMADD231PS  Y1, Y9, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y8
 	VFMADD231PS  Y2, Y1, Y8
 	VMOVUPS      Y8, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Y0
-	VBROADCASTSS 128(BX), Y1
+	VBROADCASTSS 172(BX), Y0
+	VBROADCASTSS 176(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y6, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5216,7 +4140,7 @@ step4x2Ahead:
 
 dimsAfter4x2:
 	ADDQ $+4096, SI
-	ADDQ $+160, BX
+	ADDQ $+224, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -5270,7 +4194,7 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y6
@@ -5281,22 +4205,22 @@ step3x2Ahead:
 	VMULPS       32(R12), Y6, Y0
 	VFMADD231PS  Y1, Y7, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y6
 	VFMADD231PS  Y2, Y1, Y6
 	VMOVUPS      Y6, (R12)
 	VMULPS       32(R12), Y0, Y0
 	VFMADD231PS  Y3, Y1, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Y0
-	VBROADCASTSS 88(BX), Y1
+	VBROADCASTSS 116(BX), Y0
+	VBROADCASTSS 120(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5310,7 +4234,7 @@ step3x2Ahead:
 
 dimsAfter3x2:
 	ADDQ $+3072, SI
-	ADDQ $+120, BX
+	ADDQ $+168, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -5372,7 +4296,7 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y8
@@ -5389,11 +4313,11 @@ step2x4Ahead:
 	VMULPS       96(R12), Y8, Y0
 	VFMADD231PS  Y3, Y9, Y0
 	VMOVUPS      Y0, 96(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y2
 	VFMADD231PS  Y4, Y1, Y2
 	VMOVUPS      Y2, (R12)
@@ -5451,7 +4375,7 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Y4
@@ -5462,11 +4386,11 @@ step2x2Ahead:
 	VMULPS       32(R12), Y4, Y0
 	VFMADD231PS  Y1, Y5, Y0
 	VMOVUPS      Y0, 32(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Y0
-	VBROADCASTSS 48(BX), Y1
+	VBROADCASTSS 60(BX), Y0
+	VBROADCASTSS 64(BX), Y1
 	VMULPS       (R12), Y0, Y4
 	VFMADD231PS  Y2, Y1, Y4
 	VMOVUPS      Y4, (R12)
@@ -5480,7 +4404,7 @@ step2x2Ahead:
 
 dimsAfter2x2:
 	ADDQ $+2048, SI
-	ADDQ $+80, BX
+	ADDQ $+112, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -5548,7 +4472,7 @@ step1x8Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x8
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y8
@@ -5617,7 +4541,7 @@ step1x2Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Y2
@@ -5635,38 +4559,11 @@ step1x2Ahead:
 
 dimsAfter1x2:
 	ADDQ $+1024, SI
-	ADDQ $+40, BX
+	ADDQ $+56, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
 	VZEROUPPER
-	RET
-
-// func fetchAVX2(v *byte, steps uint32, size int)
-// Requires: BMI, MMX+
-TEXT ·fetchAVX2(SB), NOSPLIT, $0-24
-	MOVQ  v+0(FP), AX
-	MOVQ  size+16(FP), CX
-	MOVL  steps+8(FP), DX
-	TESTL DX, DX
-	JEQ   done
-
-eight:
-	TZCNTL DX, BX
-	IMULQ  CX, BX
-	ADDQ   AX, BX
-	LEAQ   (BX)(CX*1), SI
-
-line:
-	PREFETCHT0 (BX)
-	ADDQ       $0x40, BX
-	CMPQ       BX, SI
-	JLT        line
-	LEAL       -1(DX), BX
-	ANDL       BX, DX
-	JNE        eight
-
-done:
 	RET
 
 // func scoresQ8AVX512(s *float32, q *byte, ldq int, k *byte, scale *float32, dim int, rows int, groups int, ahead *byte, pace int)
@@ -8100,7 +6997,7 @@ largest:
 	VADDSS     X1, X0, X0
 	VMOVSS     X0, 12(BX)
 	ADDQ       $+1024, DX
-	ADDQ       $0x28, BX
+	ADDQ       $0x38, BX
 	SUBQ       $0x01, SI
 	JNE        row
 	VZEROUPPER
@@ -8128,7 +7025,7 @@ TEXT ·softmaxIntsAVX512(SB), NOSPLIT, $8-96
 	MOVQ         rows+64(FP), R8
 
 powersRow:
-	MOVL         32(DI), R9
+	MOVL         24(DI), R9
 	SHLQ         $0x0a, R9
 	ADDQ         s+0(FP), R9
 	VBROADCASTSS attentionConstants<>+256(SB), Z6
@@ -8137,9 +7034,9 @@ powersRow:
 	VBROADCASTSS 20(DI), Z6
 	VBROADCASTSS attentionConstants<>+256(SB), Z8
 	VBROADCASTSS attentionConstants<>+256(SB), Z9
+	MOVLQSX      28(DI), R10
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
-	MOVLQSX      36(DI), R10
 	ADDQ         R10, R11
 	ADDQ         mass+48(FP), R11
 	XORQ         AX, AX
@@ -8237,7 +7134,7 @@ powersAhead:
 	VMAXPS      Z10, Z9, Z9
 	VMOVUPS     Z10, 192(R9)(AX*1)
 	TESTQ       R10, R10
-	JLT         noMassA
+	JLT         noMass0
 	VSHUFF32X4  $0x44, Z13, Z12, Z10
 	VSHUFF32X4  $0xee, Z13, Z12, Z11
 	VADDPS      Z11, Z10, Z10
@@ -8251,16 +7148,16 @@ powersAhead:
 	VADDPS      Z10, Z12, Z12
 	VPERMILPS   $0xb1, Z12, Z10
 	VADDPS      Z10, Z12, Z12
-	VMOVUPS     attentionConstants<>+768(SB), Z10
+	VMOVUPS     attentionConstants<>+736(SB), Z10
 	VPERMPS     Z12, Z10, Z12
 	VMOVUPS     X12, (R11)
 
-noMassA:
+noMass0:
 	ADDQ          $0x10, R11
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
-	MOVL          32(DI), AX
+	MOVL          24(DI), AX
 	IMULQ         DX, AX
 	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
@@ -8315,7 +7212,7 @@ noMassA:
 	VCMPPS        $0x1d, X7, X9, K1
 	VMOVAPS.Z     X6, K1, X6
 	VMOVSS        X6, 16(DI)
-	ADDQ          $0x28, DI
+	ADDQ          $0x38, DI
 	SUBQ          $0x01, R8
 	JNE           powersRow
 	MOVQ          p+8(FP), DX
@@ -8323,11 +7220,11 @@ noMassA:
 	MOVQ          rows+64(FP), SI
 
 roundRow:
-	MOVL         32(BX), DI
+	MOVL         24(BX), DI
 	SHLQ         $0x0a, DI
 	ADDQ         s+0(FP), DI
-	MOVQ         DX, R8
 	VBROADCASTSS 16(BX), Z0
+	MOVQ         DX, R8
 	XORQ         AX, AX
 	MOVQ         groups+72(FP), CX
 
@@ -8349,7 +7246,7 @@ round:
 	VPANDD       Z4, Z1, Z1
 	VPANDD       Z4, Z2, Z2
 	VPACKUSWB    Z2, Z1, Z1
-	VMOVDQU32    attentionConstants<>+704(SB), Z2
+	VMOVDQU32    attentionConstants<>+672(SB), Z2
 	VPERMD       Z3, Z2, Z3
 	VPERMD       Z1, Z2, Z1
 	VMOVDQU32    Z3, (R8)
@@ -8359,7 +7256,7 @@ round:
 	SUBQ         $0x01, CX
 	JNE          round
 	ADDQ         $+768, DX
-	ADDQ         $0x28, BX
+	ADDQ         $0x38, BX
 	SUBQ         $0x01, SI
 	JNE          roundRow
 	VZEROUPPER
@@ -8387,7 +7284,7 @@ TEXT ·softmaxFloatsAVX512(SB), NOSPLIT, $8-96
 	MOVQ         rows+64(FP), R8
 
 powersRow:
-	MOVL         32(DI), R9
+	MOVL         24(DI), R9
 	SHLQ         $0x0a, R9
 	ADDQ         s+0(FP), R9
 	VBROADCASTSS attentionConstants<>+256(SB), Z6
@@ -8396,9 +7293,9 @@ powersRow:
 	VBROADCASTSS 20(DI), Z6
 	VBROADCASTSS attentionConstants<>+256(SB), Z8
 	VBROADCASTSS attentionConstants<>+256(SB), Z9
+	MOVLQSX      28(DI), R10
 	MOVQ         first+56(FP), R11
 	SHLQ         $0x04, R11
-	MOVLQSX      36(DI), R10
 	ADDQ         R10, R11
 	ADDQ         mass+48(FP), R11
 	XORQ         AX, AX
@@ -8488,7 +7385,7 @@ powersAhead:
 	VADDPS      Z14, Z8, Z8
 	VMOVUPS     Z14, 192(BX)(AX*1)
 	TESTQ       R10, R10
-	JLT         noMassA
+	JLT         noMass0
 	VSHUFF32X4  $0x44, Z12, Z11, Z9
 	VSHUFF32X4  $0xee, Z12, Z11, Z10
 	VADDPS      Z10, Z9, Z9
@@ -8502,16 +7399,16 @@ powersAhead:
 	VADDPS      Z9, Z11, Z11
 	VPERMILPS   $0xb1, Z11, Z9
 	VADDPS      Z9, Z11, Z11
-	VMOVUPS     attentionConstants<>+768(SB), Z9
+	VMOVUPS     attentionConstants<>+736(SB), Z9
 	VPERMPS     Z11, Z9, Z11
 	VMOVUPS     X11, (R11)
 
-noMassA:
+noMass0:
 	ADDQ          $0x10, R11
 	ADDQ          $+256, AX
 	SUBQ          $0x01, CX
 	JNE           powers
-	MOVL          32(DI), AX
+	MOVL          24(DI), AX
 	IMULQ         DX, AX
 	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
@@ -8551,7 +7448,7 @@ noMassA:
 	VFMADD231SS   X8, X6, X7
 	VMOVSS        X7, 4(AX)
 	ADDQ          $+1024, BX
-	ADDQ          $0x28, DI
+	ADDQ          $0x38, DI
 	SUBQ          $0x01, R8
 	JNE           powersRow
 	VZEROUPPER
@@ -8669,103 +7566,103 @@ step3x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x4
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Z24
-	VBROADCASTSS 4(BX), Z25
-	VBROADCASTSS 8(BX), Z26
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z12, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z24, Z0, Z0
-	VMULPS       (R12), Z25, Z12
-	VFMADD231PS  Z0, Z26, Z12
-	VMOVUPS      Z12, (R12)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z13, Z1, Z1
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z24, Z1, Z1
-	VMULPS       64(R12), Z25, Z0
-	VFMADD231PS  Z1, Z26, Z0
-	VMOVUPS      Z0, 64(R12)
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z14, Z2, Z2
-	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z24, Z2, Z2
-	VMULPS       128(R12), Z25, Z0
-	VFMADD231PS  Z2, Z26, Z0
-	VMOVUPS      Z0, 128(R12)
 	VPSLLD       $0x08, Z3, Z3
 	VPADDD       Z15, Z3, Z3
-	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z24, Z3, Z3
-	VMULPS       192(R12), Z25, Z0
-	VFMADD231PS  Z3, Z26, Z0
-	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Z0
-	VBROADCASTSS 44(BX), Z1
-	VBROADCASTSS 48(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z16, Z4, Z4
+	VPSLLD       $0x08, Z5, Z5
+	VPADDD       Z17, Z5, Z5
+	VPSLLD       $0x08, Z6, Z6
+	VPADDD       Z18, Z6, Z6
+	VPSLLD       $0x08, Z7, Z7
+	VPADDD       Z19, Z7, Z7
+	VPSLLD       $0x08, Z8, Z8
+	VPADDD       Z20, Z8, Z8
+	VPSLLD       $0x08, Z9, Z9
+	VPADDD       Z21, Z9, Z9
+	VPSLLD       $0x08, Z10, Z10
+	VPADDD       Z22, Z10, Z10
+	VPSLLD       $0x08, Z11, Z11
+	VPADDD       Z23, Z11, Z11
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Z12
+	VBROADCASTSS 4(BX), Z13
+	VBROADCASTSS 8(BX), Z14
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z12, Z0, Z0
+	VMULPS       (R12), Z13, Z15
+	VFMADD231PS  Z0, Z14, Z15
+	VMOVUPS      Z15, (R12)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z12, Z1, Z1
+	VMULPS       64(R12), Z13, Z0
+	VFMADD231PS  Z1, Z14, Z0
+	VMOVUPS      Z0, 64(R12)
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z12, Z2, Z2
+	VMULPS       128(R12), Z13, Z0
+	VFMADD231PS  Z2, Z14, Z0
+	VMOVUPS      Z0, 128(R12)
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z12, Z3, Z3
+	VMULPS       192(R12), Z13, Z0
+	VFMADD231PS  Z3, Z14, Z0
+	VMOVUPS      Z0, 192(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Z0
+	VBROADCASTSS 60(BX), Z1
+	VBROADCASTSS 64(BX), Z2
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z0, Z4, Z4
 	VMULPS       (R12), Z1, Z3
 	VFMADD231PS  Z4, Z2, Z3
 	VMOVUPS      Z3, (R12)
-	VPSLLD       $0x08, Z5, Z5
-	VPADDD       Z17, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z0, Z5, Z5
 	VMULPS       64(R12), Z1, Z3
 	VFMADD231PS  Z5, Z2, Z3
 	VMOVUPS      Z3, 64(R12)
-	VPSLLD       $0x08, Z6, Z6
-	VPADDD       Z18, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z0, Z6, Z6
 	VMULPS       128(R12), Z1, Z3
 	VFMADD231PS  Z6, Z2, Z3
 	VMOVUPS      Z3, 128(R12)
-	VPSLLD       $0x08, Z7, Z7
-	VPADDD       Z19, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z0, Z7, Z7
 	VMULPS       192(R12), Z1, Z0
 	VFMADD231PS  Z7, Z2, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 80(BX), Z0
-	VBROADCASTSS 84(BX), Z1
-	VBROADCASTSS 88(BX), Z2
-	VPSLLD       $0x08, Z8, Z8
-	VPADDD       Z20, Z8, Z8
+	VBROADCASTSS 112(BX), Z0
+	VBROADCASTSS 116(BX), Z1
+	VBROADCASTSS 120(BX), Z2
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       Z0, Z8, Z8
 	VMULPS       (R12), Z1, Z3
 	VFMADD231PS  Z8, Z2, Z3
 	VMOVUPS      Z3, (R12)
-	VPSLLD       $0x08, Z9, Z9
-	VPADDD       Z21, Z9, Z9
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       Z0, Z9, Z9
 	VMULPS       64(R12), Z1, Z3
 	VFMADD231PS  Z9, Z2, Z3
 	VMOVUPS      Z3, 64(R12)
-	VPSLLD       $0x08, Z10, Z10
-	VPADDD       Z22, Z10, Z10
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       Z0, Z10, Z10
 	VMULPS       128(R12), Z1, Z3
 	VFMADD231PS  Z10, Z2, Z3
 	VMOVUPS      Z3, 128(R12)
-	VPSLLD       $0x08, Z11, Z11
-	VPADDD       Z23, Z11, Z11
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       Z0, Z11, Z11
 	VMULPS       192(R12), Z1, Z0
@@ -8839,61 +7736,61 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Z12
-	VBROADCASTSS 4(BX), Z13
-	VBROADCASTSS 8(BX), Z14
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z6, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z12, Z0, Z0
-	VMULPS       (R12), Z13, Z6
-	VFMADD231PS  Z0, Z14, Z6
-	VMOVUPS      Z6, (R12)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z7, Z1, Z1
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z12, Z1, Z1
-	VMULPS       64(R12), Z13, Z0
-	VFMADD231PS  Z1, Z14, Z0
-	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Z0
-	VBROADCASTSS 44(BX), Z1
-	VBROADCASTSS 48(BX), Z6
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z8, Z2, Z2
+	VPSLLD       $0x08, Z3, Z3
+	VPADDD       Z9, Z3, Z3
+	VPSLLD       $0x08, Z4, Z4
+	VPADDD       Z10, Z4, Z4
+	VPSLLD       $0x08, Z5, Z5
+	VPADDD       Z11, Z5, Z5
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Z6
+	VBROADCASTSS 4(BX), Z7
+	VBROADCASTSS 8(BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z6, Z0, Z0
+	VMULPS       (R12), Z7, Z9
+	VFMADD231PS  Z0, Z8, Z9
+	VMOVUPS      Z9, (R12)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z6, Z1, Z1
+	VMULPS       64(R12), Z7, Z0
+	VFMADD231PS  Z1, Z8, Z0
+	VMOVUPS      Z0, 64(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Z0
+	VBROADCASTSS 60(BX), Z1
+	VBROADCASTSS 64(BX), Z6
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z0, Z2, Z2
 	VMULPS       (R12), Z1, Z7
 	VFMADD231PS  Z2, Z6, Z7
 	VMOVUPS      Z7, (R12)
-	VPSLLD       $0x08, Z3, Z3
-	VPADDD       Z9, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z0, Z3, Z3
 	VMULPS       64(R12), Z1, Z0
 	VFMADD231PS  Z3, Z6, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 80(BX), Z0
-	VBROADCASTSS 84(BX), Z1
-	VBROADCASTSS 88(BX), Z2
-	VPSLLD       $0x08, Z4, Z4
-	VPADDD       Z10, Z4, Z4
+	VBROADCASTSS 112(BX), Z0
+	VBROADCASTSS 116(BX), Z1
+	VBROADCASTSS 120(BX), Z2
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z0, Z4, Z4
 	VMULPS       (R12), Z1, Z3
 	VFMADD231PS  Z4, Z2, Z3
 	VMOVUPS      Z3, (R12)
-	VPSLLD       $0x08, Z5, Z5
-	VPADDD       Z11, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z0, Z5, Z5
 	VMULPS       64(R12), Z1, Z0
@@ -8951,40 +7848,40 @@ step3x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x1
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Z6
-	VBROADCASTSS 4(BX), Z7
-	VBROADCASTSS 8(BX), Z8
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z3, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z6, Z0, Z0
-	VMULPS       (R12), Z7, Z3
-	VFMADD231PS  Z0, Z8, Z3
-	VMOVUPS      Z3, (R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Z0
-	VBROADCASTSS 44(BX), Z3
-	VBROADCASTSS 48(BX), Z6
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z4, Z1, Z1
+	VPSLLD       $0x08, Z2, Z2
+	VPADDD       Z5, Z2, Z2
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Z3
+	VBROADCASTSS 4(BX), Z4
+	VBROADCASTSS 8(BX), Z5
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMULPS       (R12), Z4, Z3
+	VFMADD231PS  Z0, Z5, Z3
+	VMOVUPS      Z3, (R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Z0
+	VBROADCASTSS 60(BX), Z3
+	VBROADCASTSS 64(BX), Z4
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z0, Z1, Z1
 	VMULPS       (R12), Z3, Z0
-	VFMADD231PS  Z1, Z6, Z0
+	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 80(BX), Z0
-	VBROADCASTSS 84(BX), Z1
-	VBROADCASTSS 88(BX), Z3
-	VPSLLD       $0x08, Z2, Z2
-	VPADDD       Z5, Z2, Z2
+	VBROADCASTSS 112(BX), Z0
+	VBROADCASTSS 116(BX), Z1
+	VBROADCASTSS 120(BX), Z3
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z0, Z2, Z2
 	VMULPS       (R12), Z1, Z0
@@ -8997,7 +7894,7 @@ step3x1Ahead:
 
 dimsAfter3x1:
 	ADDQ $+2304, SI
-	ADDQ $+120, BX
+	ADDQ $+168, BX
 	SUBQ $0x03, rows+48(FP)
 	JMP  rows
 
@@ -9082,69 +7979,69 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Z16
-	VBROADCASTSS 4(BX), Z17
-	VBROADCASTSS 8(BX), Z18
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z8, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z16, Z0, Z0
-	VMULPS       (R12), Z17, Z8
-	VFMADD231PS  Z0, Z18, Z8
-	VMOVUPS      Z8, (R12)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z9, Z1, Z1
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z16, Z1, Z1
-	VMULPS       64(R12), Z17, Z0
-	VFMADD231PS  Z1, Z18, Z0
-	VMOVUPS      Z0, 64(R12)
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z10, Z2, Z2
-	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z16, Z2, Z2
-	VMULPS       128(R12), Z17, Z0
-	VFMADD231PS  Z2, Z18, Z0
-	VMOVUPS      Z0, 128(R12)
 	VPSLLD       $0x08, Z3, Z3
 	VPADDD       Z11, Z3, Z3
-	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z16, Z3, Z3
-	VMULPS       192(R12), Z17, Z0
-	VFMADD231PS  Z3, Z18, Z0
-	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Z0
-	VBROADCASTSS 44(BX), Z1
-	VBROADCASTSS 48(BX), Z2
 	VPSLLD       $0x08, Z4, Z4
 	VPADDD       Z12, Z4, Z4
+	VPSLLD       $0x08, Z5, Z5
+	VPADDD       Z13, Z5, Z5
+	VPSLLD       $0x08, Z6, Z6
+	VPADDD       Z14, Z6, Z6
+	VPSLLD       $0x08, Z7, Z7
+	VPADDD       Z15, Z7, Z7
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Z8
+	VBROADCASTSS 4(BX), Z9
+	VBROADCASTSS 8(BX), Z10
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VMULPS       (R12), Z9, Z11
+	VFMADD231PS  Z0, Z10, Z11
+	VMOVUPS      Z11, (R12)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	VMULPS       64(R12), Z9, Z0
+	VFMADD231PS  Z1, Z10, Z0
+	VMOVUPS      Z0, 64(R12)
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z8, Z2, Z2
+	VMULPS       128(R12), Z9, Z0
+	VFMADD231PS  Z2, Z10, Z0
+	VMOVUPS      Z0, 128(R12)
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z8, Z3, Z3
+	VMULPS       192(R12), Z9, Z0
+	VFMADD231PS  Z3, Z10, Z0
+	VMOVUPS      Z0, 192(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Z0
+	VBROADCASTSS 60(BX), Z1
+	VBROADCASTSS 64(BX), Z2
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z0, Z4, Z4
 	VMULPS       (R12), Z1, Z3
 	VFMADD231PS  Z4, Z2, Z3
 	VMOVUPS      Z3, (R12)
-	VPSLLD       $0x08, Z5, Z5
-	VPADDD       Z13, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z0, Z5, Z5
 	VMULPS       64(R12), Z1, Z3
 	VFMADD231PS  Z5, Z2, Z3
 	VMOVUPS      Z3, 64(R12)
-	VPSLLD       $0x08, Z6, Z6
-	VPADDD       Z14, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z0, Z6, Z6
 	VMULPS       128(R12), Z1, Z3
 	VFMADD231PS  Z6, Z2, Z3
 	VMOVUPS      Z3, 128(R12)
-	VPSLLD       $0x08, Z7, Z7
-	VPADDD       Z15, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z0, Z7, Z7
 	VMULPS       192(R12), Z1, Z0
@@ -9208,41 +8105,41 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Z8
-	VBROADCASTSS 4(BX), Z9
-	VBROADCASTSS 8(BX), Z10
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z4, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z8, Z0, Z0
-	VMULPS       (R12), Z9, Z4
-	VFMADD231PS  Z0, Z10, Z4
-	VMOVUPS      Z4, (R12)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z5, Z1, Z1
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z8, Z1, Z1
-	VMULPS       64(R12), Z9, Z0
-	VFMADD231PS  Z1, Z10, Z0
-	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Z0
-	VBROADCASTSS 44(BX), Z1
-	VBROADCASTSS 48(BX), Z4
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z6, Z2, Z2
+	VPSLLD       $0x08, Z3, Z3
+	VPADDD       Z7, Z3, Z3
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Z4
+	VBROADCASTSS 4(BX), Z5
+	VBROADCASTSS 8(BX), Z6
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z4, Z0, Z0
+	VMULPS       (R12), Z5, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VMOVUPS      Z7, (R12)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z4, Z1, Z1
+	VMULPS       64(R12), Z5, Z0
+	VFMADD231PS  Z1, Z6, Z0
+	VMOVUPS      Z0, 64(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Z0
+	VBROADCASTSS 60(BX), Z1
+	VBROADCASTSS 64(BX), Z4
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z0, Z2, Z2
 	VMULPS       (R12), Z1, Z5
 	VFMADD231PS  Z2, Z4, Z5
 	VMOVUPS      Z5, (R12)
-	VPSLLD       $0x08, Z3, Z3
-	VPADDD       Z7, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z0, Z3, Z3
 	VMULPS       64(R12), Z1, Z0
@@ -9294,31 +8191,31 @@ step2x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x1
-	MOVL         32(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS (BX), Z4
-	VBROADCASTSS 4(BX), Z5
-	VBROADCASTSS 8(BX), Z6
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z2, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z4, Z0, Z0
-	VMULPS       (R12), Z5, Z2
-	VFMADD231PS  Z0, Z6, Z2
-	VMOVUPS      Z2, (R12)
-	MOVL         72(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 40(BX), Z0
-	VBROADCASTSS 44(BX), Z2
-	VBROADCASTSS 48(BX), Z4
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z3, Z1, Z1
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Z2
+	VBROADCASTSS 4(BX), Z3
+	VBROADCASTSS 8(BX), Z4
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z2, Z0, Z0
+	VMULPS       (R12), Z3, Z2
+	VFMADD231PS  Z0, Z4, Z2
+	VMOVUPS      Z2, (R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Z0
+	VBROADCASTSS 60(BX), Z2
+	VBROADCASTSS 64(BX), Z3
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z0, Z1, Z1
 	VMULPS       (R12), Z2, Z0
-	VFMADD231PS  Z1, Z4, Z0
+	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
 	ADDQ         $+64, R10
 	ADDQ         $+64, R9
@@ -9327,7 +8224,7 @@ step2x1Ahead:
 
 dimsAfter2x1:
 	ADDQ $+1536, SI
-	ADDQ $+80, BX
+	ADDQ $+112, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -9392,39 +8289,39 @@ step1x4Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x4
-	MOVL         32(BX), R10
-	IMULQ        DX, R10
-	ADDQ         CX, R10
-	VBROADCASTSS (BX), Z8
-	VBROADCASTSS 4(BX), Z9
-	VBROADCASTSS 8(BX), Z10
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z4, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z8, Z0, Z0
-	VMULPS       (R10), Z9, Z4
-	VFMADD231PS  Z0, Z10, Z4
-	VMOVUPS      Z4, (R10)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z5, Z1, Z1
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z8, Z1, Z1
-	VMULPS       64(R10), Z9, Z0
-	VFMADD231PS  Z1, Z10, Z0
-	VMOVUPS      Z0, 64(R10)
 	VPSLLD       $0x08, Z2, Z2
 	VPADDD       Z6, Z2, Z2
-	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z8, Z2, Z2
-	VMULPS       128(R10), Z9, Z0
-	VFMADD231PS  Z2, Z10, Z0
-	VMOVUPS      Z0, 128(R10)
 	VPSLLD       $0x08, Z3, Z3
 	VPADDD       Z7, Z3, Z3
+	MOVL         24(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Z4
+	VBROADCASTSS 4(BX), Z5
+	VBROADCASTSS 8(BX), Z6
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z4, Z0, Z0
+	VMULPS       (R10), Z5, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VMOVUPS      Z7, (R10)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z4, Z1, Z1
+	VMULPS       64(R10), Z5, Z0
+	VFMADD231PS  Z1, Z6, Z0
+	VMOVUPS      Z0, 64(R10)
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z4, Z2, Z2
+	VMULPS       128(R10), Z5, Z0
+	VFMADD231PS  Z2, Z6, Z0
+	VMOVUPS      Z0, 128(R10)
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z8, Z3, Z3
-	VMULPS       192(R10), Z9, Z0
-	VFMADD231PS  Z3, Z10, Z0
+	VMULPS       Z4, Z3, Z3
+	VMULPS       192(R10), Z5, Z0
+	VFMADD231PS  Z3, Z6, Z0
 	VMOVUPS      Z0, 192(R10)
 	ADDQ         $+256, DI
 	ADDQ         $+256, CX
@@ -9474,25 +8371,25 @@ step1x2Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVL         32(BX), R10
-	IMULQ        DX, R10
-	ADDQ         CX, R10
-	VBROADCASTSS (BX), Z4
-	VBROADCASTSS 4(BX), Z5
-	VBROADCASTSS 8(BX), Z6
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z2, Z0, Z0
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z4, Z0, Z0
-	VMULPS       (R10), Z5, Z2
-	VFMADD231PS  Z0, Z6, Z2
-	VMOVUPS      Z2, (R10)
 	VPSLLD       $0x08, Z1, Z1
 	VPADDD       Z3, Z1, Z1
+	MOVL         24(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Z2
+	VBROADCASTSS 4(BX), Z3
+	VBROADCASTSS 8(BX), Z4
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z2, Z0, Z0
+	VMULPS       (R10), Z3, Z5
+	VFMADD231PS  Z0, Z4, Z5
+	VMOVUPS      Z5, (R10)
 	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z4, Z1, Z1
-	VMULPS       64(R10), Z5, Z0
-	VFMADD231PS  Z1, Z6, Z0
+	VMULPS       Z2, Z1, Z1
+	VMULPS       64(R10), Z3, Z0
+	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, 64(R10)
 	ADDQ         $+128, DI
 	ADDQ         $+128, CX
@@ -9534,18 +8431,18 @@ step1x1Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x1
-	MOVL         32(BX), R10
-	IMULQ        DX, R10
-	ADDQ         CX, R10
-	VBROADCASTSS (BX), Z2
-	VBROADCASTSS 4(BX), Z3
-	VBROADCASTSS 8(BX), Z4
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z1, Z0, Z0
+	MOVL         24(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Z1
+	VBROADCASTSS 4(BX), Z2
+	VBROADCASTSS 8(BX), Z3
 	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z2, Z0, Z0
-	VMULPS       (R10), Z3, Z1
-	VFMADD231PS  Z0, Z4, Z1
+	VMULPS       Z1, Z0, Z0
+	VMULPS       (R10), Z2, Z1
+	VFMADD231PS  Z0, Z3, Z1
 	VMOVUPS      Z1, (R10)
 	ADDQ         $+64, DI
 	ADDQ         $+64, CX
@@ -9554,7 +8451,7 @@ step1x1Ahead:
 
 dimsAfter1x1:
 	ADDQ $+768, SI
-	ADDQ $+40, BX
+	ADDQ $+56, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -9673,7 +8570,7 @@ step6x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z24
@@ -9690,11 +8587,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z24, Z0
 	VFMADD231PS  Z3, Z25, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9707,11 +8604,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9724,11 +8621,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9741,11 +8638,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9758,11 +8655,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z19, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Z0
-	VBROADCASTSS 208(BX), Z1
+	VBROADCASTSS 284(BX), Z0
+	VBROADCASTSS 288(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9843,7 +8740,7 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
@@ -9854,55 +8751,55 @@ step6x2Ahead:
 	VMULPS       64(R12), Z12, Z0
 	VFMADD231PS  Z1, Z13, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z9, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Z0
-	VBROADCASTSS 208(BX), Z1
+	VBROADCASTSS 284(BX), Z0
+	VBROADCASTSS 288(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -9961,7 +8858,7 @@ step6x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
@@ -9969,43 +8866,43 @@ step6x1Ahead:
 	VMULPS       (R12), Z6, Z6
 	VFMADD231PS  Z0, Z7, Z6
 	VMOVUPS      Z6, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z6
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
-	VMOVUPS      Z0, (R12)
-	MOVL         152(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
-	VMULPS       (R12), Z0, Z0
-	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
+	VMULPS       (R12), Z0, Z0
+	VFMADD231PS  Z3, Z1, Z0
+	VMOVUPS      Z0, (R12)
+	MOVL         248(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Z0
-	VBROADCASTSS 208(BX), Z1
+	VBROADCASTSS 284(BX), Z0
+	VBROADCASTSS 288(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10016,7 +8913,7 @@ step6x1Ahead:
 
 dimsAfter6x1:
 	ADDQ $+6144, SI
-	ADDQ $+240, BX
+	ADDQ $+336, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -10110,7 +9007,7 @@ step5x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z20
@@ -10127,11 +9024,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z20, Z0
 	VFMADD231PS  Z3, Z21, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10144,11 +9041,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10161,11 +9058,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10178,11 +9075,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10258,7 +9155,7 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z10
@@ -10269,44 +9166,44 @@ step5x2Ahead:
 	VMULPS       64(R12), Z10, Z0
 	VFMADD231PS  Z1, Z11, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10362,7 +9259,7 @@ step5x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z5
@@ -10370,35 +9267,35 @@ step5x1Ahead:
 	VMULPS       (R12), Z5, Z5
 	VFMADD231PS  Z0, Z6, Z5
 	VMOVUPS      Z5, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z5
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
-	VMOVUPS      Z0, (R12)
-	MOVL         152(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
-	VMULPS       (R12), Z0, Z0
-	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
+	VMULPS       (R12), Z0, Z0
+	VFMADD231PS  Z3, Z1, Z0
+	VMOVUPS      Z0, (R12)
+	MOVL         248(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10409,7 +9306,7 @@ step5x1Ahead:
 
 dimsAfter5x1:
 	ADDQ $+5120, SI
-	ADDQ $+200, BX
+	ADDQ $+280, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -10493,7 +9390,7 @@ step4x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z16
@@ -10510,11 +9407,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z16, Z0
 	VFMADD231PS  Z3, Z17, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10527,11 +9424,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10544,11 +9441,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10619,7 +9516,7 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
@@ -10630,33 +9527,33 @@ step4x2Ahead:
 	VMULPS       64(R12), Z8, Z0
 	VFMADD231PS  Z1, Z9, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10709,7 +9606,7 @@ step4x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
@@ -10717,27 +9614,27 @@ step4x1Ahead:
 	VMULPS       (R12), Z4, Z4
 	VFMADD231PS  Z0, Z5, Z4
 	VMOVUPS      Z4, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z4
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -10748,7 +9645,7 @@ step4x1Ahead:
 
 dimsAfter4x1:
 	ADDQ $+4096, SI
-	ADDQ $+160, BX
+	ADDQ $+224, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -10823,7 +9720,7 @@ step3x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
@@ -10840,11 +9737,11 @@ step3x4Ahead:
 	VMULPS       192(R12), Z12, Z0
 	VFMADD231PS  Z3, Z13, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10857,11 +9754,11 @@ step3x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -10927,7 +9824,7 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
@@ -10938,22 +9835,22 @@ step3x2Ahead:
 	VMULPS       64(R12), Z6, Z0
 	VFMADD231PS  Z1, Z7, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11003,7 +9900,7 @@ step3x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z3
@@ -11011,19 +9908,19 @@ step3x1Ahead:
 	VMULPS       (R12), Z3, Z3
 	VFMADD231PS  Z0, Z4, Z3
 	VMOVUPS      Z3, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z3
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -11034,7 +9931,7 @@ step3x1Ahead:
 
 dimsAfter3x1:
 	ADDQ $+3072, SI
-	ADDQ $+120, BX
+	ADDQ $+168, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -11100,7 +9997,7 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
@@ -11117,11 +10014,11 @@ step2x4Ahead:
 	VMULPS       192(R12), Z8, Z0
 	VFMADD231PS  Z3, Z9, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11182,7 +10079,7 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
@@ -11193,11 +10090,11 @@ step2x2Ahead:
 	VMULPS       64(R12), Z4, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
@@ -11244,7 +10141,7 @@ step2x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z2
@@ -11252,11 +10149,11 @@ step2x1Ahead:
 	VMULPS       (R12), Z2, Z2
 	VFMADD231PS  Z0, Z3, Z2
 	VMOVUPS      Z2, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z2
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
@@ -11267,7 +10164,7 @@ step2x1Ahead:
 
 dimsAfter2x1:
 	ADDQ $+2048, SI
-	ADDQ $+80, BX
+	ADDQ $+112, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -11323,7 +10220,7 @@ step1x4Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x4
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z4
@@ -11383,7 +10280,7 @@ step1x2Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z2
@@ -11431,7 +10328,7 @@ step1x1Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x1
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z1
@@ -11446,7 +10343,7 @@ step1x1Ahead:
 
 dimsAfter1x1:
 	ADDQ $+1024, SI
-	ADDQ $+40, BX
+	ADDQ $+56, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
@@ -11565,7 +10462,7 @@ step6x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z24
@@ -11582,11 +10479,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z24, Z0
 	VFMADD231PS  Z3, Z25, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11599,11 +10496,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11616,11 +10513,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11633,11 +10530,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11650,11 +10547,11 @@ step6x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z19, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Z0
-	VBROADCASTSS 208(BX), Z1
+	VBROADCASTSS 284(BX), Z0
+	VBROADCASTSS 288(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z20, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11735,7 +10632,7 @@ step6x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
@@ -11746,55 +10643,55 @@ step6x2Ahead:
 	VMULPS       64(R12), Z12, Z0
 	VFMADD231PS  Z1, Z13, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z12
 	VFMADD231PS  Z2, Z1, Z12
 	VMOVUPS      Z12, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z9, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Z0
-	VBROADCASTSS 208(BX), Z1
+	VBROADCASTSS 284(BX), Z0
+	VBROADCASTSS 288(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z10, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -11853,7 +10750,7 @@ step6x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step6x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
@@ -11861,43 +10758,43 @@ step6x1Ahead:
 	VMULPS       (R12), Z6, Z6
 	VFMADD231PS  Z0, Z7, Z6
 	VMOVUPS      Z6, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z6
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z6
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z6, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
-	VMOVUPS      Z0, (R12)
-	MOVL         152(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
-	VMULPS       (R12), Z0, Z0
-	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
+	VMULPS       (R12), Z0, Z0
+	VFMADD231PS  Z3, Z1, Z0
+	VMOVUPS      Z0, (R12)
+	MOVL         248(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         232(BX), R12
+	MOVL         304(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 204(BX), Z0
-	VBROADCASTSS 208(BX), Z1
+	VBROADCASTSS 284(BX), Z0
+	VBROADCASTSS 288(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -11908,7 +10805,7 @@ step6x1Ahead:
 
 dimsAfter6x1:
 	ADDQ $+6144, SI
-	ADDQ $+240, BX
+	ADDQ $+336, BX
 	SUBQ $0x06, rows+48(FP)
 	JMP  rows
 
@@ -12002,7 +10899,7 @@ step5x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z20
@@ -12019,11 +10916,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z20, Z0
 	VFMADD231PS  Z3, Z21, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12036,11 +10933,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12053,11 +10950,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12070,11 +10967,11 @@ step5x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z15, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z16, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12150,7 +11047,7 @@ step5x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z10
@@ -12161,44 +11058,44 @@ step5x2Ahead:
 	VMULPS       64(R12), Z10, Z0
 	VFMADD231PS  Z1, Z11, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z10
 	VFMADD231PS  Z2, Z1, Z10
 	VMOVUPS      Z10, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         192(BX), R12
+	MOVL         248(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12254,7 +11151,7 @@ step5x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step5x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z5
@@ -12262,35 +11159,35 @@ step5x1Ahead:
 	VMULPS       (R12), Z5, Z5
 	VFMADD231PS  Z0, Z6, Z5
 	VMOVUPS      Z5, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z5
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z5
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
-	VMOVUPS      Z0, (R12)
-	MOVL         152(BX), R12
-	IMULQ        DX, R12
-	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
-	VMULPS       (R12), Z0, Z0
-	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
 	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 164(BX), Z0
-	VBROADCASTSS 168(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
+	VMULPS       (R12), Z0, Z0
+	VFMADD231PS  Z3, Z1, Z0
+	VMOVUPS      Z0, (R12)
+	MOVL         248(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 228(BX), Z0
+	VBROADCASTSS 232(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z4, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -12301,7 +11198,7 @@ step5x1Ahead:
 
 dimsAfter5x1:
 	ADDQ $+5120, SI
-	ADDQ $+200, BX
+	ADDQ $+280, BX
 	SUBQ $0x05, rows+48(FP)
 
 rowsAfter5:
@@ -12385,7 +11282,7 @@ step4x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z16
@@ -12402,11 +11299,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z16, Z0
 	VFMADD231PS  Z3, Z17, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12419,11 +11316,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12436,11 +11333,11 @@ step4x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z11, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z12, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12511,7 +11408,7 @@ step4x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
@@ -12522,33 +11419,33 @@ step4x2Ahead:
 	VMULPS       64(R12), Z8, Z0
 	VFMADD231PS  Z1, Z9, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z8
 	VFMADD231PS  Z2, Z1, Z8
 	VMOVUPS      Z8, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z5, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z6, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12601,7 +11498,7 @@ step4x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step4x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
@@ -12609,27 +11506,27 @@ step4x1Ahead:
 	VMULPS       (R12), Z4, Z4
 	VFMADD231PS  Z0, Z5, Z4
 	VMOVUPS      Z4, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z4
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z4
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z4, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         152(BX), R12
+	MOVL         192(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 124(BX), Z0
-	VBROADCASTSS 128(BX), Z1
+	VBROADCASTSS 172(BX), Z0
+	VBROADCASTSS 176(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -12640,7 +11537,7 @@ step4x1Ahead:
 
 dimsAfter4x1:
 	ADDQ $+4096, SI
-	ADDQ $+160, BX
+	ADDQ $+224, BX
 	SUBQ $0x04, rows+48(FP)
 
 rowsAfter4:
@@ -12715,7 +11612,7 @@ step3x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z12
@@ -12732,11 +11629,11 @@ step3x4Ahead:
 	VMULPS       192(R12), Z12, Z0
 	VFMADD231PS  Z3, Z13, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12749,11 +11646,11 @@ step3x4Ahead:
 	VMULPS       192(R12), Z0, Z0
 	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z8, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12819,7 +11716,7 @@ step3x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z6
@@ -12830,22 +11727,22 @@ step3x2Ahead:
 	VMULPS       64(R12), Z6, Z0
 	VFMADD231PS  Z1, Z7, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z6
 	VFMADD231PS  Z2, Z1, Z6
 	VMOVUPS      Z6, (R12)
 	VMULPS       64(R12), Z0, Z0
 	VFMADD231PS  Z3, Z1, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -12895,7 +11792,7 @@ step3x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step3x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z3
@@ -12903,19 +11800,19 @@ step3x1Ahead:
 	VMULPS       (R12), Z3, Z3
 	VFMADD231PS  Z0, Z4, Z3
 	VMOVUPS      Z3, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z3
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z3
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z3, Z0
 	VMOVUPS      Z0, (R12)
-	MOVL         112(BX), R12
+	MOVL         136(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 84(BX), Z0
-	VBROADCASTSS 88(BX), Z1
+	VBROADCASTSS 116(BX), Z0
+	VBROADCASTSS 120(BX), Z1
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z2, Z1, Z0
 	VMOVUPS      Z0, (R12)
@@ -12926,7 +11823,7 @@ step3x1Ahead:
 
 dimsAfter3x1:
 	ADDQ $+3072, SI
-	ADDQ $+120, BX
+	ADDQ $+168, BX
 	SUBQ $0x03, rows+48(FP)
 
 rowsAfter3:
@@ -12992,7 +11889,7 @@ step2x4Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x4
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z8
@@ -13009,11 +11906,11 @@ step2x4Ahead:
 	VMULPS       192(R12), Z8, Z0
 	VFMADD231PS  Z3, Z9, Z0
 	VMOVUPS      Z0, 192(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z2
 	VFMADD231PS  Z4, Z1, Z2
 	VMOVUPS      Z2, (R12)
@@ -13074,7 +11971,7 @@ step2x2Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x2
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z4
@@ -13085,11 +11982,11 @@ step2x2Ahead:
 	VMULPS       64(R12), Z4, Z0
 	VFMADD231PS  Z1, Z5, Z0
 	VMOVUPS      Z0, 64(R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z1
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z1
 	VMULPS       (R12), Z0, Z4
 	VFMADD231PS  Z2, Z1, Z4
 	VMOVUPS      Z4, (R12)
@@ -13136,7 +12033,7 @@ step2x1Ahead:
 	ADDQ         R8, R12
 	SUBQ         $0x01, R14
 	JNE          step2x1
-	MOVL         32(BX), R12
+	MOVL         24(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
 	VBROADCASTSS 4(BX), Z2
@@ -13144,11 +12041,11 @@ step2x1Ahead:
 	VMULPS       (R12), Z2, Z2
 	VFMADD231PS  Z0, Z3, Z2
 	VMOVUPS      Z2, (R12)
-	MOVL         72(BX), R12
+	MOVL         80(BX), R12
 	IMULQ        DX, R12
 	ADDQ         R9, R12
-	VBROADCASTSS 44(BX), Z0
-	VBROADCASTSS 48(BX), Z2
+	VBROADCASTSS 60(BX), Z0
+	VBROADCASTSS 64(BX), Z2
 	VMULPS       (R12), Z0, Z0
 	VFMADD231PS  Z1, Z2, Z0
 	VMOVUPS      Z0, (R12)
@@ -13159,7 +12056,7 @@ step2x1Ahead:
 
 dimsAfter2x1:
 	ADDQ $+2048, SI
-	ADDQ $+80, BX
+	ADDQ $+112, BX
 	SUBQ $0x02, rows+48(FP)
 
 rowsAfter2:
@@ -13215,7 +12112,7 @@ step1x4Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x4
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z4
@@ -13275,7 +12172,7 @@ step1x2Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x2
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z2
@@ -13323,7 +12220,7 @@ step1x1Ahead:
 	ADDQ         R8, R10
 	SUBQ         $0x01, R12
 	JNE          step1x1
-	MOVL         32(BX), R10
+	MOVL         24(BX), R10
 	IMULQ        DX, R10
 	ADDQ         CX, R10
 	VBROADCASTSS 4(BX), Z1
@@ -13338,11 +12235,34 @@ step1x1Ahead:
 
 dimsAfter1x1:
 	ADDQ $+1024, SI
-	ADDQ $+40, BX
+	ADDQ $+56, BX
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
 	VZEROUPPER
+	RET
+
+// func fetchAVX2(v *byte, quads uint64, size int)
+// Requires: BMI, MMX+
+TEXT ·fetchAVX2(SB), NOSPLIT, $0-24
+	MOVQ v+0(FP), AX
+	MOVQ size+16(FP), CX
+	MOVQ quads+8(FP), DX
+
+quad:
+	TZCNTQ DX, BX
+	IMULQ  CX, BX
+	ADDQ   AX, BX
+	LEAQ   (BX)(CX*1), SI
+
+line:
+	PREFETCHT0 (BX)
+	ADDQ       $0x40, BX
+	CMPQ       BX, SI
+	JLT        line
+	LEAQ       -1(DX), BX
+	ANDQ       BX, DX
+	JNE        quad
 	RET
 
 DATA tileShapes<>+0(SB)/1, $0x01
@@ -14152,7 +13072,7 @@ row:
 rowAhead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (DX)(R12*1), DX
-	MOVL         32(R9), R12
+	MOVL         24(R9), R12
 	IMULQ        AX, R12
 	ADDQ         SI, R12
 	VBROADCASTSS (R9), Z0
@@ -14173,7 +13093,7 @@ rowAhead:
 	VFMADD231PS  Z3, Z2, Z0
 	VMOVUPS      Z0, 64(R12)
 	ADDQ         $0x00000400, R8
-	ADDQ         $0x28, R9
+	ADDQ         $0x38, R9
 	SUBQ         $0x01, R11
 	JNE          row
 	ADDQ         $0x00000100, R10
@@ -14183,7 +13103,7 @@ rowAhead:
 	JNE          dims
 	ADDQ         $0x00004000, (SP)
 	ADDQ         $0x00003000, p+24(FP)
-	ADDQ         $0x00000280, step+16(FP)
+	ADDQ         $0x00000380, step+16(FP)
 	SUBQ         $0x10, rows+48(FP)
 	JG           block
 	BYTE         $0xc4

@@ -24,7 +24,7 @@ type attention struct {
 	size       int // bytes of an element of keys and values
 	ints       bool
 	weight     int // bytes of a slot's weight; of an integer's upper half on AVX-512
-	step       int // slots that values takes at a time
+	step       int // slots that values takes at a time, or 0: those that weigh anything
 	queryBytes func(dim int) int
 
 	// Rows that share what is loaded of the tile.
@@ -34,9 +34,9 @@ type attention struct {
 	largest func(s *float32, step *float32, rows, groups int)
 	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
-	// Where values takes only steps in which a row weighs anything, fetch asks for
-	// those. It pays for a row alone: more rows weigh most of what there is.
-	fetch func(v *byte, steps uint32, size int)
+	// Where values takes only what a row weighs, fetch asks for that. It pays for a row
+	// alone: several weigh most of what there is.
+	fetch func(v *byte, quads uint64, size int)
 
 	// What scores and softmax ask for of the next tile, in percent; values the rest.
 	ahead [2]int
@@ -54,14 +54,18 @@ const (
 
 // mergeStep is a row's step of the merge, as the kernels know it.
 type mergeStep struct {
-	scale       float32    // of the integers; before that, the largest of them
-	factors     [2]float32 // of the state and of this tile
-	largest     float32    // score
-	inverse     float32    // of the scale
-	least       float32    // how far below the largest a score may be
-	live, heavy uint32     // eights of slots that weigh anything, and more than little (AVX2)
-	row         int32
-	mass        int32 // where its masses are, in bytes, or -1
+	scale   float32    // of the integers; before that, the largest of them
+	factors [2]float32 // of the state and of this tile
+	largest float32    // score
+	inverse float32    // of the scale
+	least   float32    // how far below the largest a score may be; before that, how low
+	row     int32
+	mass    int32 // where its masses are, in bytes, or -1
+
+	// AVX2's integers: the chunks that have scores which are not too low, and the quads
+	// of slots whose weights are small, and larger.
+	chunks       uint64
+	light, heavy uint64
 }
 
 const stepBytes = int(unsafe.Sizeof(mergeStep{}))
@@ -69,7 +73,7 @@ const stepBytes = int(unsafe.Sizeof(mergeStep{}))
 // accelerateAttention installs attention.
 func accelerateAttention(s *Set, tier cpu.Tier) {
 	ahead := [2]int{33, 34}
-	if tier == cpu.AVX2 { // softmax is a small part of its time
+	if tier == cpu.AVX2 { // softmax is a small part of its time, and of q8_0 asks for nothing
 		ahead = [2]int{50, 0}
 	}
 	q8 := attention{size: 1, ints: true, step: 4, queryBytes: ref.Q8QueryBytes, ahead: ahead}
@@ -82,7 +86,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	f32.size = 4
 	switch tier {
 	case cpu.AVX2:
-		q8.scoreRows, q8.valueRows, q8.step = 4, 4, 8
+		q8.scoreRows, q8.valueRows, q8.step = 4, 1, 0
 		q8.weight = 2
 		q8.scores, q8.softmax, q8.values, q8.fetch = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2, fetchAVX2
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
@@ -146,25 +150,30 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if f.ints {
 		weights = scratch[a.Rows*(rowBytes+stepBytes):]
 		keyScale = float(tile[2*half+4*start:])
-		valueScale = float(tile[2*half+4*Tile+4*start:])
 	}
 
-	first := lo / f.step
-	taken := (hi+f.step-1)/f.step - first // by values
+	few := f.fetch != nil
+	alone := few && a.Rows == 1 && a.Floor != nil
 	next := plan{tile: a.Next, first: f.ahead[0], second: f.ahead[1]}
-	alone := f.fetch != nil && a.Rows == 1 && a.Floor != nil
 	switch {
 	case a.Next == nil:
 		next = plan{tile: tile[half:], first: 100}
 	case alone:
-		next = plan{tile: a.Next[:half], first: 60, second: 20}
+		next = plan{tile: a.Next[:half], first: 80}
+	case few && a.Rows > 6: // scores take most of the time
+		next.first = 80
 	}
 
-	from, pace := next.part(0, next.first, f.work(a.Rows, groups, taken, dim).scores)
+	from, pace := next.part(0, next.first, f.work(a.Rows, groups, 0, dim).scores)
 	f.scores(&scores[start], &a.Query[0], f.queryBytes(a.Dim), &tile[start*dim*f.size], keyScale, dim, a.Rows, groups, from, pace)
 	if a.Spans != nil {
 		for r := range a.Rows {
 			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
+		}
+	}
+	if few {
+		for r := range a.Rows {
+			steps[r].least = low(a, r)
 		}
 	}
 	f.largest(&scores[start], step, a.Rows, groups)
@@ -174,7 +183,7 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 		}
 		return
 	}
-	rows := closeUp(a, steps)
+	rows := closeUp(a, steps, start)
 	if rows == 0 {
 		return
 	}
@@ -182,37 +191,52 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if len(a.Mass) > 0 {
 		mass = &a.Mass[0]
 	}
+	if few { // steps say what to take of the tile
+		start = 0
+	}
+	if f.ints {
+		valueScale = float(tile[2*half+4*(Tile+start):])
+	}
 	from, pace = next.part(next.first, next.second, groups*rows)
 	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, rows, groups, from, pace)
-	n := f.work(rows, groups, taken, dim)
-	if f.fetch != nil {
-		first, n.values = 0, max(f.live(steps[:rows])*dim/16, 1)
+	first, taken := 0, 0
+	n := 1
+	if few {
+		n = max(quads(steps[:rows])*dim/16, 1)
 		if alone {
-			f.fetch(&tile[half], steps[0].live, f.step*dim)
+			f.fetch(&tile[half], steps[0].light|steps[0].heavy, 4*dim)
 		}
+	} else {
+		first = lo / f.step
+		taken = (hi+f.step-1)/f.step - first
+		n = f.work(rows, groups, taken, dim).values
 	}
 	lo = first * f.step
-	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n.values)
+	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n)
 	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, taken, from, pace)
 }
 
-// live is how many steps values takes, over all blocks of rows.
-func (f *attention) live(steps []mergeStep) int {
+// quads is how many steps AVX2's values of q8_0 takes: small weights in twos.
+func quads(steps []mergeStep) int {
 	n := 0
-	for len(steps) > 0 {
-		block, any := min(f.valueRows, len(steps)), uint32(0)
-		for i := range block {
-			any |= steps[i].live
-		}
-		n += bits.OnesCount32(any)
-		steps = steps[block:]
+	for i := range steps {
+		n += bits.OnesCount64(steps[i].heavy) + (bits.OnesCount64(steps[i].light)+1)/2
 	}
 	return n
 }
 
+// low is a score that all of row r's are above which weigh anything: its floor, and
+// what rounding may take from the difference of two scores.
+func low(a *AttendArgs, r int) float32 {
+	if a.Floor == nil {
+		return float32(math.Inf(-1))
+	}
+	return a.Floor[r] - 0x1p-16
+}
+
 // closeUp leaves steps of those rows that see something and do not leave the tile
 // out, and completes them. It returns how many there are.
-func closeUp(a *AttendArgs, steps []mergeStep) int {
+func closeUp(a *AttendArgs, steps []mergeStep, start int) int {
 	n, unweighed := 0, a.Unweighed()
 	for r := range steps {
 		largest := steps[r].largest
@@ -223,6 +247,7 @@ func closeUp(a *AttendArgs, steps []mergeStep) int {
 		s := &steps[n]
 		s.row, s.largest = int32(r), largest
 		s.scale, s.least = a.Top(r, largest), a.Least(r, largest)
+		s.chunks = steps[r].chunks << (start / Chunk)
 		if s.mass = -1; r >= unweighed {
 			setLargest(a, r, largest)
 			s.mass = int32((r - unweighed) * MassLen * 4)

@@ -23,6 +23,7 @@ func Attention(t *testing.T, set *kernel.Set) {
 		t.Run("kv="+kv.String(), func(t *testing.T) {
 			t.Run("Store", func(t *testing.T) { store(t, set, kv) })
 			t.Run("Attend", func(t *testing.T) { attend(t, set, kv) })
+			t.Run("Alike", func(t *testing.T) { alike(t, set, kv) })
 			t.Run("Peak", func(t *testing.T) { peak(t, set, kv) })
 			t.Run("RowIndependence", func(t *testing.T) { rowIndependence(t, set, kv) })
 			t.Run("Merge", func(t *testing.T) { merge(t, set, kv) })
@@ -161,6 +162,35 @@ func (p *Tiles) floors(rng *rand.Rand, c *tile) []float32 {
 		peak[r] = []float32{float32(math.Inf(-1)), x - 16, x - 16*rng.Float32(), x - rng.Float32(), x, up, x + 16, float32(math.Inf(1))}[rng.IntN(8)]
 	}
 	return peak
+}
+
+// alike attends to tiles in which all slots but one weigh the same, from nothing to
+// 2^-6 of that one, and all values are as large as can be: sums of integers come to
+// their largest.
+func alike(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	const dim = 64
+	ones, minus := make([]float32, dim), make([]float32, dim)
+	for i := range ones {
+		ones[i], minus[i] = 1, -1
+	}
+	for below := float32(6); below < 18; below += 1. / 16 {
+		p := &Tiles{kv: kv, dim: dim, rows: 1, scale: 1, queries: ones, end: guard.Ends()[0]}
+		c := tile{bytes: make([]byte, set.KV[kv].TileBytes(dim)), spans: []kernel.Span{{Hi: kernel.Tile}}}
+		judge := &kernel.For(cpu.Portable).KV[kv]
+		for slot := range kernel.Tile {
+			key := make([]float32, dim)
+			if slot != 77 {
+				key[0] = -below // the score
+			}
+			value := ones
+			if int(16*below)%2 == 1 {
+				value = minus
+			}
+			judge.Store(c.bytes, slot, key, value)
+		}
+		p.tiles = []tile{c}
+		p.Check(t, set)
+	}
 }
 
 // peak compares the largest scores with the judge's, and with what Attend says of

@@ -21,13 +21,14 @@ const (
 	group    = 64      // slots that scores and softmax take at a time
 	rowBytes = 4 * 256 // a row of scores
 	intBytes = 3 * 256 // a row of integer weights: words, and bytes of those that are small
-	mrgBytes = 4 * 10  // a row's step of the merge, which is:
+	mrgBytes = 4 * 14  // a row's step of the merge, which is:
 	// scale of the integers (before that, the largest of them), factors of the state
 	// and of this tile, the row's largest score, inverse of the scale, how far below
-	// the largest a score may be, the eights of slots that weigh anything, and those
-	// whose weights are not small (AVX2), which row it is, where its masses are
-	// (-1: nowhere)
-	mrgScale, mrgFactors, mrgLargest, mrgInverse, mrgLeast, mrgLive, mrgHeavy, mrgRow, mrgMass = 0, 4, 12, 16, 20, 24, 28, 32, 36
+	// the largest a score may be (AVX2's integers begin with how low), which row it is,
+	// where its masses are (-1: nowhere), and of AVX2's integers the chunks with scores
+	// that are not too low, the quads of slots with small weights, and with larger ones
+	mrgScale, mrgFactors, mrgLargest, mrgInverse, mrgLeast, mrgRow, mrgMass = 0, 4, 12, 16, 20, 24, 28
+	mrgChunks, mrgLight, mrgHeavy                                           = 32, 40, 48
 
 	wordBytes = 2 * 256 // where bytes begin
 	small     = 63
@@ -193,12 +194,14 @@ func main() {
 		t.softmax(true)
 		t.softmax(false)
 		for _, f := range forms {
-			t.values(f)
-		}
-		if !t.wide() {
-			t.fetch()
+			if f.ints && !t.wide() {
+				fewValues()
+			} else {
+				t.values(f)
+			}
 		}
 	}
+	fetch()
 	shapes := tiles.Shapes("tileShapes", 64)
 	tileScores(shapes)
 	tileValues(shapes)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -44,8 +46,22 @@ func (l rowsOf) each(label string, body func(s, step reg.GPVirtual)) {
 	JNE(LabelRef(label))
 }
 
+// chunks runs body for the chunks of a row that have scores which are not too low.
+func (l rowsOf) chunks(label string, step reg.GPVirtual, body func(c reg.GPVirtual)) {
+	left, c := GP64(), GP64()
+	MOVQ(at(step, mrgChunks), left)
+	Label(label)
+	TZCNTQ(left, c)
+	MOVQ(c, l.i)
+	SHLQ(Imm(6), l.i)
+	body(c)
+	clearLowest(left)
+	JNE(LabelRef(label))
+}
+
 // largest writes the search for the largest scores of consecutive rows, which the
-// caller has set to -Inf where a row does not see.
+// caller has set to -Inf where a row does not see. On AVX2 it also finds the chunks
+// of which the largest is as high as a row's step says.
 func (t tier) largest() {
 	t.function("largest", "", "func(s *float32, step *float32, rows, groups int)",
 		"begins the merge with the largest score of each row over groups of 64 slots, or -Inf.")
@@ -56,12 +72,40 @@ func (t tier) largest() {
 	for _, m := range largest {
 		VBROADCASTSS(constant("-Inf"), m)
 	}
+	low, none, chunks := reg.VecVirtual(nil), reg.VecVirtual(nil), GP64()
+	if !t.wide() {
+		low, none = YMM(), YMM()
+		VBROADCASTSS(at(step, mrgLeast), low)
+		t.zero(none)
+		XORQ(chunks, chunks)
+	}
 	l.groups("largest", func() {
-		for v := range group / t.lanes {
-			m := largest[v%4]
-			VMAXPS(l.here(s, v), m, m)
+		if t.wide() {
+			for v := range group / t.lanes {
+				m := largest[v%4]
+				VMAXPS(l.here(s, v), m, m)
+			}
+			return
 		}
+		high := t.vecs(group / chunk)
+		for c, h := range high {
+			VMOVUPS(l.here(s, 2*c), h)
+			VMAXPS(l.here(s, 2*c+1), h, h)
+			VMAXPS(h, largest[c], largest[c])
+			VCMPPS(Imm(ge), low, h, h)
+		}
+		// A dword of bytes for half of each chunk, then for all of it.
+		VPACKSSDW(high[1], high[0], high[0])
+		VPACKSSDW(high[3], high[2], high[2])
+		VPACKSSWB(high[2], high[0], high[0])
+		half := XMM()
+		VEXTRACTI128(Imm(1), high[0], half)
+		VPOR(half, high[0].AsX(), half)
+		addBits(half, none.AsX(), l.i, 6, chunks)
 	})
+	if !t.wide() {
+		MOVQ(chunks, at(step, mrgChunks))
+	}
 	VMAXPS(largest[1], largest[0], largest[0])
 	VMAXPS(largest[3], largest[2], largest[2])
 	VMAXPS(largest[2], largest[0], largest[0])
@@ -79,8 +123,22 @@ func (t tier) largest() {
 	done()
 }
 
+// addBits sets those of four bits of x, from bit place>>shift on, of which the dword
+// of v is not zero.
+func addBits(v, zero reg.Register, place reg.GPVirtual, shift uint64, x reg.GPVirtual) {
+	mask, bits := XMM(), GP32()
+	VPCMPEQD(zero, v, mask)
+	VMOVMSKPS(mask, bits)
+	XORL(Imm(0xf), bits)
+	MOVQ(place, reg.RCX)
+	SHRQ(Imm(shift), reg.RCX)
+	SHLQ(reg.CL, bits.As64())
+	ORQ(bits.As64(), x)
+}
+
 // softmax writes the weights of rows of scores of which the largest are known.
-// Of q8_0 they carry the values' scales and are rounded to integers.
+// Of q8_0 they carry the values' scales and are rounded to integers. AVX2's integers
+// are made of chunks that have scores which are not too low, and only of those.
 //
 // It goes over all rows for the powers and their sums, and once more for the
 // integers. Each ends, for a row, with a chain of dependent instructions, beside
@@ -105,8 +163,12 @@ func (t tier) softmax(ints bool) {
 	} else {
 		p = param("p") // among the scores: rows close up
 	}
-	ahead := newAhead()
-	ahead.pace(1)
+	few := ints && !t.wide()
+	var ahead ahead
+	if !few {
+		ahead = newAhead()
+		ahead.pace(1)
+	}
 	l.each("powersRow", func(s, step reg.GPVirtual) {
 		zero, minus := t.vec(), t.vec()
 		t.zero(zero)
@@ -117,50 +179,69 @@ func (t tier) softmax(ints bool) {
 		t.zero(sums...)
 		heaviest := t.vec()
 		t.zero(heaviest)
-		mass, at4 := GP64(), param("first") // where the masses of a group go
-		SHLQ(Imm(4), at4)
+		mass := GP64()
 		MOVLQSX(at(step, mrgMass), mass)
-		ADDQ(mass, at4)
-		ADDQ(address("mass"), at4)
-		l.groups("powers", func() {
-			ahead.prefetch("powers", 16, 1)
-			// The powers of 4 chunks (AVX2: of 2, twice), whose masses reduce together.
-			const together = 4
-			for v0 := 0; v0 < perGroup; v0 += together {
-				powers := make([]reg.VecVirtual, together)
-				for j := range powers {
-					x := t.vec()
-					VADDPS(here(s, v0+j), minus, x)
-					w := e.power(x)
-					powers[j] = w.value
-					sum := sums[j%len(sums)]
-					VADDPS(w.value, sum, sum)
-					if !ints {
-						VMOVUPS(w.value, here(p, v0+j))
-						continue
-					}
-					y := t.vec()
-					if t.wide() {
-						VMULPS_Z(here(scale, v0+j), w.value, w.mask, y)
-					} else {
-						VMULPS(here(scale, v0+j), w.value, y)
-						VANDPS(w.maskVec, y, y)
-					}
-					if t.wide() {
-						VMAXPS(y, heaviest, heaviest)
-					} else {
-						VPMAXSD(y, heaviest, heaviest) // of positive ones the same, on more of Zen's pipes
-					}
-					VMOVUPS(y, here(s, v0+j))
+		// power goes over consecutive vectors and returns their powers.
+		power := func(vectors ...int) []reg.VecVirtual {
+			powers := make([]reg.VecVirtual, len(vectors))
+			for j, v := range vectors {
+				x := t.vec()
+				VADDPS(here(s, v), minus, x)
+				w := e.power(x)
+				powers[j] = w.value
+				sum := sums[j%len(sums)]
+				VADDPS(w.value, sum, sum)
+				if !ints {
+					VMOVUPS(w.value, here(p, v))
+					continue
 				}
-				skip := "noMass" + string(rune('A'+v0))
-				TESTQ(mass, mass)
-				JLT(LabelRef(skip))
-				t.masses(powers, at4, v0/together*8)
-				Label(skip)
+				y := t.vec()
+				if t.wide() {
+					VMULPS_Z(here(scale, v), w.value, w.mask, y)
+					VMAXPS(y, heaviest, heaviest)
+				} else {
+					VMULPS(here(scale, v), w.value, y)
+					VANDPS(w.maskVec, y, y)
+					VPMAXSD(y, heaviest, heaviest) // of positive ones the same, on more of Zen's pipes
+				}
+				VMOVUPS(y, here(s, v))
 			}
-			ADDQ(Imm(16), at4)
-		})
+			return powers
+		}
+		if few {
+			l.chunks("powers", step, func(c reg.GPVirtual) {
+				powers := power(0, 1)
+				TESTQ(mass, mass)
+				JLT(LabelRef("noMass"))
+				to := GP64()
+				MOVQ(mass, to)
+				ADDQ(address("mass"), to)
+				t.masses(powers, Mem{Base: to, Index: c, Scale: 4})
+				Label("noMass")
+			})
+		} else {
+			to := param("first") // where the masses of a group go
+			SHLQ(Imm(4), to)
+			ADDQ(mass, to)
+			ADDQ(address("mass"), to)
+			l.groups("powers", func() {
+				ahead.prefetch("powers", 16, 1)
+				// The masses of 4 chunks reduce together (AVX2: of one).
+				together := chunk / t.lanes
+				if t.wide() {
+					together = 4
+				}
+				for v := 0; v < perGroup; v += together {
+					powers := power(consecutive(v, together)...)
+					skip := fmt.Sprintf("noMass%d", v)
+					TESTQ(mass, mass)
+					JLT(LabelRef(skip))
+					t.masses(powers, at(to, v*t.lanes/chunk*4))
+					Label(skip)
+				}
+				ADDQ(Imm(16), to)
+			})
+		}
 
 		// The merge's step: what the state so far and what this tile is multiplied by.
 		state := GP64()
@@ -213,30 +294,13 @@ func (t tier) softmax(ints bool) {
 
 	p = param("p")
 	l.each("roundRow", func(s, step reg.GPVirtual) {
-		scaled, to := t.vec(), copyOf(p)
+		scaled := t.vec()
 		VBROADCASTSS(at(step, mrgInverse), scaled)
-		if t.wide() {
-			l.groups("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
+		if few {
+			t.roundChunks(l, s, step, p, scaled)
 		} else {
-			bytes, before := copyOf(p), param("first")
-			SHLQ(Imm(6), before)
-			SUBQ(before, bytes)
-			live, heavy := GP32(), GP32()
-			XORL(live, live)
-			XORL(heavy, heavy)
-			l.groups("round", func() {
-				t.small(t.round(func(v int) Mem { return here(s, v) }, scaled, to), bytes, live, heavy)
-			})
-			// The groups' bits are the upper ones so far.
-			above := reg.RCX
-			MOVQ(U32(4), above)
-			SUBQ(address("first"), above)
-			SUBQ(address("groups"), above)
-			SHLQ(Imm(3), above)
-			SHRL(reg.CL, live)
-			SHRL(reg.CL, heavy)
-			MOVL(live, at(step, mrgLive))
-			MOVL(heavy, at(step, mrgHeavy))
+			to := copyOf(p)
+			l.groups("round", func() { t.round(func(v int) Mem { return here(s, v) }, scaled, to) })
 		}
 		ADDQ(I32(intBytes), p)
 	})
@@ -353,9 +417,9 @@ func (t tier) sum(v []reg.VecVirtual) reg.VecVirtual {
 	return x
 }
 
-// masses stores the sums of whole chunks, which are v (AVX2: pairs of v), each
-// by the tree of sum.
-func (t tier) masses(v []reg.VecVirtual, to reg.Register, disp int) {
+// masses stores the sums of whole chunks, which are v (AVX2: of one), each by the
+// tree of sum.
+func (t tier) masses(v []reg.VecVirtual, to Mem) {
 	halve := func(x reg.VecVirtual) {
 		y := t.vec()
 		VPERMILPS(Imm(0x4e), x, y)
@@ -364,16 +428,7 @@ func (t tier) masses(v []reg.VecVirtual, to reg.Register, disp int) {
 		VADDPS(y, x, x)
 	}
 	if !t.wide() {
-		a, b, x := YMM(), YMM(), YMM()
-		VADDPS(v[1], v[0], a)
-		VADDPS(v[3], v[2], b)
-		VPERM2F128(Imm(0x20), b, a, x)
-		VPERM2F128(Imm(0x31), b, a, a)
-		VADDPS(a, x, x)
-		halve(x)
-		VMOVSS(x.AsX(), at(to, disp))
-		VEXTRACTF128(Imm(1), x, a.AsX())
-		VMOVSS(a.AsX(), at(to, disp+4))
+		VMOVSS(t.sum(v), to)
 		return
 	}
 	fold := func(a, b reg.VecVirtual, lower, upper uint64) reg.VecVirtual {
@@ -388,36 +443,14 @@ func (t tier) masses(v []reg.VecVirtual, to reg.Register, disp int) {
 	firsts := ZMM()
 	VMOVUPS(constant("firsts"), firsts)
 	VPERMPS(x, firsts, x)
-	VMOVUPS(x.AsX(), at(to, disp))
+	VMOVUPS(x.AsX(), to)
 }
 
-// round makes the integers of a group of weights and advances to. On AVX2 it
-// returns them: words of 16 slots to a vector.
-func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirtual) []reg.VecVirtual {
-	ints := func(v int) reg.VecVirtual {
-		x := t.vec()
-		VMULPS(weights(v), scale, x)
-		VCVTPS2DQ(x, x)
-		return x
-	}
-	if !t.wide() {
-		pairs := YMM()
-		VMOVDQU(constant("pairs"), pairs)
-		words := make([]reg.VecVirtual, group/16)
-		for v := range words {
-			a, b := ints(2*v), ints(2*v+1)
-			VPACKSSDW(b, a, a)
-			VPSHUFB(pairs, a, a)
-			VPERMQ(Imm(0xd8), a, a)
-			VMOVDQU(a, at(to, 32*v))
-			words[v] = a
-		}
-		ADDQ(I32(2*group), to)
-		return words
-	}
-	a, c := ints(0), ints(2)
-	VPACKUSDW(ints(1), a, a)
-	VPACKUSDW(ints(3), c, c)
+// round makes the integers of a group of weights and advances to.
+func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirtual) {
+	a, c := integers(t, weights(0), scale), integers(t, weights(2), scale)
+	VPACKUSDW(integers(t, weights(1), scale), a, a)
+	VPACKUSDW(integers(t, weights(3), scale), c, c)
 	high, low, words, transpose := ZMM(), ZMM(), ZMM(), ZMM()
 	x := ZMM()
 	VPSRLW(Imm(8), a, high)
@@ -433,41 +466,53 @@ func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirt
 	VMOVDQU32(high, at(to, 0))
 	VMOVDQU32(low, at(to, 256))
 	ADDQ(I32(group), to)
-	return nil
 }
 
-// small makes bytes of a group's words and advances to. It moves live and heavy
-// down by a byte, and makes the uppermost one say of every eight slots whether there
-// is a word that is not zero, and one that is not small.
-func (t tier) small(words []reg.VecVirtual, to, live, heavy reg.GPVirtual) {
-	zero, order, limit := YMM(), YMM(), YMM()
+// roundChunks makes the integers of a row's chunks: words for values, bytes of those
+// that are small, and bits that say of which quads there are words above zero, and
+// which of them are small.
+func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtual) {
+	zero, pairs, limit := YMM(), YMM(), XMM()
 	t.zero(zero)
-	VMOVDQU(constant("bytes"), order)
+	VMOVDQU(constant("pairs"), pairs)
 	VPBROADCASTD(constant("small"), limit)
-	dead, fit := t.vecs(2), t.vecs(2)
-	for i := range 2 {
-		x := words[2*i]
-		VPACKSSWB(words[2*i+1], x, x)
-		VPSHUFB(order, x, x)
-		VPERMQ(Imm(0xd8), x, x)
-		VMOVDQU(x, at(to, wordBytes+32*i))
-		// Of eight slots a qword.
-		VPCMPEQQ(zero, x, dead[i])
-		VPCMPGTB(limit, x, fit[i])
-		VPCMPEQQ(zero, fit[i], fit[i])
+	live, heavy := GP64(), GP64()
+	XORQ(live, live)
+	XORQ(heavy, heavy)
+	l.chunks("round", step, func(c reg.GPVirtual) {
+		a, b := integers(t, l.here(s, 0), scale), integers(t, l.here(s, 1), scale)
+		VPACKSSDW(b, a, a)
+		bytes, upper, over := YMM(), XMM(), XMM()
+		VPACKSSWB(a, a, bytes)
+		VEXTRACTI128(Imm(1), bytes, upper)
+		VPUNPCKLDQ(upper, bytes.AsX(), upper)
+		VPSHUFB(pairs, a, a)
+		VPERMQ(Imm(0xd8), a, a)
+		SHLQ(Imm(4), c)
+		VMOVDQU(upper, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
+		VMOVDQU(a, Mem{Base: p, Index: c, Scale: 2})
+		addBits(upper, zero.AsX(), c, 2, live)
+		VPCMPGTB(limit, upper, over)
+		addBits(over, zero.AsX(), c, 2, heavy)
+	})
+	MOVQ(heavy, at(step, mrgHeavy))
+	NOTQ(heavy)
+	ANDQ(heavy, live)
+	MOVQ(live, at(step, mrgLight))
+}
+
+// integers rounds weights.
+func integers(t tier, weights Mem, scale reg.VecVirtual) reg.VecVirtual {
+	x := t.vec()
+	VMULPS(weights, scale, x)
+	VCVTPS2DQ(x, x)
+	return x
+}
+
+func consecutive(from, n int) []int {
+	v := make([]int, n)
+	for i := range v {
+		v[i] = from + i
 	}
-	for _, m := range []struct {
-		v    []reg.VecVirtual
-		bits reg.GPVirtual
-	}{{dead, live}, {fit, heavy}} {
-		VPACKSSDW(m.v[1], m.v[0], m.v[0])
-		VPERMQ(Imm(0xd8), m.v[0], m.v[0])
-		top := GP32()
-		VMOVMSKPS(m.v[0], top)
-		XORL(U32(0xff), top)
-		SHLL(Imm(24), top)
-		SHRL(Imm(8), m.bits)
-		ORL(top, m.bits)
-	}
-	ADDQ(Imm(group), to)
+	return v
 }

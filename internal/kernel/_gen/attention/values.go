@@ -8,25 +8,19 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// values writes the sums of values by weights and their merge into the states.
-// A step takes one slot, or of q8_0 a quad of slots (AVX2: two quads, which share
-// what a step costs besides).
+const valuesSignature = "func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)"
+
+// values writes the sums of values by weights and their merge into the states. A step
+// takes one slot, or of q8_0 a quad of slots.
 //
-// Exact integers on AVX-512: weights are 15 bits, so their bytes are two
-// unsigned operands whose sums meet in the end. On AVX2 they are words, in
-// pairs of slots two apart, as values sign-extend by shifts; or bytes, in the
-// eights of slots in which those of all rows of a block are small. Eights in which
-// all are zero are left out.
+// Exact integers on AVX-512: weights are 15 bits, so their bytes are two unsigned
+// operands whose sums meet in the end. On AVX2 there is fewValues.
 func (t tier) values(f form) {
-	what, quads := "n slots", 1
-	switch {
-	case f.ints && t.wide():
+	what := "n slots"
+	if f.ints {
 		what = "n quads of slots"
-	case f.ints:
-		what, quads = "the tile's eights of slots", 2
 	}
-	t.function("values", f.name,
-		"func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)",
+	t.function("values", f.name, valuesSignature,
 		"merges the values of "+what+", weighted by p, into the states of rows, and prefetches from ahead.")
 	ahead := newAhead()
 	state, ld, step, p, v := param("state"), param("ld"), param("step"), param("p"), param("v")
@@ -39,42 +33,21 @@ func (t tier) values(f form) {
 	SHLQ(Imm(uint64(size/2)), stride)
 
 	largest := 6
-	switch {
-	case f.ints && t.wide():
+	if f.ints {
 		largest = 3
-	case f.ints:
-		largest = 4
-	}
-	few := f.ints && !t.wide() // takes only eights in which a row weighs something
-	var heavy, light Mem       // which, of a block of rows
-	if few {
-		heavy, light = AllocLocal(8), AllocLocal(8)
 	}
 	blocks(largest, address("rows"), "rows", func(n int) {
 		var widths []int // vectors of the dimension that are summed at a time
 		switch {
 		case t.wide():
 			widths = []int{4, 2, 1}
-		case n > 2 || f.ints && n > 1:
+		case n > 2:
 			widths = []int{2}
 		default:
 			widths = []int{8 / n, 2}
 		}
 		st, vb, dim := copyOf(state), copyOf(v), GP64()
 		MOVQ(address("dim"), dim)
-		if few {
-			words, bytes := GP32(), GP32()
-			MOVL(at(step, mrgHeavy), words)
-			MOVL(at(step, mrgLive), bytes)
-			for r := 1; r < n; r++ {
-				ORL(at(step, r*mrgBytes+mrgHeavy), words)
-				ORL(at(step, r*mrgBytes+mrgLive), bytes)
-			}
-			MOVL(words, heavy)
-			NOTL(words)
-			ANDL(words, bytes)
-			MOVL(bytes, light)
-		}
 		for _, width := range widths {
 			name := func(s string) string { return fmt.Sprintf("%s%dx%d", s, n, width) }
 			Label(name("dims"))
@@ -82,15 +55,12 @@ func (t tier) values(f form) {
 			JLT(LabelRef(name("dimsAfter")))
 			acc := t.vecs(n * width)
 			low := []reg.VecVirtual(nil)
-			if f.ints && t.wide() {
+			if f.ints {
 				low = t.vecs(n * width)
 			}
 			t.zero(append(acc, low...)...)
 			ahead.pace(width * t.lanes / 16)
-			var vp, pp reg.GPVirtual
-			prefetch := func(label string) {
-				ahead.prefetch(label, quads*width*t.lanes/16+1, width*t.lanes/16)
-			}
+			vp, pp, left := copyOf(vb), copyOf(p), GP64()
 			weight := func(r, disp int) reg.VecVirtual {
 				x := t.vec()
 				if f.ints {
@@ -100,46 +70,10 @@ func (t tier) values(f form) {
 				}
 				return x
 			}
-			if few {
-				eights := func(which string, mask Mem, size int, body func()) {
-					left := GP32()
-					MOVL(mask, left)
-					TESTL(left, left)
-					JEQ(LabelRef(name(which + "After")))
-					Label(name(which))
-					vp, pp = GP64(), GP64()
-					TZCNTL(left, vp.As32())
-					LEAQ(Mem{Base: p, Index: vp, Scale: 8}, pp)
-					if size == 16 {
-						LEAQ(Mem{Base: pp, Index: vp, Scale: 8}, pp)
-					}
-					IMULQ(stride, vp)
-					LEAQ(Mem{Base: vb, Index: vp, Scale: uint8(quads)}, vp)
-					prefetch(name(which))
-					body()
-					clearLowest(left)
-					JNE(LabelRef(name(which)))
-					Label(name(which + "After"))
-				}
-				eights("words", heavy, 16, func() {
-					for q := range quads {
-						if q > 0 {
-							ADDQ(stride, vp)
-						}
-						t.addQuad(acc, n, vp, weight, 8*q)
-					}
-				})
-				eights("bytes", light, 8, func() { t.addSmall(acc, n, vp, stride, weight) })
-			}
-			left := reg.GPVirtual(nil)
-			if !few {
-				vp, pp, left = copyOf(vb), copyOf(p), GP64()
-				MOVQ(address("n"), left)
-				Label(name("step"))
-				prefetch(name("step"))
-			}
+			MOVQ(address("n"), left)
+			Label(name("step"))
+			ahead.prefetch(name("step"), width*t.lanes/16+1, width*t.lanes/16)
 			switch {
-			case few:
 			case f.ints:
 				hi, lo := make([]reg.VecVirtual, n), make([]reg.VecVirtual, n)
 				for r := range n {
@@ -153,7 +87,6 @@ func (t tier) values(f form) {
 						VPDPBUSD(x, lo[r], low[r*width+i])
 					}
 				}
-				ADDQ(Imm(4), pp)
 			default:
 				value := func(i int) reg.VecVirtual {
 					m, x := at(vp, i*t.lanes*f.size), t.vec()
@@ -188,41 +121,18 @@ func (t tier) values(f form) {
 						}
 					}
 				}
-				ADDQ(Imm(4), pp)
 			}
-			if !few {
-				ADDQ(stride, vp)
-				SUBQ(Imm(1), left)
-				JNE(LabelRef(name("step")))
-			}
+			ADDQ(Imm(4), pp)
+			ADDQ(stride, vp)
+			SUBQ(Imm(1), left)
+			JNE(LabelRef(name("step")))
 
-			// state = o·b + state·a
+			for i, low := range low {
+				VPSLLD(Imm(8), acc[i], acc[i])
+				VPADDD(low, acc[i], acc[i])
+			}
 			for r := range n {
-				sr := GP64()
-				MOVL(at(step, r*mrgBytes+mrgRow), sr.As32())
-				IMULQ(ld, sr)
-				ADDQ(st, sr)
-				scale, a, b := t.vec(), t.vec(), t.vec()
-				if f.ints {
-					VBROADCASTSS(at(step, r*mrgBytes+mrgScale), scale)
-				}
-				VBROADCASTSS(at(step, r*mrgBytes+mrgFactors), a)
-				VBROADCASTSS(at(step, r*mrgBytes+mrgFactors+4), b)
-				for i := range width {
-					o := acc[r*width+i]
-					if f.ints {
-						if t.wide() {
-							VPSLLD(Imm(8), o, o)
-							VPADDD(low[r*width+i], o, o)
-						}
-						VCVTDQ2PS(o, o)
-						VMULPS(scale, o, o)
-					}
-					m, x := at(sr, i*t.bytes()), t.vec()
-					VMULPS(m, a, x)
-					VFMADD231PS(o, b, x)
-					VMOVUPS(x, m)
-				}
+				t.mergeSums(f.ints, acc[r*width:(r+1)*width], step, r*mrgBytes, st, ld)
 			}
 			ADDQ(I32(int32(width*t.lanes*size)), vb)
 			ADDQ(I32(int32(width*t.bytes())), st)
@@ -236,105 +146,137 @@ func (t tier) values(f form) {
 	done()
 }
 
-// addQuad adds, for n rows, the products of a quad's values at v and its weights:
-// words, of slots two apart. weight broadcasts those of a row from so many bytes on.
-func (t tier) addQuad(acc []reg.VecVirtual, n int, v reg.GPVirtual, weight func(row, disp int) reg.VecVirtual, disp int) {
-	width := len(acc) / n
-	widen := func(i int) (even, odd reg.VecVirtual) {
-		even, odd = t.vec(), t.vec()
-		VMOVDQU(at(v, i*32), even)
-		VPSRAW(Imm(8), even, odd)
-		VPSLLW(Imm(8), even, even)
-		VPSRAW(Imm(8), even, even)
-		return even, odd
+// mergeSums ends the merge of some vectors of the row whose step is at step + disp:
+// state = sums·b + state·a.
+func (t tier) mergeSums(ints bool, sums []reg.VecVirtual, step reg.GPVirtual, disp int, states, ld reg.GPVirtual) {
+	state := GP64()
+	MOVL(at(step, disp+mrgRow), state.As32())
+	IMULQ(ld, state)
+	ADDQ(states, state)
+	scale, a, b := t.vec(), t.vec(), t.vec()
+	if ints {
+		VBROADCASTSS(at(step, disp+mrgScale), scale)
 	}
-	if n == 1 {
-		w := [2]reg.VecVirtual{weight(0, disp), weight(0, disp+4)}
-		for i := range width {
-			even, odd := widen(i)
-			addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
-			addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
+	VBROADCASTSS(at(step, disp+mrgFactors), a)
+	VBROADCASTSS(at(step, disp+mrgFactors+4), b)
+	for i, o := range sums {
+		if ints {
+			VCVTDQ2PS(o, o)
+			VMULPS(scale, o, o)
 		}
-		return
-	}
-	even, odd := make([]reg.VecVirtual, width), make([]reg.VecVirtual, width)
-	for i := range width {
-		even[i], odd[i] = widen(i)
-	}
-	for r := range n {
-		for half, values := range [][]reg.VecVirtual{even, odd} {
-			addProducts(weight(r, disp+4*half), values, acc[r*width:(r+1)*width])
-		}
+		m, x := at(state, i*t.bytes()), t.vec()
+		VMULPS(m, a, x)
+		VFMADD231PS(o, b, x)
+		VMOVUPS(x, m)
 	}
 }
 
-// addSmall adds, for n rows, the products of two quads' values at v, stride apart,
-// and their weights: bytes of at most 63, so that 16 bits hold the sum of four
-// products with values from -128 to 127.
-func (t tier) addSmall(acc []reg.VecVirtual, n int, v, stride reg.GPVirtual, weight func(row, disp int) reg.VecVirtual) {
-	width := len(acc) / n
-	ones := constant("ones")
-	quad := func(q, i int) Mem {
-		if q == 0 {
-			return at(v, i*32)
+// fewValues writes values of q8_0 for AVX2: row by row, since each needs others, and
+// of a row only the quads that weigh anything. Weights are words, in pairs of slots
+// two apart, as values sign-extend by shifts; or bytes, where they are small, of two
+// quads at a time.
+func fewValues() {
+	t := tiers[0]
+	t.function("values", q8.name, valuesSignature,
+		"merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.")
+	ahead := newAhead()
+	ld, step, p, v := param("ld"), param("step"), param("p"), param("v")
+	SHLQ(Imm(2), ld)
+	stride := param("dim")
+	SHLQ(Imm(2), stride)
+	Label("row")
+	st, vb, dim := param("state"), copyOf(v), GP64()
+	MOVQ(address("dim"), dim)
+	for _, width := range []int{8, 2} { // vectors of the dimension that are summed at a time
+		name := func(s string) string { return fmt.Sprintf("%s%d", s, width) }
+		Label(name("dims"))
+		CMPQ(dim, Imm(uint64(width*t.lanes)))
+		JLT(LabelRef(name("dimsAfter")))
+		acc := t.vecs(width)
+		t.zero(acc...)
+		ahead.pace(width * t.lanes / 16)
+		// quads runs body for those of a mask, of which left are still to come.
+		quads := func(which string, mask int, body func(quad, left reg.GPVirtual)) {
+			left, quad := GP64(), GP64()
+			MOVQ(at(step, mask), left)
+			TESTQ(left, left)
+			JEQ(LabelRef(name(which + "After")))
+			Label(name(which))
+			ahead.prefetch(name(which), width*t.lanes/16+1, width*t.lanes/16)
+			TZCNTQ(left, quad)
+			clearLowest(left)
+			body(quad, left)
+			TESTQ(left, left)
+			JNE(LabelRef(name(which)))
+			Label(name(which + "After"))
 		}
-		return Mem{Base: v, Index: stride, Scale: 1, Disp: i * 32}
-	}
-	weights := func(r int) []reg.VecVirtual {
-		return []reg.VecVirtual{weight(r, wordBytes), weight(r, wordBytes+4)}
-	}
-	add := func(x, w []reg.VecVirtual, to reg.VecVirtual) {
-		y := t.vecs(2)
-		for q := range y {
-			VPMADDUBSW(x[q], w[q], y[q])
+		values := func(quad reg.GPVirtual) reg.GPVirtual {
+			IMULQ(stride, quad)
+			ADDQ(vb, quad)
+			return quad
 		}
-		VPADDW(y[1], y[0], y[0])
-		VPMADDWD(ones, y[0], y[0])
-		VPADDD(y[0], to, to)
-	}
-	load := func(i int) []reg.VecVirtual {
-		x := t.vecs(2)
-		for q := range x {
-			VMOVDQU(quad(q, i), x[q])
-		}
-		return x
-	}
-	if n <= 2 { // weights stay in registers
-		w := make([][]reg.VecVirtual, n)
-		for r := range w {
-			w[r] = weights(r)
-		}
-		for i := range width {
-			x := load(i)
-			for r := range n {
-				add(x, w[r], acc[r*width+i])
+		quads("words", mrgHeavy, func(quad, _ reg.GPVirtual) {
+			w := t.vecs(2)
+			VPBROADCASTD(Mem{Base: p, Index: quad, Scale: 8}, w[0])
+			VPBROADCASTD(Mem{Base: p, Index: quad, Scale: 8, Disp: 4}, w[1])
+			x := values(quad)
+			for i := range width {
+				even, odd := t.vec(), t.vec()
+				VMOVDQU(at(x, i*32), even)
+				VPSRAW(Imm(8), even, odd)
+				VPSLLW(Imm(8), even, even)
+				VPSRAW(Imm(8), even, even)
+				addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
+				addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
 			}
-		}
-		return
+		})
+		// Bytes of at most 63: 16 bits hold the sum of four products with values from
+		// -128 to 127. The last quad of an odd number comes beside itself, by zeros.
+		quads("bytes", mrgLight, func(quad, left reg.GPVirtual) {
+			w, other, next, at2, none := t.vecs(2), copyOf(quad), GP64(), GP64(), GP64()
+			VPBROADCASTD(Mem{Base: p, Index: quad, Scale: 4, Disp: wordBytes}, w[0])
+			TZCNTQ(left, next)
+			LEAQ(Mem{Base: p, Index: next, Scale: 4, Disp: wordBytes}, at2)
+			LEAQ(constant("zero"), none)
+			TESTQ(left, left)
+			CMOVQNE(next, other)
+			CMOVQNE(at2, none)
+			VPBROADCASTD(at(none, 0), w[1])
+			clearLowest(left)
+			ones := YMM()
+			VMOVDQU(constant("ones"), ones)
+			x := [2]reg.GPVirtual{values(quad), values(other)}
+			for i := range width {
+				y := t.vecs(2)
+				for q := range y {
+					VPMADDUBSW(at(x[q], i*32), w[q], y[q])
+				}
+				VPADDW(y[1], y[0], y[0])
+				addProducts(ones, y[:1], acc[i:])
+			}
+		})
+		t.mergeSums(true, acc, step, 0, st, ld)
+		ADDQ(I32(int32(width*t.lanes*4)), vb)
+		ADDQ(I32(int32(width*t.bytes())), st)
+		SUBQ(Imm(uint64(width*t.lanes)), dim)
+		JMP(LabelRef(name("dims")))
+		Label(name("dimsAfter"))
 	}
-	x := make([][]reg.VecVirtual, width)
-	for i := range x {
-		x[i] = load(i)
-	}
-	for r := range n {
-		w := weights(r)
-		for i := range x {
-			add(x[i], w, acc[r*width+i])
-		}
-	}
+	ADDQ(I32(intBytes), p)
+	ADDQ(Imm(mrgBytes), step)
+	SUBQ(Imm(1), address("rows"))
+	JNE(LabelRef("row"))
+	done()
 }
 
-// fetch writes the prefetching of those eights of slots that values takes.
-func (t tier) fetch() {
-	t.function("fetch", "", "func(v *byte, steps uint32, size int)",
-		"prefetches the values of such steps, of size bytes each.")
-	v, size := param("v"), param("size")
-	left := Load(Param("steps"), GP32()).(reg.GPVirtual)
-	TESTL(left, left)
-	JEQ(LabelRef("done"))
-	Label("eight")
+// fetch writes the prefetching of those quads of slots that fewValues takes.
+func fetch() {
+	tiers[0].function("fetch", "", "func(v *byte, quads uint64, size int)",
+		"prefetches the values of such quads, of size bytes each.")
+	v, size, left := param("v"), param("size"), param("quads")
+	Label("quad")
 	line, end := GP64(), GP64()
-	TZCNTL(left, line.As32())
+	TZCNTQ(left, line)
 	IMULQ(size, line)
 	ADDQ(v, line)
 	LEAQ(Mem{Base: line, Index: size, Scale: 1}, end)
@@ -344,14 +286,13 @@ func (t tier) fetch() {
 	CMPQ(line, end)
 	JLT(LabelRef("line"))
 	clearLowest(left)
-	JNE(LabelRef("eight"))
-	Label("done")
+	JNE(LabelRef("quad"))
 	RET()
 }
 
-// clearLowest clears the lowest bit of x that is set.
+// clearLowest clears the lowest bit of x that is set; the flags are of what is left.
 func clearLowest(x reg.GPVirtual) {
-	rest := GP32()
-	LEAL(at(x, -1), rest)
-	ANDL(rest, x)
+	rest := GP64()
+	LEAQ(at(x, -1), rest)
+	ANDQ(rest, x)
 }
