@@ -1984,104 +1984,118 @@ rowsAfter1:
 	RET
 
 // func largestAVX2(s *float32, step *float32, rows int, groups int)
-// Requires: AVX, AVX2
+// Requires: AVX
 TEXT ·largestAVX2(SB), NOSPLIT, $0-32
-	MOVQ s+0(FP), BX
-	MOVQ step+8(FP), SI
-	MOVQ rows+16(FP), DI
+	MOVQ s+0(FP), DX
+	MOVQ step+8(FP), BX
+	MOVQ rows+16(FP), SI
 
 row:
 	VBROADCASTSS attentionConstants<>+288(SB), Y0
 	VBROADCASTSS attentionConstants<>+288(SB), Y1
 	VBROADCASTSS attentionConstants<>+288(SB), Y2
 	VBROADCASTSS attentionConstants<>+288(SB), Y3
-	VBROADCASTSS 20(SI), Y4
-	VPXOR        Y5, Y5, Y5
-	XORQ         R8, R8
 	XORQ         AX, AX
-	MOVQ         groups+24(FP), DX
+	MOVQ         groups+24(FP), CX
 
 largest:
-	VMOVUPS      (BX)(AX*1), Y6
-	VMAXPS       32(BX)(AX*1), Y6, Y6
-	VMAXPS       Y6, Y0, Y0
-	VCMPPS       $0x1d, Y4, Y6, Y6
-	VMOVUPS      64(BX)(AX*1), Y7
-	VMAXPS       96(BX)(AX*1), Y7, Y7
-	VMAXPS       Y7, Y1, Y1
-	VCMPPS       $0x1d, Y4, Y7, Y7
-	VMOVUPS      128(BX)(AX*1), Y8
-	VMAXPS       160(BX)(AX*1), Y8, Y8
-	VMAXPS       Y8, Y2, Y2
-	VCMPPS       $0x1d, Y4, Y8, Y8
-	VMOVUPS      192(BX)(AX*1), Y9
-	VMAXPS       224(BX)(AX*1), Y9, Y9
-	VMAXPS       Y9, Y3, Y3
-	VCMPPS       $0x1d, Y4, Y9, Y9
-	VPACKSSDW    Y7, Y6, Y6
-	VPACKSSDW    Y9, Y8, Y8
-	VPACKSSWB    Y8, Y6, Y6
-	VEXTRACTI128 $0x01, Y6, X7
-	VPOR         X7, X6, X7
-	VPCMPEQD     X5, X7, X6
-	VMOVMSKPS    X6, R9
-	XORL         $0x0f, R9
-	MOVQ         AX, CX
-	SHRQ         $0x06, CX
-	SHLQ         CL, R9
-	ORQ          R9, R8
-	ADDQ         $+256, AX
-	SUBQ         $0x01, DX
-	JNE          largest
-	MOVQ         R8, 32(SI)
-	VMAXPS       Y1, Y0, Y0
-	VMAXPS       Y3, Y2, Y2
-	VMAXPS       Y2, Y0, Y0
-	VPERM2F128   $0x01, Y0, Y0, Y1
-	VMAXPS       Y1, Y0, Y0
-	VPERMILPS    $0x4e, Y0, Y1
-	VMAXPS       Y1, Y0, Y0
-	VPERMILPS    $0xb1, Y0, Y1
-	VMAXPS       Y1, Y0, Y0
-	VXORPS       X1, X1, X1
-	VADDSS       X1, X0, X0
-	VMOVSS       X0, 12(SI)
-	ADDQ         $+1024, BX
-	ADDQ         $0x38, SI
-	SUBQ         $0x01, DI
-	JNE          row
+	VMAXPS     (DX)(AX*1), Y0, Y0
+	VMAXPS     32(DX)(AX*1), Y1, Y1
+	VMAXPS     64(DX)(AX*1), Y2, Y2
+	VMAXPS     96(DX)(AX*1), Y3, Y3
+	VMAXPS     128(DX)(AX*1), Y0, Y0
+	VMAXPS     160(DX)(AX*1), Y1, Y1
+	VMAXPS     192(DX)(AX*1), Y2, Y2
+	VMAXPS     224(DX)(AX*1), Y3, Y3
+	ADDQ       $+256, AX
+	SUBQ       $0x01, CX
+	JNE        largest
+	VMAXPS     Y1, Y0, Y0
+	VMAXPS     Y3, Y2, Y2
+	VMAXPS     Y2, Y0, Y0
+	VPERM2F128 $0x01, Y0, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERMILPS  $0x4e, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VPERMILPS  $0xb1, Y0, Y1
+	VMAXPS     Y1, Y0, Y0
+	VXORPS     X1, X1, X1
+	VADDSS     X1, X0, X0
+	VMOVSS     X0, 12(BX)
+	ADDQ       $+1024, DX
+	ADDQ       $0x38, BX
+	SUBQ       $0x01, SI
+	JNE        row
 	VZEROUPPER
 	RET
 
 // func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, BMI, FMA3
-TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $0-96
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·softmaxIntsAVX2(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+0(SB), Y0
-	MOVQ         ld+32(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         scale+16(FP), DX
-	MOVQ         step+40(FP), BX
-	MOVQ         rows+64(FP), SI
+	MOVQ         ld+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         scale+16(FP), BX
+	MOVQ         ahead+80(FP), SI
+	MOVQ         pace+88(FP), AX
+	IMUL3Q       $+1, AX, AX
+	ADDQ         $0x3f, AX
+	SHRQ         $0x06, AX
+	MOVQ         AX, (SP)
+	MOVQ         step+40(FP), DI
+	MOVQ         rows+64(FP), R8
 
 powersRow:
-	MOVL         24(BX), DI
-	SHLQ         $0x0a, DI
-	ADDQ         s+0(FP), DI
+	MOVL         24(DI), R9
+	SHLQ         $0x0a, R9
+	ADDQ         s+0(FP), R9
 	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 12(BX), Y2
+	VBROADCASTSS 12(DI), Y2
 	VSUBPS       Y2, Y1, Y2
-	VBROADCASTSS 20(BX), Y1
+	VBROADCASTSS 20(DI), Y1
 	VPXOR        Y3, Y3, Y3
 	VPXOR        Y4, Y4, Y4
 	VPXOR        Y5, Y5, Y5
-	MOVLQSX      28(BX), R8
-	MOVQ         32(BX), R9
+	MOVLQSX      28(DI), R10
+	MOVQ         first+56(FP), R11
+	SHLQ         $0x04, R11
+	ADDQ         R10, R11
+	ADDQ         mass+48(FP), R11
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 powers:
-	TZCNTQ       R9, R10
-	MOVQ         R10, CX
-	SHLQ         $0x06, CX
-	VADDPS       (DI)(CX*1), Y2, Y6
+	CMPQ       (SP), $0x00
+	JLE        powersAhead
+	PREFETCHT1 (SI)
+	CMPQ       (SP), $0x01
+	JLE        powersAhead
+	PREFETCHT1 64(SI)
+	CMPQ       (SP), $0x02
+	JLE        powersAhead
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
+	CMPQ       (SP), $0x04
+	JLE        powersAhead
+	PREFETCHT1 256(SI)
+	PREFETCHT1 320(SI)
+	PREFETCHT1 384(SI)
+	PREFETCHT1 448(SI)
+	CMPQ       (SP), $0x08
+	JLE        powersAhead
+	PREFETCHT1 512(SI)
+	PREFETCHT1 576(SI)
+	PREFETCHT1 640(SI)
+	PREFETCHT1 704(SI)
+	PREFETCHT1 768(SI)
+	PREFETCHT1 832(SI)
+	PREFETCHT1 896(SI)
+	PREFETCHT1 960(SI)
+
+powersAhead:
+	MOVQ         pace+88(FP), R12
+	LEAQ         (SI)(R12*1), SI
+	VADDPS       (R9)(AX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y9
 	VADDPS       attentionConstants<>+224(SB), Y6, Y8
 	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
@@ -2096,11 +2110,11 @@ powers:
 	VPADDD       Y8, Y7, Y7
 	VANDPS       Y9, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       (DX)(CX*1), Y7, Y6
+	VMULPS       (BX)(AX*1), Y7, Y6
 	VANDPS       Y9, Y6, Y6
 	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, (DI)(CX*1)
-	VADDPS       32(DI)(CX*1), Y2, Y6
+	VMOVUPS      Y6, (R9)(AX*1)
+	VADDPS       32(R9)(AX*1), Y2, Y6
 	VCMPPS       $0x1d, Y1, Y6, Y10
 	VADDPS       attentionConstants<>+224(SB), Y6, Y9
 	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
@@ -2115,14 +2129,12 @@ powers:
 	VPADDD       Y9, Y8, Y8
 	VANDPS       Y10, Y8, Y8
 	VADDPS       Y8, Y4, Y4
-	VMULPS       32(DX)(CX*1), Y8, Y6
+	VMULPS       32(BX)(AX*1), Y8, Y6
 	VANDPS       Y10, Y6, Y6
 	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 32(DI)(CX*1)
-	TESTQ        R8, R8
-	JLT          noMass
-	MOVQ         R8, CX
-	ADDQ         mass+48(FP), CX
+	VMOVUPS      Y6, 32(R9)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMass0
 	VADDPS       Y8, Y7, Y6
 	VEXTRACTF128 $0x01, Y6, X7
 	VADDPS       X6, X7, X7
@@ -2130,15 +2142,166 @@ powers:
 	VADDPS       X6, X7, X7
 	VPERMILPS    $0xb1, X7, X6
 	VADDPS       X6, X7, X7
-	VMOVSS       X7, (CX)(R10*4)
+	VMOVSS       X7, (R11)
 
-noMass:
-	LEAQ         -1(R9), CX
-	ANDQ         CX, R9
+noMass0:
+	VADDPS       64(R9)(AX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VMULPS       64(BX)(AX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 64(R9)(AX*1)
+	VADDPS       96(R9)(AX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
+	VSUBPS       Y8, Y6, Y6
+	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VANDPS       Y10, Y8, Y8
+	VADDPS       Y8, Y4, Y4
+	VMULPS       96(BX)(AX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 96(R9)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMass2
+	VADDPS       Y8, Y7, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0x4e, X7, X6
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0xb1, X7, X6
+	VADDPS       X6, X7, X7
+	VMOVSS       X7, 4(R11)
+
+noMass2:
+	VADDPS       128(R9)(AX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VMULPS       128(BX)(AX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 128(R9)(AX*1)
+	VADDPS       160(R9)(AX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
+	VSUBPS       Y8, Y6, Y6
+	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VANDPS       Y10, Y8, Y8
+	VADDPS       Y8, Y4, Y4
+	VMULPS       160(BX)(AX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 160(R9)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMass4
+	VADDPS       Y8, Y7, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0x4e, X7, X6
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0xb1, X7, X6
+	VADDPS       X6, X7, X7
+	VMOVSS       X7, 8(R11)
+
+noMass4:
+	VADDPS       192(R9)(AX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VMULPS       192(BX)(AX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 192(R9)(AX*1)
+	VADDPS       224(R9)(AX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
+	VSUBPS       Y8, Y6, Y6
+	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VANDPS       Y10, Y8, Y8
+	VADDPS       Y8, Y4, Y4
+	VMULPS       224(BX)(AX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 224(R9)(AX*1)
+	TESTQ        R10, R10
+	JLT          noMass6
+	VADDPS       Y8, Y7, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0x4e, X7, X6
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0xb1, X7, X6
+	VADDPS       X6, X7, X7
+	VMOVSS       X7, 12(R11)
+
+noMass6:
+	ADDQ         $0x10, R11
+	ADDQ         $+256, AX
+	SUBQ         $0x01, CX
 	JNE          powers
-	MOVL         24(BX), CX
-	IMULQ        AX, CX
-	ADDQ         state+24(FP), CX
+	MOVL         24(DI), AX
+	IMULQ        DX, AX
+	ADDQ         state+24(FP), AX
 	VBROADCASTSS attentionConstants<>+0(SB), X1
 	VADDPS       Y4, Y3, Y2
 	VEXTRACTF128 $0x01, Y2, X6
@@ -2147,10 +2310,10 @@ noMass:
 	VADDPS       X2, X6, X6
 	VPERMILPS    $0xb1, X6, X2
 	VADDPS       X2, X6, X6
-	VMOVSS       12(BX), X2
-	VMOVSS       (CX), X3
+	VMOVSS       12(DI), X2
+	VMOVSS       (AX), X3
 	VMAXSS       X3, X2, X4
-	VMOVSS       X4, (CX)
+	VMOVSS       X4, (AX)
 	VBROADCASTSS X4, X4
 	VUNPCKLPS    X2, X3, X2
 	VSUBPS       X4, X2, X2
@@ -2167,87 +2330,83 @@ noMass:
 	VPSLLD       $0x17, X4, X4
 	VPADDD       X4, X1, X1
 	VANDPS       X7, X1, X1
-	VMOVLPS      X1, 4(BX)
-	VMULSS       4(CX), X1, X2
+	VMOVLPS      X1, 4(DI)
+	VMULSS       4(AX), X1, X2
 	VMOVSHDUP    X1, X1
 	VFMADD231SS  X6, X1, X2
-	VMOVSS       X2, 4(CX)
+	VMOVSS       X2, 4(AX)
 	VPERM2F128   $0x01, Y5, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
 	VPERMILPS    $0x4e, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
 	VPERMILPS    $0xb1, Y5, Y1
 	VMAXPS       Y1, Y5, Y5
-	VBROADCASTSS (BX), X2
+	VBROADCASTSS (DI), X2
 	VDIVPS       X5, X2, X1
 	VDIVPS       X2, X5, X2
-	VMOVSS       X2, (BX)
+	VMOVSS       X2, (DI)
 	VBROADCASTSS attentionConstants<>+416(SB), X2
 	VCMPPS       $0x1d, X2, X5, X2
 	VANDPS       X2, X1, X1
-	VMOVSS       X1, 16(BX)
-	ADDQ         $0x38, BX
-	SUBQ         $0x01, SI
+	VMOVSS       X1, 16(DI)
+	ADDQ         $0x38, DI
+	SUBQ         $0x01, R8
 	JNE          powersRow
-	MOVQ         p+8(FP), AX
-	MOVQ         step+40(FP), DX
-	MOVQ         rows+64(FP), BX
+	MOVQ         p+8(FP), DX
+	MOVQ         step+40(FP), BX
+	MOVQ         rows+64(FP), SI
 
 roundRow:
-	MOVL         24(DX), SI
-	SHLQ         $0x0a, SI
-	ADDQ         s+0(FP), SI
-	VBROADCASTSS 16(DX), Y0
-	VPXOR        Y1, Y1, Y1
-	VMOVDQU      attentionConstants<>+608(SB), Y2
-	VPBROADCASTD attentionConstants<>+640(SB), X3
-	XORQ         DI, DI
-	XORQ         R8, R8
-	MOVQ         32(DX), R9
+	MOVL         24(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
+	VBROADCASTSS 16(BX), Y0
+	MOVQ         DX, R8
+	XORQ         AX, AX
+	MOVQ         groups+72(FP), CX
 
 round:
-	TZCNTQ       R9, R10
-	MOVQ         R10, CX
-	SHLQ         $0x06, CX
-	VMULPS       (SI)(CX*1), Y0, Y4
-	VCVTPS2DQ    Y4, Y4
-	VMULPS       32(SI)(CX*1), Y0, Y5
-	VCVTPS2DQ    Y5, Y5
-	VPACKSSDW    Y5, Y4, Y4
-	VPACKSSWB    Y4, Y4, Y5
-	VEXTRACTI128 $0x01, Y5, X6
-	VPUNPCKLDQ   X6, X5, X6
-	VPSHUFB      Y2, Y4, Y4
-	VPERMQ       $0xd8, Y4, Y4
-	SHLQ         $0x04, R10
-	VMOVDQU      X6, 512(AX)(R10*1)
-	VMOVDQU      Y4, (AX)(R10*2)
-	VPCMPEQD     X1, X6, X4
-	VMOVMSKPS    X4, R11
-	XORL         $0x0f, R11
-	MOVQ         R10, CX
-	SHRQ         $0x02, CX
-	SHLQ         CL, R11
-	ORQ          R11, DI
-	VPCMPGTB     X3, X6, X4
-	VPCMPEQD     X1, X4, X4
-	VMOVMSKPS    X4, R11
-	XORL         $0x0f, R11
-	MOVQ         R10, CX
-	SHRQ         $0x02, CX
-	SHLQ         CL, R11
-	ORQ          R11, R8
-	LEAQ         -1(R9), CX
-	ANDQ         CX, R9
-	JNE          round
-	MOVQ         R8, 48(DX)
-	NOTQ         R8
-	ANDQ         R8, DI
-	MOVQ         DI, 40(DX)
-	ADDQ         $+768, AX
-	ADDQ         $0x38, DX
-	SUBQ         $0x01, BX
-	JNE          roundRow
+	VMOVDQU   attentionConstants<>+608(SB), Y1
+	VMULPS    (DI)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    32(DI)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, (R8)
+	VMULPS    64(DI)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    96(DI)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, 32(R8)
+	VMULPS    128(DI)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    160(DI)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, 64(R8)
+	VMULPS    192(DI)(AX*1), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    224(DI)(AX*1), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y3, Y2, Y2
+	VPSHUFB   Y1, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, 96(R8)
+	ADDQ      $+128, R8
+	ADDQ      $+256, AX
+	SUBQ      $0x01, CX
+	JNE       round
+	ADDQ      $+768, DX
+	ADDQ      $0x38, BX
+	SUBQ      $0x01, SI
+	JNE       roundRow
 	VZEROUPPER
 	RET
 
@@ -2541,25 +2700,28 @@ noMass6:
 	RET
 
 // func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-// Requires: AVX, AVX2, BMI, CMOV, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·valuesQ8AVX2(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
-	MOVQ ld+8(FP), CX
-	MOVQ step+16(FP), DX
-	MOVQ p+24(FP), BX
-	MOVQ v+32(FP), SI
-	SHLQ $0x02, CX
-	MOVQ dim+40(FP), DI
-	SHLQ $0x02, DI
+	MOVQ state+0(FP), CX
+	MOVQ ld+8(FP), DX
+	MOVQ step+16(FP), BX
+	MOVQ p+24(FP), SI
+	MOVQ v+32(FP), DI
+	SHLQ $0x02, DX
+	MOVQ dim+40(FP), R8
+	SHLQ $0x02, R8
 
-row:
-	MOVQ state+0(FP), R8
-	MOVQ SI, R9
-	MOVQ dim+40(FP), R10
+rows:
+	CMPQ rows+48(FP), $0x04
+	JLT  rowsAfter4
+	MOVQ CX, R9
+	MOVQ DI, R10
+	MOVQ dim+40(FP), R11
 
-dims8:
-	CMPQ   R10, $0x40
-	JLT    dimsAfter8
+dims4x2:
+	CMPQ   R11, $0x10
+	JLT    dimsAfter4x2
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -2568,57 +2730,460 @@ dims8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+4, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   48(DX), R11
-	TESTQ  R11, R11
-	JEQ    wordsAfter8
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
 
-words8:
+step4x2:
 	CMPQ       (SP), $0x00
-	JLE        words8Ahead
+	JLE        step4x2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        words8Ahead
+	JLE        step4x2Ahead
 	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        words8Ahead
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	CMPQ       (SP), $0x04
-	JLE        words8Ahead
-	PREFETCHT1 256(AX)
 
-words8Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	VPBROADCASTD (BX)(R12*8), Y8
-	VPBROADCASTD 4(BX)(R12*8), Y9
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VMOVDQU      (R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y0, Y0
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y0, Y0
+step4x2Ahead:
+	MOVQ         pace+72(FP), R15
+	LEAQ         (AX)(R15*1), AX
+	VMOVDQU      (R12), Y8
+	VPSRAW       $0x08, Y8, Y9
+	VPSLLW       $0x08, Y8, Y8
+	VPSRAW       $0x08, Y8, Y8
 	VMOVDQU      32(R12), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
+	VPBROADCASTD (R13), Y12
+	VPMADDWD     Y12, Y8, Y13
+	VPMADDWD     Y12, Y10, Y12
+	VPADDD       Y13, Y0, Y0
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 4(R13), Y12
+	VPMADDWD     Y12, Y9, Y13
+	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y0, Y0
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 768(R13), Y12
+	VPMADDWD     Y12, Y8, Y13
+	VPMADDWD     Y12, Y10, Y12
+	VPADDD       Y13, Y2, Y2
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 772(R13), Y12
+	VPMADDWD     Y12, Y9, Y13
+	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y2, Y2
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 1536(R13), Y12
+	VPMADDWD     Y12, Y8, Y13
+	VPMADDWD     Y12, Y10, Y12
+	VPADDD       Y13, Y4, Y4
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 1540(R13), Y12
+	VPMADDWD     Y12, Y9, Y13
+	VPMADDWD     Y12, Y11, Y12
+	VPADDD       Y13, Y4, Y4
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 2304(R13), Y12
+	VPMADDWD     Y12, Y8, Y8
+	VPMADDWD     Y12, Y10, Y10
+	VPADDD       Y8, Y6, Y6
+	VPADDD       Y10, Y7, Y7
+	VPBROADCASTD 2308(R13), Y8
+	VPMADDWD     Y8, Y9, Y9
+	VPMADDWD     Y8, Y11, Y8
+	VPADDD       Y9, Y6, Y6
+	VPADDD       Y8, Y7, Y7
+	ADDQ         $0x08, R13
+	ADDQ         R8, R12
+	SUBQ         $0x01, R14
+	JNE          step4x2
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Y8
+	VBROADCASTSS 4(BX), Y9
+	VBROADCASTSS 8(BX), Y10
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y8, Y0, Y0
+	VMULPS       (R12), Y9, Y11
+	VFMADD231PS  Y0, Y10, Y11
+	VMOVUPS      Y11, (R12)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y8, Y1, Y1
+	VMULPS       32(R12), Y9, Y0
+	VFMADD231PS  Y1, Y10, Y0
+	VMOVUPS      Y0, 32(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Y0
+	VBROADCASTSS 60(BX), Y1
+	VBROADCASTSS 64(BX), Y8
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMULPS       (R12), Y1, Y9
+	VFMADD231PS  Y2, Y8, Y9
+	VMOVUPS      Y9, (R12)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VMULPS       32(R12), Y1, Y0
+	VFMADD231PS  Y3, Y8, Y0
+	VMOVUPS      Y0, 32(R12)
+	MOVL         136(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 112(BX), Y0
+	VBROADCASTSS 116(BX), Y1
+	VBROADCASTSS 120(BX), Y2
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y0, Y4, Y4
+	VMULPS       (R12), Y1, Y3
+	VFMADD231PS  Y4, Y2, Y3
+	VMOVUPS      Y3, (R12)
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y0, Y5, Y5
+	VMULPS       32(R12), Y1, Y0
+	VFMADD231PS  Y5, Y2, Y0
+	VMOVUPS      Y0, 32(R12)
+	MOVL         192(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 168(BX), Y0
+	VBROADCASTSS 172(BX), Y1
+	VBROADCASTSS 176(BX), Y2
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VMULPS       (R12), Y1, Y3
+	VFMADD231PS  Y6, Y2, Y3
+	VMOVUPS      Y3, (R12)
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y0, Y7, Y7
+	VMULPS       32(R12), Y1, Y0
+	VFMADD231PS  Y7, Y2, Y0
+	VMOVUPS      Y0, 32(R12)
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims4x2
+
+dimsAfter4x2:
+	ADDQ $+3072, SI
+	ADDQ $+224, BX
+	SUBQ $0x04, rows+48(FP)
+	JMP  rows
+
+rowsAfter4:
+	CMPQ rows+48(FP), $0x03
+	JLT  rowsAfter3
+	MOVQ CX, R9
+	MOVQ DI, R10
+	MOVQ dim+40(FP), R11
+
+dims3x2:
+	CMPQ   R11, $0x10
+	JLT    dimsAfter3x2
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+
+step3x2:
+	CMPQ       (SP), $0x00
+	JLE        step3x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step3x2Ahead
+	PREFETCHT1 64(AX)
+
+step3x2Ahead:
+	MOVQ         pace+72(FP), R15
+	LEAQ         (AX)(R15*1), AX
+	VMOVDQU      (R12), Y6
+	VPSRAW       $0x08, Y6, Y7
+	VPSLLW       $0x08, Y6, Y6
+	VPSRAW       $0x08, Y6, Y6
+	VMOVDQU      32(R12), Y8
+	VPSRAW       $0x08, Y8, Y9
+	VPSLLW       $0x08, Y8, Y8
+	VPSRAW       $0x08, Y8, Y8
+	VPBROADCASTD (R13), Y10
+	VPMADDWD     Y10, Y6, Y11
+	VPMADDWD     Y10, Y8, Y10
+	VPADDD       Y11, Y0, Y0
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 4(R13), Y10
+	VPMADDWD     Y10, Y7, Y11
+	VPMADDWD     Y10, Y9, Y10
+	VPADDD       Y11, Y0, Y0
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 768(R13), Y10
+	VPMADDWD     Y10, Y6, Y11
+	VPMADDWD     Y10, Y8, Y10
+	VPADDD       Y11, Y2, Y2
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 772(R13), Y10
+	VPMADDWD     Y10, Y7, Y11
+	VPMADDWD     Y10, Y9, Y10
+	VPADDD       Y11, Y2, Y2
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 1536(R13), Y10
+	VPMADDWD     Y10, Y6, Y6
+	VPMADDWD     Y10, Y8, Y8
+	VPADDD       Y6, Y4, Y4
+	VPADDD       Y8, Y5, Y5
+	VPBROADCASTD 1540(R13), Y6
+	VPMADDWD     Y6, Y7, Y7
+	VPMADDWD     Y6, Y9, Y6
+	VPADDD       Y7, Y4, Y4
+	VPADDD       Y6, Y5, Y5
+	ADDQ         $0x08, R13
+	ADDQ         R8, R12
+	SUBQ         $0x01, R14
+	JNE          step3x2
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Y6
+	VBROADCASTSS 4(BX), Y7
+	VBROADCASTSS 8(BX), Y8
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y6, Y0, Y0
+	VMULPS       (R12), Y7, Y9
+	VFMADD231PS  Y0, Y8, Y9
+	VMOVUPS      Y9, (R12)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y6, Y1, Y1
+	VMULPS       32(R12), Y7, Y0
+	VFMADD231PS  Y1, Y8, Y0
+	VMOVUPS      Y0, 32(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Y0
+	VBROADCASTSS 60(BX), Y1
+	VBROADCASTSS 64(BX), Y6
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMULPS       (R12), Y1, Y7
+	VFMADD231PS  Y2, Y6, Y7
+	VMOVUPS      Y7, (R12)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VMULPS       32(R12), Y1, Y0
+	VFMADD231PS  Y3, Y6, Y0
+	VMOVUPS      Y0, 32(R12)
+	MOVL         136(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 112(BX), Y0
+	VBROADCASTSS 116(BX), Y1
+	VBROADCASTSS 120(BX), Y2
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y0, Y4, Y4
+	VMULPS       (R12), Y1, Y3
+	VFMADD231PS  Y4, Y2, Y3
+	VMOVUPS      Y3, (R12)
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y0, Y5, Y5
+	VMULPS       32(R12), Y1, Y0
+	VFMADD231PS  Y5, Y2, Y0
+	VMOVUPS      Y0, 32(R12)
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims3x2
+
+dimsAfter3x2:
+	ADDQ $+2304, SI
+	ADDQ $+168, BX
+	SUBQ $0x03, rows+48(FP)
+
+rowsAfter3:
+	CMPQ rows+48(FP), $0x02
+	JLT  rowsAfter2
+	MOVQ CX, R9
+	MOVQ DI, R10
+	MOVQ dim+40(FP), R11
+
+dims2x2:
+	CMPQ   R11, $0x10
+	JLT    dimsAfter2x2
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	MOVQ   pace+72(FP), R12
+	IMUL3Q $+1, R12, R12
+	ADDQ   $0x3f, R12
+	SHRQ   $0x06, R12
+	MOVQ   R12, (SP)
+	MOVQ   R10, R12
+	MOVQ   SI, R13
+	MOVQ   n+56(FP), R14
+
+step2x2:
+	CMPQ       (SP), $0x00
+	JLE        step2x2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step2x2Ahead
+	PREFETCHT1 64(AX)
+
+step2x2Ahead:
+	MOVQ         pace+72(FP), R15
+	LEAQ         (AX)(R15*1), AX
+	VMOVDQU      (R12), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VMOVDQU      32(R12), Y6
+	VPSRAW       $0x08, Y6, Y7
+	VPSLLW       $0x08, Y6, Y6
+	VPSRAW       $0x08, Y6, Y6
+	VPBROADCASTD (R13), Y8
+	VPMADDWD     Y8, Y4, Y9
+	VPMADDWD     Y8, Y6, Y8
+	VPADDD       Y9, Y0, Y0
+	VPADDD       Y8, Y1, Y1
+	VPBROADCASTD 4(R13), Y8
+	VPMADDWD     Y8, Y5, Y9
+	VPMADDWD     Y8, Y7, Y8
+	VPADDD       Y9, Y0, Y0
+	VPADDD       Y8, Y1, Y1
+	VPBROADCASTD 768(R13), Y8
+	VPMADDWD     Y8, Y4, Y4
+	VPMADDWD     Y8, Y6, Y6
+	VPADDD       Y4, Y2, Y2
+	VPADDD       Y6, Y3, Y3
+	VPBROADCASTD 772(R13), Y4
+	VPMADDWD     Y4, Y5, Y5
+	VPMADDWD     Y4, Y7, Y4
+	VPADDD       Y5, Y2, Y2
+	VPADDD       Y4, Y3, Y3
+	ADDQ         $0x08, R13
+	ADDQ         R8, R12
+	SUBQ         $0x01, R14
+	JNE          step2x2
+	MOVL         24(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS (BX), Y4
+	VBROADCASTSS 4(BX), Y5
+	VBROADCASTSS 8(BX), Y6
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y4, Y0, Y0
+	VMULPS       (R12), Y5, Y7
+	VFMADD231PS  Y0, Y6, Y7
+	VMOVUPS      Y7, (R12)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y4, Y1, Y1
+	VMULPS       32(R12), Y5, Y0
+	VFMADD231PS  Y1, Y6, Y0
+	VMOVUPS      Y0, 32(R12)
+	MOVL         80(BX), R12
+	IMULQ        DX, R12
+	ADDQ         R9, R12
+	VBROADCASTSS 56(BX), Y0
+	VBROADCASTSS 60(BX), Y1
+	VBROADCASTSS 64(BX), Y4
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMULPS       (R12), Y1, Y5
+	VFMADD231PS  Y2, Y4, Y5
+	VMOVUPS      Y5, (R12)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VMULPS       32(R12), Y1, Y0
+	VFMADD231PS  Y3, Y4, Y0
+	VMOVUPS      Y0, 32(R12)
+	ADDQ         $+64, R10
+	ADDQ         $+64, R9
+	SUBQ         $0x10, R11
+	JMP          dims2x2
+
+dimsAfter2x2:
+	ADDQ $+1536, SI
+	ADDQ $+112, BX
+	SUBQ $0x02, rows+48(FP)
+
+rowsAfter2:
+	CMPQ rows+48(FP), $0x01
+	JLT  rowsAfter1
+	MOVQ DI, DI
+	MOVQ dim+40(FP), R9
+
+dims1x8:
+	CMPQ   R9, $0x40
+	JLT    dimsAfter1x8
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+4, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVQ   DI, R10
+	MOVQ   SI, R11
+	MOVQ   n+56(FP), R12
+
+step1x8:
+	CMPQ       (SP), $0x00
+	JLE        step1x8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        step1x8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        step1x8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        step1x8Ahead
+	PREFETCHT1 256(AX)
+
+step1x8Ahead:
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VPBROADCASTD (R11), Y8
+	VPBROADCASTD 4(R11), Y9
+	VMOVDQU      (R10), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(R10), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
 	VPMADDWD     Y8, Y10, Y10
 	VPADDD       Y10, Y1, Y1
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R12), Y10
+	VMOVDQU      64(R10), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -2626,7 +3191,7 @@ words8Ahead:
 	VPADDD       Y10, Y2, Y2
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R12), Y10
+	VMOVDQU      96(R10), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -2634,7 +3199,7 @@ words8Ahead:
 	VPADDD       Y10, Y3, Y3
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R12), Y10
+	VMOVDQU      128(R10), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -2642,7 +3207,7 @@ words8Ahead:
 	VPADDD       Y10, Y4, Y4
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R12), Y10
+	VMOVDQU      160(R10), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -2650,7 +3215,7 @@ words8Ahead:
 	VPADDD       Y10, Y5, Y5
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R12), Y10
+	VMOVDQU      192(R10), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -2658,7 +3223,7 @@ words8Ahead:
 	VPADDD       Y10, Y6, Y6
 	VPMADDWD     Y9, Y11, Y10
 	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R12), Y10
+	VMOVDQU      224(R10), Y10
 	VPSRAW       $0x08, Y10, Y11
 	VPSLLW       $0x08, Y10, Y10
 	VPSRAW       $0x08, Y10, Y10
@@ -2666,180 +3231,90 @@ words8Ahead:
 	VPADDD       Y8, Y7, Y7
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
-	TESTQ        R11, R11
-	JNE          words8
-
-wordsAfter8:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   bytesAfter8
-
-bytes8:
-	CMPQ       (SP), $0x00
-	JLE        bytes8Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes8Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes8Ahead
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	CMPQ       (SP), $0x04
-	JLE        bytes8Ahead
-	PREFETCHT1 256(AX)
-
-bytes8Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	MOVQ         R12, R13
-	VPBROADCASTD 512(BX)(R12*4), Y8
-	TZCNTQ       R11, R14
-	LEAQ         512(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQNE      R15, BP
-	VPBROADCASTD (BP), Y9
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	VMOVDQU      attentionConstants<>+544(SB), Y10
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPMADDUBSW   (R12), Y8, Y11
-	VPMADDUBSW   (R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y0, Y0
-	VPMADDUBSW   32(R12), Y8, Y11
-	VPMADDUBSW   32(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y1, Y1
-	VPMADDUBSW   64(R12), Y8, Y11
-	VPMADDUBSW   64(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y2, Y2
-	VPMADDUBSW   96(R12), Y8, Y11
-	VPMADDUBSW   96(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y3, Y3
-	VPMADDUBSW   128(R12), Y8, Y11
-	VPMADDUBSW   128(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y4, Y4
-	VPMADDUBSW   160(R12), Y8, Y11
-	VPMADDUBSW   160(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y5, Y5
-	VPMADDUBSW   192(R12), Y8, Y11
-	VPMADDUBSW   192(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y6, Y6
-	VPMADDUBSW   224(R12), Y8, Y8
-	VPMADDUBSW   224(R13), Y9, Y9
-	VPADDW       Y9, Y8, Y8
-	VPMADDWD     Y10, Y8, Y8
-	VPADDD       Y8, Y7, Y7
-	TESTQ        R11, R11
-	JNE          bytes8
-
-bytesAfter8:
-	MOVL         24(DX), R11
-	IMULQ        CX, R11
-	ADDQ         R8, R11
-	VBROADCASTSS (DX), Y8
-	VBROADCASTSS 4(DX), Y9
-	VBROADCASTSS 8(DX), Y10
+	ADDQ         $0x08, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
+	JNE          step1x8
+	MOVL         24(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Y8
+	VBROADCASTSS 4(BX), Y9
+	VBROADCASTSS 8(BX), Y10
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
-	VMULPS       (R11), Y9, Y11
+	VMULPS       (R10), Y9, Y11
 	VFMADD231PS  Y0, Y10, Y11
-	VMOVUPS      Y11, (R11)
+	VMOVUPS      Y11, (R10)
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
-	VMULPS       32(R11), Y9, Y0
+	VMULPS       32(R10), Y9, Y0
 	VFMADD231PS  Y1, Y10, Y0
-	VMOVUPS      Y0, 32(R11)
+	VMOVUPS      Y0, 32(R10)
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y8, Y2, Y2
-	VMULPS       64(R11), Y9, Y0
+	VMULPS       64(R10), Y9, Y0
 	VFMADD231PS  Y2, Y10, Y0
-	VMOVUPS      Y0, 64(R11)
+	VMOVUPS      Y0, 64(R10)
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y8, Y3, Y3
-	VMULPS       96(R11), Y9, Y0
+	VMULPS       96(R10), Y9, Y0
 	VFMADD231PS  Y3, Y10, Y0
-	VMOVUPS      Y0, 96(R11)
+	VMOVUPS      Y0, 96(R10)
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y8, Y4, Y4
-	VMULPS       128(R11), Y9, Y0
+	VMULPS       128(R10), Y9, Y0
 	VFMADD231PS  Y4, Y10, Y0
-	VMOVUPS      Y0, 128(R11)
+	VMOVUPS      Y0, 128(R10)
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y8, Y5, Y5
-	VMULPS       160(R11), Y9, Y0
+	VMULPS       160(R10), Y9, Y0
 	VFMADD231PS  Y5, Y10, Y0
-	VMOVUPS      Y0, 160(R11)
+	VMOVUPS      Y0, 160(R10)
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMULPS       192(R11), Y9, Y0
+	VMULPS       192(R10), Y9, Y0
 	VFMADD231PS  Y6, Y10, Y0
-	VMOVUPS      Y0, 192(R11)
+	VMOVUPS      Y0, 192(R10)
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y8, Y7, Y7
-	VMULPS       224(R11), Y9, Y0
+	VMULPS       224(R10), Y9, Y0
 	VFMADD231PS  Y7, Y10, Y0
-	VMOVUPS      Y0, 224(R11)
-	ADDQ         $+256, R9
-	ADDQ         $+256, R8
-	SUBQ         $0x40, R10
-	JMP          dims8
+	VMOVUPS      Y0, 224(R10)
+	ADDQ         $+256, DI
+	ADDQ         $+256, CX
+	SUBQ         $0x40, R9
+	JMP          dims1x8
 
-dimsAfter8:
-dims2:
-	CMPQ   R10, $0x10
-	JLT    dimsAfter2
+dimsAfter1x8:
+dims1x2:
+	CMPQ   R9, $0x10
+	JLT    dimsAfter1x2
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+1, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   48(DX), R11
-	TESTQ  R11, R11
-	JEQ    wordsAfter2
+	MOVQ   pace+72(FP), R10
+	IMUL3Q $+1, R10, R10
+	ADDQ   $0x3f, R10
+	SHRQ   $0x06, R10
+	MOVQ   R10, (SP)
+	MOVQ   DI, R10
+	MOVQ   SI, R11
+	MOVQ   n+56(FP), R12
 
-words2:
+step1x2:
 	CMPQ       (SP), $0x00
-	JLE        words2Ahead
+	JLE        step1x2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        words2Ahead
+	JLE        step1x2Ahead
 	PREFETCHT1 64(AX)
 
-words2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	VPBROADCASTD (BX)(R12*8), Y2
-	VPBROADCASTD 4(BX)(R12*8), Y3
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VMOVDQU      (R12), Y4
+step1x2Ahead:
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VPBROADCASTD (R11), Y2
+	VPBROADCASTD 4(R11), Y3
+	VMOVDQU      (R10), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -2847,7 +3322,7 @@ words2Ahead:
 	VPADDD       Y4, Y0, Y0
 	VPMADDWD     Y3, Y5, Y4
 	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R12), Y4
+	VMOVDQU      32(R10), Y4
 	VPSRAW       $0x08, Y4, Y5
 	VPSLLW       $0x08, Y4, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -2855,84 +3330,37 @@ words2Ahead:
 	VPADDD       Y2, Y1, Y1
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
-	TESTQ        R11, R11
-	JNE          words2
-
-wordsAfter2:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   bytesAfter2
-
-bytes2:
-	CMPQ       (SP), $0x00
-	JLE        bytes2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes2Ahead
-	PREFETCHT1 64(AX)
-
-bytes2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	MOVQ         R12, R13
-	VPBROADCASTD 512(BX)(R12*4), Y2
-	TZCNTQ       R11, R14
-	LEAQ         512(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQNE      R15, BP
-	VPBROADCASTD (BP), Y3
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	VMOVDQU      attentionConstants<>+544(SB), Y4
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPMADDUBSW   (R12), Y2, Y5
-	VPMADDUBSW   (R13), Y3, Y6
-	VPADDW       Y6, Y5, Y5
-	VPMADDWD     Y4, Y5, Y5
-	VPADDD       Y5, Y0, Y0
-	VPMADDUBSW   32(R12), Y2, Y2
-	VPMADDUBSW   32(R13), Y3, Y3
-	VPADDW       Y3, Y2, Y2
-	VPMADDWD     Y4, Y2, Y2
-	VPADDD       Y2, Y1, Y1
-	TESTQ        R11, R11
-	JNE          bytes2
-
-bytesAfter2:
-	MOVL         24(DX), R11
-	IMULQ        CX, R11
-	ADDQ         R8, R11
-	VBROADCASTSS (DX), Y2
-	VBROADCASTSS 4(DX), Y3
-	VBROADCASTSS 8(DX), Y4
+	ADDQ         $0x08, R11
+	ADDQ         R8, R10
+	SUBQ         $0x01, R12
+	JNE          step1x2
+	MOVL         24(BX), R10
+	IMULQ        DX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Y2
+	VBROADCASTSS 4(BX), Y3
+	VBROADCASTSS 8(BX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMULPS       (R11), Y3, Y5
+	VMULPS       (R10), Y3, Y5
 	VFMADD231PS  Y0, Y4, Y5
-	VMOVUPS      Y5, (R11)
+	VMOVUPS      Y5, (R10)
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMULPS       32(R11), Y3, Y0
+	VMULPS       32(R10), Y3, Y0
 	VFMADD231PS  Y1, Y4, Y0
-	VMOVUPS      Y0, 32(R11)
-	ADDQ         $+64, R9
-	ADDQ         $+64, R8
-	SUBQ         $0x10, R10
-	JMP          dims2
+	VMOVUPS      Y0, 32(R10)
+	ADDQ         $+64, DI
+	ADDQ         $+64, CX
+	SUBQ         $0x10, R9
+	JMP          dims1x2
 
-dimsAfter2:
-	ADDQ $+768, BX
-	ADDQ $0x38, DX
+dimsAfter1x2:
+	ADDQ $+768, SI
+	ADDQ $+56, BX
 	SUBQ $0x01, rows+48(FP)
-	JNE  row
+
+rowsAfter1:
 	VZEROUPPER
 	RET
 
@@ -12239,6 +12667,672 @@ dimsAfter1x1:
 	SUBQ $0x01, rows+48(FP)
 
 rowsAfter1:
+	VZEROUPPER
+	RET
+
+// func sparseLargestAVX2(s *float32, step *float32, rows int, groups int)
+// Requires: AVX, AVX2
+TEXT ·sparseLargestAVX2(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), BX
+	MOVQ step+8(FP), SI
+	MOVQ rows+16(FP), DI
+
+row:
+	VBROADCASTSS attentionConstants<>+288(SB), Y0
+	VBROADCASTSS attentionConstants<>+288(SB), Y1
+	VBROADCASTSS attentionConstants<>+288(SB), Y2
+	VBROADCASTSS attentionConstants<>+288(SB), Y3
+	VBROADCASTSS 20(SI), Y4
+	VPXOR        Y5, Y5, Y5
+	XORQ         R8, R8
+	XORQ         AX, AX
+	MOVQ         groups+24(FP), DX
+
+largest:
+	VMOVUPS      (BX)(AX*1), Y6
+	VMAXPS       32(BX)(AX*1), Y6, Y6
+	VMAXPS       Y6, Y0, Y0
+	VCMPPS       $0x1d, Y4, Y6, Y6
+	VMOVUPS      64(BX)(AX*1), Y7
+	VMAXPS       96(BX)(AX*1), Y7, Y7
+	VMAXPS       Y7, Y1, Y1
+	VCMPPS       $0x1d, Y4, Y7, Y7
+	VMOVUPS      128(BX)(AX*1), Y8
+	VMAXPS       160(BX)(AX*1), Y8, Y8
+	VMAXPS       Y8, Y2, Y2
+	VCMPPS       $0x1d, Y4, Y8, Y8
+	VMOVUPS      192(BX)(AX*1), Y9
+	VMAXPS       224(BX)(AX*1), Y9, Y9
+	VMAXPS       Y9, Y3, Y3
+	VCMPPS       $0x1d, Y4, Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VEXTRACTI128 $0x01, Y6, X7
+	VPOR         X7, X6, X7
+	VPCMPEQD     X5, X7, X6
+	VMOVMSKPS    X6, R9
+	XORL         $0x0f, R9
+	MOVQ         AX, CX
+	SHRQ         $0x06, CX
+	SHLQ         CL, R9
+	ORQ          R9, R8
+	ADDQ         $+256, AX
+	SUBQ         $0x01, DX
+	JNE          largest
+	MOVQ         R8, 32(SI)
+	VMAXPS       Y1, Y0, Y0
+	VMAXPS       Y3, Y2, Y2
+	VMAXPS       Y2, Y0, Y0
+	VPERM2F128   $0x01, Y0, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VXORPS       X1, X1, X1
+	VADDSS       X1, X0, X0
+	VMOVSS       X0, 12(SI)
+	ADDQ         $+1024, BX
+	ADDQ         $0x38, SI
+	SUBQ         $0x01, DI
+	JNE          row
+	VZEROUPPER
+	RET
+
+// func sparseSoftmaxAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, BMI, FMA3
+TEXT ·sparseSoftmaxAVX2(SB), NOSPLIT, $0-96
+	VBROADCASTSS attentionConstants<>+0(SB), Y0
+	MOVQ         ld+32(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         scale+16(FP), DX
+	MOVQ         step+40(FP), BX
+	MOVQ         rows+64(FP), SI
+
+powersRow:
+	MOVL         24(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
+	VPXOR        Y1, Y1, Y1
+	VBROADCASTSS 12(BX), Y2
+	VSUBPS       Y2, Y1, Y2
+	VBROADCASTSS 20(BX), Y1
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+	MOVLQSX      28(BX), R8
+	MOVQ         32(BX), R9
+
+powers:
+	TZCNTQ       R9, R10
+	MOVQ         R10, CX
+	SHLQ         $0x06, CX
+	VADDPS       (DI)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VMULPS       (DX)(CX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, (DI)(CX*1)
+	VADDPS       32(DI)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
+	VSUBPS       Y8, Y6, Y6
+	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VANDPS       Y10, Y8, Y8
+	VADDPS       Y8, Y4, Y4
+	VMULPS       32(DX)(CX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 32(DI)(CX*1)
+	TESTQ        R8, R8
+	JLT          noMass
+	MOVQ         R8, CX
+	ADDQ         mass+48(FP), CX
+	VADDPS       Y8, Y7, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0x4e, X7, X6
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0xb1, X7, X6
+	VADDPS       X6, X7, X7
+	VMOVSS       X7, (CX)(R10*4)
+
+noMass:
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
+	JNE          powers
+	MOVL         24(BX), CX
+	IMULQ        AX, CX
+	ADDQ         state+24(FP), CX
+	VBROADCASTSS attentionConstants<>+0(SB), X1
+	VADDPS       Y4, Y3, Y2
+	VEXTRACTF128 $0x01, Y2, X6
+	VADDPS       X2, X6, X6
+	VPERMILPS    $0x4e, X6, X2
+	VADDPS       X2, X6, X6
+	VPERMILPS    $0xb1, X6, X2
+	VADDPS       X2, X6, X6
+	VMOVSS       12(BX), X2
+	VMOVSS       (CX), X3
+	VMAXSS       X3, X2, X4
+	VMOVSS       X4, (CX)
+	VBROADCASTSS X4, X4
+	VUNPCKLPS    X2, X3, X2
+	VSUBPS       X4, X2, X2
+	VCMPPS       $0x1d, attentionConstants<>+192(SB), X2, X7
+	VADDPS       attentionConstants<>+224(SB), X2, X4
+	VSUBPS       attentionConstants<>+224(SB), X4, X3
+	VSUBPS       X3, X2, X2
+	VMOVAPS      X1, X1
+	VFMADD213PS  attentionConstants<>+32(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+64(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+128(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
+	VPSLLD       $0x17, X4, X4
+	VPADDD       X4, X1, X1
+	VANDPS       X7, X1, X1
+	VMOVLPS      X1, 4(BX)
+	VMULSS       4(CX), X1, X2
+	VMOVSHDUP    X1, X1
+	VFMADD231SS  X6, X1, X2
+	VMOVSS       X2, 4(CX)
+	VPERM2F128   $0x01, Y5, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VPERMILPS    $0x4e, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VPERMILPS    $0xb1, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VBROADCASTSS (BX), X2
+	VDIVPS       X5, X2, X1
+	VDIVPS       X2, X5, X2
+	VMOVSS       X2, (BX)
+	VBROADCASTSS attentionConstants<>+416(SB), X2
+	VCMPPS       $0x1d, X2, X5, X2
+	VANDPS       X2, X1, X1
+	VMOVSS       X1, 16(BX)
+	ADDQ         $0x38, BX
+	SUBQ         $0x01, SI
+	JNE          powersRow
+	MOVQ         p+8(FP), AX
+	MOVQ         step+40(FP), DX
+	MOVQ         rows+64(FP), BX
+
+roundRow:
+	MOVL         24(DX), SI
+	SHLQ         $0x0a, SI
+	ADDQ         s+0(FP), SI
+	VBROADCASTSS 16(DX), Y0
+	VPXOR        Y1, Y1, Y1
+	VMOVDQU      attentionConstants<>+608(SB), Y2
+	VPBROADCASTD attentionConstants<>+640(SB), X3
+	XORQ         DI, DI
+	XORQ         R8, R8
+	MOVQ         32(DX), R9
+
+round:
+	TZCNTQ       R9, R10
+	MOVQ         R10, CX
+	SHLQ         $0x06, CX
+	VMULPS       (SI)(CX*1), Y0, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMULPS       32(SI)(CX*1), Y0, Y5
+	VCVTPS2DQ    Y5, Y5
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSWB    Y4, Y4, Y5
+	VEXTRACTI128 $0x01, Y5, X6
+	VPUNPCKLDQ   X6, X5, X6
+	VPSHUFB      Y2, Y4, Y4
+	VPERMQ       $0xd8, Y4, Y4
+	SHLQ         $0x04, R10
+	VMOVDQU      X6, 512(AX)(R10*1)
+	VMOVDQU      Y4, (AX)(R10*2)
+	VPCMPEQD     X1, X6, X4
+	VMOVMSKPS    X4, R11
+	XORL         $0x0f, R11
+	MOVQ         R10, CX
+	SHRQ         $0x02, CX
+	SHLQ         CL, R11
+	ORQ          R11, DI
+	VPCMPGTB     X3, X6, X4
+	VPCMPEQD     X1, X4, X4
+	VMOVMSKPS    X4, R11
+	XORL         $0x0f, R11
+	MOVQ         R10, CX
+	SHRQ         $0x02, CX
+	SHLQ         CL, R11
+	ORQ          R11, R8
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
+	JNE          round
+	MOVQ         R8, 48(DX)
+	NOTQ         R8
+	ANDQ         R8, DI
+	MOVQ         DI, 40(DX)
+	ADDQ         $+768, AX
+	ADDQ         $0x38, DX
+	SUBQ         $0x01, BX
+	JNE          roundRow
+	VZEROUPPER
+	RET
+
+// func sparseValuesAVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+// Requires: AVX, AVX2, BMI, CMOV, FMA3, MMX+
+TEXT ·sparseValuesAVX2(SB), NOSPLIT, $8-80
+	MOVQ ahead+64(FP), AX
+	MOVQ ld+8(FP), CX
+	MOVQ step+16(FP), DX
+	MOVQ p+24(FP), BX
+	MOVQ v+32(FP), SI
+	SHLQ $0x02, CX
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, DI
+
+row:
+	MOVQ state+0(FP), R8
+	MOVQ SI, R9
+	MOVQ dim+40(FP), R10
+
+dims8:
+	CMPQ   R10, $0x40
+	JLT    dimsAfter8
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   48(DX), R11
+	TESTQ  R11, R11
+	JEQ    wordsAfter8
+
+words8:
+	CMPQ       (SP), $0x00
+	JLE        words8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        words8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        words8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        words8Ahead
+	PREFETCHT1 256(AX)
+
+words8Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*8), R13
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VPBROADCASTD (R13), Y8
+	VPBROADCASTD 4(R13), Y9
+	VMOVDQU      (R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y1, Y1
+	VMOVDQU      64(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y2, Y2
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y2, Y2
+	VMOVDQU      96(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y3, Y3
+	VMOVDQU      128(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y5, Y5
+	VMOVDQU      192(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y6, Y6
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y6, Y6
+	VMOVDQU      224(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y8
+	VPADDD       Y8, Y7, Y7
+	VPMADDWD     Y9, Y11, Y8
+	VPADDD       Y8, Y7, Y7
+	TESTQ        R11, R11
+	JNE          words8
+
+wordsAfter8:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   bytesAfter8
+
+bytes8:
+	CMPQ       (SP), $0x00
+	JLE        bytes8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        bytes8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        bytes8Ahead
+	PREFETCHT1 256(AX)
+
+bytes8Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 512(BX)(R12*4), Y8
+	TZCNTQ       R11, R14
+	LEAQ         512(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQNE      R15, BP
+	VPBROADCASTD (BP), Y9
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	VMOVDQU      attentionConstants<>+544(SB), Y10
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPMADDUBSW   (R12), Y8, Y11
+	VPMADDUBSW   (R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y0, Y0
+	VPMADDUBSW   32(R12), Y8, Y11
+	VPMADDUBSW   32(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VPMADDUBSW   64(R12), Y8, Y11
+	VPMADDUBSW   64(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPMADDUBSW   96(R12), Y8, Y11
+	VPMADDUBSW   96(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y3, Y3
+	VPMADDUBSW   128(R12), Y8, Y11
+	VPMADDUBSW   128(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPMADDUBSW   160(R12), Y8, Y11
+	VPMADDUBSW   160(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VPMADDUBSW   192(R12), Y8, Y11
+	VPMADDUBSW   192(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPMADDUBSW   224(R12), Y8, Y8
+	VPMADDUBSW   224(R13), Y9, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     Y10, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	TESTQ        R11, R11
+	JNE          bytes8
+
+bytesAfter8:
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS 4(DX), Y9
+	VBROADCASTSS 8(DX), Y10
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y8, Y0, Y0
+	VMULPS       (R11), Y9, Y11
+	VFMADD231PS  Y0, Y10, Y11
+	VMOVUPS      Y11, (R11)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y8, Y1, Y1
+	VMULPS       32(R11), Y9, Y0
+	VFMADD231PS  Y1, Y10, Y0
+	VMOVUPS      Y0, 32(R11)
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y8, Y2, Y2
+	VMULPS       64(R11), Y9, Y0
+	VFMADD231PS  Y2, Y10, Y0
+	VMOVUPS      Y0, 64(R11)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y8, Y3, Y3
+	VMULPS       96(R11), Y9, Y0
+	VFMADD231PS  Y3, Y10, Y0
+	VMOVUPS      Y0, 96(R11)
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y8, Y4, Y4
+	VMULPS       128(R11), Y9, Y0
+	VFMADD231PS  Y4, Y10, Y0
+	VMOVUPS      Y0, 128(R11)
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y8, Y5, Y5
+	VMULPS       160(R11), Y9, Y0
+	VFMADD231PS  Y5, Y10, Y0
+	VMOVUPS      Y0, 160(R11)
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y8, Y6, Y6
+	VMULPS       192(R11), Y9, Y0
+	VFMADD231PS  Y6, Y10, Y0
+	VMOVUPS      Y0, 192(R11)
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VMULPS       224(R11), Y9, Y0
+	VFMADD231PS  Y7, Y10, Y0
+	VMOVUPS      Y0, 224(R11)
+	ADDQ         $+256, R9
+	ADDQ         $+256, R8
+	SUBQ         $0x40, R10
+	JMP          dims8
+
+dimsAfter8:
+dims2:
+	CMPQ   R10, $0x10
+	JLT    dimsAfter2
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+1, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   48(DX), R11
+	TESTQ  R11, R11
+	JEQ    wordsAfter2
+
+words2:
+	CMPQ       (SP), $0x00
+	JLE        words2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        words2Ahead
+	PREFETCHT1 64(AX)
+
+words2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*8), R13
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VPBROADCASTD (R13), Y2
+	VPBROADCASTD 4(R13), Y3
+	VMOVDQU      (R12), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y4
+	VPADDD       Y4, Y0, Y0
+	VPMADDWD     Y3, Y5, Y4
+	VPADDD       Y4, Y0, Y0
+	VMOVDQU      32(R12), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y2
+	VPADDD       Y2, Y1, Y1
+	VPMADDWD     Y3, Y5, Y2
+	VPADDD       Y2, Y1, Y1
+	TESTQ        R11, R11
+	JNE          words2
+
+wordsAfter2:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   bytesAfter2
+
+bytes2:
+	CMPQ       (SP), $0x00
+	JLE        bytes2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        bytes2Ahead
+	PREFETCHT1 64(AX)
+
+bytes2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 512(BX)(R12*4), Y2
+	TZCNTQ       R11, R14
+	LEAQ         512(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQNE      R15, BP
+	VPBROADCASTD (BP), Y3
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	VMOVDQU      attentionConstants<>+544(SB), Y4
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPMADDUBSW   (R12), Y2, Y5
+	VPMADDUBSW   (R13), Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VPMADDWD     Y4, Y5, Y5
+	VPADDD       Y5, Y0, Y0
+	VPMADDUBSW   32(R12), Y2, Y2
+	VPMADDUBSW   32(R13), Y3, Y3
+	VPADDW       Y3, Y2, Y2
+	VPMADDWD     Y4, Y2, Y2
+	VPADDD       Y2, Y1, Y1
+	TESTQ        R11, R11
+	JNE          bytes2
+
+bytesAfter2:
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Y2
+	VBROADCASTSS 4(DX), Y3
+	VBROADCASTSS 8(DX), Y4
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y2, Y0, Y0
+	VMULPS       (R11), Y3, Y5
+	VFMADD231PS  Y0, Y4, Y5
+	VMOVUPS      Y5, (R11)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y2, Y1, Y1
+	VMULPS       32(R11), Y3, Y0
+	VFMADD231PS  Y1, Y4, Y0
+	VMOVUPS      Y0, 32(R11)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R8
+	SUBQ         $0x10, R10
+	JMP          dims2
+
+dimsAfter2:
+	ADDQ $+768, BX
+	ADDQ $0x38, DX
+	SUBQ $0x01, rows+48(FP)
+	JNE  row
 	VZEROUPPER
 	RET
 

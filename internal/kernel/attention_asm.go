@@ -24,7 +24,7 @@ type attention struct {
 	size       int // bytes of an element of keys and values
 	ints       bool
 	weight     int // bytes of a slot's weight; of an integer's upper half on AVX-512
-	step       int // slots that values takes at a time, or 0: those that weigh anything
+	step       int // slots that values takes at a time
 	queryBytes func(dim int) int
 
 	// Rows that share what is loaded of the tile.
@@ -34,9 +34,6 @@ type attention struct {
 	largest func(s *float32, step *float32, rows, groups int)
 	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
-	// Where values takes only what a row weighs, fetch asks for that. It pays for a row
-	// alone: several weigh most of what there is.
-	fetch func(v *byte, quads uint64, size int)
 
 	// What scores and softmax ask for of the next tile, in percent; values the rest.
 	ahead [2]int
@@ -44,6 +41,12 @@ type attention struct {
 	// What takes over from a number of rows on, for heads of one or two times 64.
 	many     *attention
 	manyRows int
+
+	// What takes over if slots may be left out. Its softmax and values go by what steps
+	// of the merge say of a tile, not by groups of slots; fetch asks for such values. That
+	// pays for a row alone: several need most of them.
+	sparse *attention
+	fetch  func(v *byte, quads uint64, size int)
 }
 
 const (
@@ -62,8 +65,8 @@ type mergeStep struct {
 	row     int32
 	mass    int32 // where its masses are, in bytes, or -1
 
-	// AVX2's integers: the chunks that have scores which are not too low, and the quads
-	// of slots whose weights are small, and larger.
+	// Of a tile of which slots may be left out: the chunks with scores that are not too
+	// low, and the quads of slots whose weights are small, and larger.
 	chunks       uint64
 	light, heavy uint64
 }
@@ -73,7 +76,7 @@ const stepBytes = int(unsafe.Sizeof(mergeStep{}))
 // accelerateAttention installs attention.
 func accelerateAttention(s *Set, tier cpu.Tier) {
 	ahead := [2]int{33, 34}
-	if tier == cpu.AVX2 { // softmax is a small part of its time, and of q8_0 asks for nothing
+	if tier == cpu.AVX2 { // softmax is a small part of its time
 		ahead = [2]int{50, 0}
 	}
 	q8 := attention{size: 1, ints: true, step: 4, queryBytes: ref.Q8QueryBytes, ahead: ahead}
@@ -86,9 +89,11 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	f32.size = 4
 	switch tier {
 	case cpu.AVX2:
-		q8.scoreRows, q8.valueRows, q8.step = 4, 1, 0
-		q8.weight = 2
-		q8.scores, q8.softmax, q8.values, q8.fetch = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2, fetchAVX2
+		q8.scoreRows, q8.valueRows, q8.weight = 4, 4, 2
+		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
+		sparse := q8
+		sparse.largest, sparse.softmax, sparse.values, sparse.fetch = sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2, fetchAVX2
+		q8.sparse = &sparse
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512, cpu.AMX:
@@ -141,6 +146,10 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if f.many != nil && a.Rows >= f.manyRows && (dim == 64 || dim == 128) {
 		f = f.many
 	}
+	sparse := f.sparse != nil && a.Floor != nil
+	if sparse {
+		f = f.sparse
+	}
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
 	step := float(scratch[a.Rows*rowBytes:])
@@ -152,15 +161,14 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 		keyScale = float(tile[2*half+4*start:])
 	}
 
-	few := f.fetch != nil
-	alone := few && a.Rows == 1 && a.Floor != nil
+	alone := sparse && a.Rows == 1
 	next := plan{tile: a.Next, first: f.ahead[0], second: f.ahead[1]}
 	switch {
 	case a.Next == nil:
 		next = plan{tile: tile[half:], first: 100}
 	case alone:
 		next = plan{tile: a.Next[:half], first: 80}
-	case few && a.Rows > 6: // scores take most of the time
+	case sparse && a.Rows > 6: // scores take most of the time
 		next.first = 80
 	}
 
@@ -171,9 +179,9 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 			see(a, scores[r*Tile:(r+1)*Tile], r, start, end)
 		}
 	}
-	if few {
-		for r := range a.Rows {
-			steps[r].least = low(a, r)
+	if sparse {
+		for r := range a.Rows { // below that by more than rounding may take from a difference
+			steps[r].least = a.Floor[r] - 0x1p-16
 		}
 	}
 	f.largest(&scores[start], step, a.Rows, groups)
@@ -191,47 +199,36 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if len(a.Mass) > 0 {
 		mass = &a.Mass[0]
 	}
-	if few { // steps say what to take of the tile
-		start = 0
+	if sparse {
+		start, groups = 0, 0
 	}
 	if f.ints {
 		valueScale = float(tile[2*half+4*(Tile+start):])
 	}
-	from, pace = next.part(next.first, next.second, groups*rows)
+	from, pace = next.part(next.first, next.second, max(groups*rows, 1))
 	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, rows, groups, from, pace)
-	first, taken := 0, 0
-	n := 1
-	if few {
-		n = max(quads(steps[:rows])*dim/16, 1)
+	first, taken, left := lo/f.step, 0, 0
+	if sparse {
+		first, left = 0, max(quads(steps[:rows])*dim/16, 1)
 		if alone {
 			f.fetch(&tile[half], steps[0].light|steps[0].heavy, 4*dim)
 		}
 	} else {
-		first = lo / f.step
 		taken = (hi+f.step-1)/f.step - first
-		n = f.work(rows, groups, taken, dim).values
+		left = f.work(rows, groups, taken, dim).values
 	}
 	lo = first * f.step
-	from, pace = next.part(next.first+next.second, 100-next.first-next.second, n)
+	from, pace = next.part(next.first+next.second, 100-next.first-next.second, left)
 	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, taken, from, pace)
 }
 
-// quads is how many steps AVX2's values of q8_0 takes: small weights in twos.
+// quads is how many steps sparse values takes: small weights in twos.
 func quads(steps []mergeStep) int {
 	n := 0
 	for i := range steps {
 		n += bits.OnesCount64(steps[i].heavy) + (bits.OnesCount64(steps[i].light)+1)/2
 	}
 	return n
-}
-
-// low is a score that all of row r's are above which weigh anything: its floor, and
-// what rounding may take from the difference of two scores.
-func low(a *AttendArgs, r int) float32 {
-	if a.Floor == nil {
-		return float32(math.Inf(-1))
-	}
-	return a.Floor[r] - 0x1p-16
 }
 
 // closeUp leaves steps of those rows that see something and do not leave the tile

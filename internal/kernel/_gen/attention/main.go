@@ -1,6 +1,7 @@
 // Program attention writes the assembly of attention over one tile, for the
 // AVX2 and the AVX-512 tier, in the three phases that kernel/attention.go
-// strings together: scores, softmax, values.
+// strings together: scores, softmax, values. For rows that leave slots out, AVX2 has
+// sparse ones of the latter two.
 //
 // A phase is one function that loops over rows in blocks: what it loads of the
 // tile serves all rows of a block, whose sums stay in registers. One Go
@@ -24,9 +25,9 @@ const (
 	mrgBytes = 4 * 14  // a row's step of the merge, which is:
 	// scale of the integers (before that, the largest of them), factors of the state
 	// and of this tile, the row's largest score, inverse of the scale, how far below
-	// the largest a score may be (AVX2's integers begin with how low), which row it is,
-	// where its masses are (-1: nowhere), and of AVX2's integers the chunks with scores
-	// that are not too low, the quads of slots with small weights, and with larger ones
+	// the largest a score may be, which row it is, where its masses are (-1: nowhere);
+	// for what is sparse, which begins with how low a score may be, the chunks with such
+	// scores, the quads of slots with small weights, and with larger ones
 	mrgScale, mrgFactors, mrgLargest, mrgInverse, mrgLeast, mrgRow, mrgMass = 0, 4, 12, 16, 20, 24, 28
 	mrgChunks, mrgLight, mrgHeavy                                           = 32, 40, 48
 
@@ -190,17 +191,17 @@ func main() {
 		for _, f := range forms {
 			t.scores(f)
 		}
-		t.largest()
-		t.softmax(true)
-		t.softmax(false)
+		t.largest(false)
+		t.softmax(true, false)
+		t.softmax(false, false)
 		for _, f := range forms {
-			if f.ints && !t.wide() {
-				fewValues()
-			} else {
-				t.values(f)
-			}
+			t.values(f)
 		}
 	}
+	avx2 := tiers[0]
+	avx2.largest(true)
+	avx2.softmax(true, true)
+	sparseValues()
 	fetch()
 	shapes := tiles.Shapes("tileShapes", 64)
 	tileScores(shapes)

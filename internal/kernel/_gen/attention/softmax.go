@@ -60,10 +60,14 @@ func (l rowsOf) chunks(label string, step reg.GPVirtual, body func(c reg.GPVirtu
 }
 
 // largest writes the search for the largest scores of consecutive rows, which the
-// caller has set to -Inf where a row does not see. On AVX2 it also finds the chunks
-// of which the largest is as high as a row's step says.
-func (t tier) largest() {
-	t.function("largest", "", "func(s *float32, step *float32, rows, groups int)",
+// caller has set to -Inf where a row does not see. If it is sparse (on AVX2), it also
+// finds the chunks of which the largest is as high as a row's step says.
+func (t tier) largest(sparse bool) {
+	name := "largest"
+	if sparse {
+		name = "sparseLargest"
+	}
+	t.function(name, "", "func(s *float32, step *float32, rows, groups int)",
 		"begins the merge with the largest score of each row over groups of 64 slots, or -Inf.")
 	l := t.rows()
 	s, step, rows := param("s"), param("step"), param("rows")
@@ -73,14 +77,14 @@ func (t tier) largest() {
 		VBROADCASTSS(constant("-Inf"), m)
 	}
 	low, none, chunks := reg.VecVirtual(nil), reg.VecVirtual(nil), GP64()
-	if !t.wide() {
+	if sparse {
 		low, none = YMM(), YMM()
 		VBROADCASTSS(at(step, mrgLeast), low)
 		t.zero(none)
 		XORQ(chunks, chunks)
 	}
 	l.groups("largest", func() {
-		if t.wide() {
+		if !sparse {
 			for v := range group / t.lanes {
 				m := largest[v%4]
 				VMAXPS(l.here(s, v), m, m)
@@ -103,7 +107,7 @@ func (t tier) largest() {
 		VPOR(half, high[0].AsX(), half)
 		addBits(half, none.AsX(), l.i, 6, chunks)
 	})
-	if !t.wide() {
+	if sparse {
 		MOVQ(chunks, at(step, mrgChunks))
 	}
 	VMAXPS(largest[1], largest[0], largest[0])
@@ -137,18 +141,21 @@ func addBits(v, zero reg.Register, place reg.GPVirtual, shift uint64, x reg.GPVi
 }
 
 // softmax writes the weights of rows of scores of which the largest are known.
-// Of q8_0 they carry the values' scales and are rounded to integers. AVX2's integers
-// are made of chunks that have scores which are not too low, and only of those.
+// Of q8_0 they carry the values' scales and are rounded to integers. If it is sparse,
+// chunks without a score that is high enough are passed over.
 //
 // It goes over all rows for the powers and their sums, and once more for the
 // integers. Each ends, for a row, with a chain of dependent instructions, beside
 // which the next row begins.
-func (t tier) softmax(ints bool) {
-	name := "Floats"
-	if ints {
-		name = "Ints"
+func (t tier) softmax(ints, sparse bool) {
+	name := "softmaxFloats"
+	switch {
+	case sparse:
+		name = "sparseSoftmax"
+	case ints:
+		name = "softmaxInts"
 	}
-	t.function("softmax", name,
+	t.function(name, "",
 		"func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int)",
 		"turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.")
 	l := t.rows()
@@ -163,9 +170,8 @@ func (t tier) softmax(ints bool) {
 	} else {
 		p = param("p") // among the scores: rows close up
 	}
-	few := ints && !t.wide()
 	var ahead ahead
-	if !few {
+	if !sparse {
 		ahead = newAhead()
 		ahead.pace(1)
 	}
@@ -208,7 +214,7 @@ func (t tier) softmax(ints bool) {
 			}
 			return powers
 		}
-		if few {
+		if sparse {
 			l.chunks("powers", step, func(c reg.GPVirtual) {
 				powers := power(0, 1)
 				TESTQ(mass, mass)
@@ -296,7 +302,7 @@ func (t tier) softmax(ints bool) {
 	l.each("roundRow", func(s, step reg.GPVirtual) {
 		scaled := t.vec()
 		VBROADCASTSS(at(step, mrgInverse), scaled)
-		if few {
+		if sparse {
 			t.roundChunks(l, s, step, p, scaled)
 		} else {
 			to := copyOf(p)
@@ -448,6 +454,18 @@ func (t tier) masses(v []reg.VecVirtual, to Mem) {
 
 // round makes the integers of a group of weights and advances to.
 func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirtual) {
+	if !t.wide() {
+		pairs := YMM()
+		VMOVDQU(constant("pairs"), pairs)
+		for v := 0; v < group/8; v += 2 {
+			a := integers(t, weights(v), scale)
+			VPACKSSDW(integers(t, weights(v+1), scale), a, a)
+			inQuads(a, pairs)
+			VMOVDQU(a, at(to, 16*v))
+		}
+		ADDQ(I32(2*group), to)
+		return
+	}
 	a, c := integers(t, weights(0), scale), integers(t, weights(2), scale)
 	VPACKUSDW(integers(t, weights(1), scale), a, a)
 	VPACKUSDW(integers(t, weights(3), scale), c, c)
@@ -486,8 +504,7 @@ func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtu
 		VPACKSSWB(a, a, bytes)
 		VEXTRACTI128(Imm(1), bytes, upper)
 		VPUNPCKLDQ(upper, bytes.AsX(), upper)
-		VPSHUFB(pairs, a, a)
-		VPERMQ(Imm(0xd8), a, a)
+		inQuads(a, pairs)
 		SHLQ(Imm(4), c)
 		VMOVDQU(upper, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
 		VMOVDQU(a, Mem{Base: p, Index: c, Scale: 2})
@@ -499,6 +516,13 @@ func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtu
 	NOTQ(heavy)
 	ANDQ(heavy, live)
 	MOVQ(live, at(step, mrgLight))
+}
+
+// inQuads puts the words of a chunk, packed, into the order in which AVX2 multiplies
+// by them: quad after quad, in each pairs of slots two apart.
+func inQuads(words, pairs reg.VecVirtual) {
+	VPSHUFB(pairs, words, words)
+	VPERMQ(Imm(0xd8), words, words)
 }
 
 // integers rounds weights.

@@ -14,7 +14,7 @@ const valuesSignature = "func(state *float32, ld int, step *float32, p *byte, v 
 // takes one slot, or of q8_0 a quad of slots.
 //
 // Exact integers on AVX-512: weights are 15 bits, so their bytes are two unsigned
-// operands whose sums meet in the end. On AVX2 there is fewValues.
+// operands whose sums meet in the end. On AVX2 they are words (addQuad).
 func (t tier) values(f form) {
 	what := "n slots"
 	if f.ints {
@@ -32,16 +32,19 @@ func (t tier) values(f form) {
 	}
 	SHLQ(Imm(uint64(size/2)), stride)
 
-	largest := 6
-	if f.ints {
+	largest, quadBytes := 6, 4 // rows of a block, bytes of a quad's weights, or of a slot's
+	switch {
+	case f.ints && t.wide():
 		largest = 3
+	case f.ints:
+		largest, quadBytes = 4, 8
 	}
 	blocks(largest, address("rows"), "rows", func(n int) {
 		var widths []int // vectors of the dimension that are summed at a time
 		switch {
 		case t.wide():
 			widths = []int{4, 2, 1}
-		case n > 2:
+		case n > 2 || f.ints && n > 1:
 			widths = []int{2}
 		default:
 			widths = []int{8 / n, 2}
@@ -55,7 +58,7 @@ func (t tier) values(f form) {
 			JLT(LabelRef(name("dimsAfter")))
 			acc := t.vecs(n * width)
 			low := []reg.VecVirtual(nil)
-			if f.ints {
+			if f.ints && t.wide() {
 				low = t.vecs(n * width)
 			}
 			t.zero(append(acc, low...)...)
@@ -74,6 +77,8 @@ func (t tier) values(f form) {
 			Label(name("step"))
 			ahead.prefetch(name("step"), width*t.lanes/16+1, width*t.lanes/16)
 			switch {
+			case f.ints && !t.wide():
+				t.addQuad(acc, n, vp, weight)
 			case f.ints:
 				hi, lo := make([]reg.VecVirtual, n), make([]reg.VecVirtual, n)
 				for r := range n {
@@ -122,7 +127,7 @@ func (t tier) values(f form) {
 					}
 				}
 			}
-			ADDQ(Imm(4), pp)
+			ADDQ(Imm(uint64(quadBytes)), pp)
 			ADDQ(stride, vp)
 			SUBQ(Imm(1), left)
 			JNE(LabelRef(name("step")))
@@ -144,6 +149,39 @@ func (t tier) values(f form) {
 		ADDQ(I32(int32(n*mrgBytes)), step)
 	})
 	done()
+}
+
+// addQuad adds, for n rows, the products of a quad's values at v and its weights on
+// AVX2: words, of slots two apart, as values sign-extend by shifts. weight broadcasts
+// those of a row from so many bytes on.
+func (t tier) addQuad(acc []reg.VecVirtual, n int, v reg.GPVirtual, weight func(row, disp int) reg.VecVirtual) {
+	width := len(acc) / n
+	widen := func(i int) (even, odd reg.VecVirtual) {
+		even, odd = t.vec(), t.vec()
+		VMOVDQU(at(v, i*32), even)
+		VPSRAW(Imm(8), even, odd)
+		VPSLLW(Imm(8), even, even)
+		VPSRAW(Imm(8), even, even)
+		return even, odd
+	}
+	if n == 1 {
+		w := [2]reg.VecVirtual{weight(0, 0), weight(0, 4)}
+		for i := range width {
+			even, odd := widen(i)
+			addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
+			addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
+		}
+		return
+	}
+	even, odd := make([]reg.VecVirtual, width), make([]reg.VecVirtual, width)
+	for i := range width {
+		even[i], odd[i] = widen(i)
+	}
+	for r := range n {
+		for half, values := range [][]reg.VecVirtual{even, odd} {
+			addProducts(weight(r, 4*half), values, acc[r*width:(r+1)*width])
+		}
+	}
 }
 
 // mergeSums ends the merge of some vectors of the row whose step is at step + disp:
@@ -171,13 +209,12 @@ func (t tier) mergeSums(ints bool, sums []reg.VecVirtual, step reg.GPVirtual, di
 	}
 }
 
-// fewValues writes values of q8_0 for AVX2: row by row, since each needs others, and
-// of a row only the quads that weigh anything. Weights are words, in pairs of slots
-// two apart, as values sign-extend by shifts; or bytes, where they are small, of two
-// quads at a time.
-func fewValues() {
+// sparseValues writes values of q8_0 for rows on AVX2 that leave slots out: row by row,
+// since each needs others, and of a row only the quads that weigh anything. Weights
+// are words, or bytes where they are small, of two quads at a time.
+func sparseValues() {
 	t := tiers[0]
-	t.function("values", q8.name, valuesSignature,
+	t.function("sparseValues", "", valuesSignature,
 		"merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.")
 	ahead := newAhead()
 	ld, step, p, v := param("ld"), param("step"), param("p"), param("v")
@@ -216,19 +253,13 @@ func fewValues() {
 			return quad
 		}
 		quads("words", mrgHeavy, func(quad, _ reg.GPVirtual) {
-			w := t.vecs(2)
-			VPBROADCASTD(Mem{Base: p, Index: quad, Scale: 8}, w[0])
-			VPBROADCASTD(Mem{Base: p, Index: quad, Scale: 8, Disp: 4}, w[1])
-			x := values(quad)
-			for i := range width {
-				even, odd := t.vec(), t.vec()
-				VMOVDQU(at(x, i*32), even)
-				VPSRAW(Imm(8), even, odd)
-				VPSLLW(Imm(8), even, even)
-				VPSRAW(Imm(8), even, even)
-				addProducts(w[0], []reg.VecVirtual{even}, acc[i:])
-				addProducts(w[1], []reg.VecVirtual{odd}, acc[i:])
-			}
+			pp := GP64()
+			LEAQ(Mem{Base: p, Index: quad, Scale: 8}, pp)
+			t.addQuad(acc, 1, values(quad), func(_, disp int) reg.VecVirtual {
+				x := t.vec()
+				VPBROADCASTD(at(pp, disp), x)
+				return x
+			})
 		})
 		// Bytes of at most 63: 16 bits hold the sum of four products with values from
 		// -128 to 127. The last quad of an odd number comes beside itself, by zeros.
@@ -269,7 +300,7 @@ func fewValues() {
 	done()
 }
 
-// fetch writes the prefetching of those quads of slots that fewValues takes.
+// fetch writes the prefetching of those quads of slots that sparseValues takes.
 func fetch() {
 	tiers[0].function("fetch", "", "func(v *byte, quads uint64, size int)",
 		"prefetches the values of such quads, of size bytes each.")
