@@ -34,6 +34,21 @@ func softmaxIntsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int
 //go:noescape
 func softmaxFloatsAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
+// sparseLargestAVX2 begins the merge with the largest score of each row over groups of 64 slots, or -Inf.
+//
+//go:noescape
+func sparseLargestAVX2(s *float32, step *float32, rows int, groups int)
+
+// sparseSoftmaxAVX2 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
+//
+//go:noescape
+func sparseSoftmaxAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+
+// sparseValuesAVX2 merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
+//
+//go:noescape
+func sparseValuesAVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+
 // valuesQ8AVX2 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
@@ -79,6 +94,21 @@ func softmaxIntsAVX512(s *float32, p *byte, scale *float32, state *float32, ld i
 //go:noescape
 func softmaxFloatsAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
 
+// sparseLargestAVX512 begins the merge with the largest score of each row over groups of 64 slots, or -Inf.
+//
+//go:noescape
+func sparseLargestAVX512(s *float32, step *float32, rows int, groups int)
+
+// sparseSoftmaxAVX512 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
+//
+//go:noescape
+func sparseSoftmaxAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+
+// sparseValuesAVX512 merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
+//
+//go:noescape
+func sparseValuesAVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+
 // valuesQ8AVX512 merges the values of n quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
 //
 //go:noescape
@@ -94,25 +124,10 @@ func valuesF16AVX512(state *float32, ld int, step *float32, p *byte, v *byte, di
 //go:noescape
 func valuesF32AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 
-// sparseLargestAVX2 begins the merge with the largest score of each row over groups of 64 slots, or -Inf.
+// fetchAsm prefetches the values of such quads, of size bytes each.
 //
 //go:noescape
-func sparseLargestAVX2(s *float32, step *float32, rows int, groups int)
-
-// sparseSoftmaxAVX2 turns scores of groups of 64 slots into weights, goes on with the merge, and prefetches from ahead.
-//
-//go:noescape
-func sparseSoftmaxAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-
-// sparseValuesAVX2 merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.
-//
-//go:noescape
-func sparseValuesAVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-
-// fetchAVX2 prefetches the values of such quads, of size bytes each.
-//
-//go:noescape
-func fetchAVX2(v *byte, quads uint64, size int)
+func fetchAsm(v *byte, quads uint64, size int)
 
 // scoresQ8AMX writes the scores of rows of q over groups of 64 slots, and prefetches from ahead.
 //

@@ -2699,6 +2699,673 @@ noMass6:
 	VZEROUPPER
 	RET
 
+// func sparseLargestAVX2(s *float32, step *float32, rows int, groups int)
+// Requires: AVX, AVX2
+TEXT ·sparseLargestAVX2(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), BX
+	MOVQ step+8(FP), SI
+	MOVQ rows+16(FP), DI
+
+row:
+	VBROADCASTSS attentionConstants<>+288(SB), Y0
+	VBROADCASTSS attentionConstants<>+288(SB), Y1
+	VBROADCASTSS attentionConstants<>+288(SB), Y2
+	VBROADCASTSS attentionConstants<>+288(SB), Y3
+	VBROADCASTSS 20(SI), Y4
+	XORQ         R8, R8
+	XORQ         AX, AX
+	MOVQ         groups+24(FP), DX
+
+largest:
+	VMOVUPS      (BX)(AX*1), Y5
+	VMAXPS       32(BX)(AX*1), Y5, Y5
+	VMAXPS       Y5, Y0, Y0
+	VMOVUPS      64(BX)(AX*1), Y6
+	VMAXPS       96(BX)(AX*1), Y6, Y6
+	VMAXPS       Y6, Y1, Y1
+	VMOVUPS      128(BX)(AX*1), Y7
+	VMAXPS       160(BX)(AX*1), Y7, Y7
+	VMAXPS       Y7, Y2, Y2
+	VMOVUPS      192(BX)(AX*1), Y8
+	VMAXPS       224(BX)(AX*1), Y8, Y8
+	VMAXPS       Y8, Y3, Y3
+	VCMPPS       $0x1d, Y4, Y5, Y5
+	VCMPPS       $0x1d, Y4, Y6, Y6
+	VCMPPS       $0x1d, Y4, Y7, Y7
+	VCMPPS       $0x1d, Y4, Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VEXTRACTI128 $0x01, Y5, X6
+	VPOR         X6, X5, X6
+	VPXOR        X5, X5, X5
+	VPCMPEQD     X5, X6, X5
+	VMOVMSKPS    X5, R9
+	XORL         $0x0f, R9
+	MOVQ         AX, CX
+	SHRQ         $0x06, CX
+	SHLQ         CL, R9
+	ORQ          R9, R8
+	ADDQ         $+256, AX
+	SUBQ         $0x01, DX
+	JNE          largest
+	MOVQ         R8, 32(SI)
+	VMAXPS       Y1, Y0, Y0
+	VMAXPS       Y3, Y2, Y2
+	VMAXPS       Y2, Y0, Y0
+	VPERM2F128   $0x01, Y0, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y1
+	VMAXPS       Y1, Y0, Y0
+	VXORPS       X1, X1, X1
+	VADDSS       X1, X0, X0
+	VMOVSS       X0, 12(SI)
+	ADDQ         $+1024, BX
+	ADDQ         $0x38, SI
+	SUBQ         $0x01, DI
+	JNE          row
+	VZEROUPPER
+	RET
+
+// func sparseSoftmaxAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, BMI, FMA3
+TEXT ·sparseSoftmaxAVX2(SB), NOSPLIT, $0-96
+	VBROADCASTSS attentionConstants<>+0(SB), Y0
+	MOVQ         ld+32(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         scale+16(FP), DX
+	MOVQ         step+40(FP), BX
+	MOVQ         rows+64(FP), SI
+
+powersRow:
+	MOVL         24(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
+	VPXOR        Y1, Y1, Y1
+	VBROADCASTSS 12(BX), Y2
+	VSUBPS       Y2, Y1, Y2
+	VBROADCASTSS 20(BX), Y1
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+	MOVLQSX      28(BX), R8
+	MOVQ         32(BX), R9
+
+powers:
+	TZCNTQ       R9, R10
+	MOVQ         R10, CX
+	SHLQ         $0x06, CX
+	VADDPS       (DI)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y9
+	VADDPS       attentionConstants<>+224(SB), Y6, Y8
+	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVAPS      Y0, Y7
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	VANDPS       Y9, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VMULPS       (DX)(CX*1), Y7, Y6
+	VANDPS       Y9, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, (DI)(CX*1)
+	VADDPS       32(DI)(CX*1), Y2, Y6
+	VCMPPS       $0x1d, Y1, Y6, Y10
+	VADDPS       attentionConstants<>+224(SB), Y6, Y9
+	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
+	VSUBPS       Y8, Y6, Y6
+	VMOVAPS      Y0, Y8
+	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
+	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
+	VPSLLD       $0x17, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VANDPS       Y10, Y8, Y8
+	VADDPS       Y8, Y4, Y4
+	VMULPS       32(DX)(CX*1), Y8, Y6
+	VANDPS       Y10, Y6, Y6
+	VPMAXSD      Y6, Y5, Y5
+	VMOVUPS      Y6, 32(DI)(CX*1)
+	TESTQ        R8, R8
+	JLT          noMass
+	MOVQ         R8, CX
+	ADDQ         mass+48(FP), CX
+	VADDPS       Y8, Y7, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0x4e, X7, X6
+	VADDPS       X6, X7, X7
+	VPERMILPS    $0xb1, X7, X6
+	VADDPS       X6, X7, X7
+	VMOVSS       X7, (CX)(R10*4)
+
+noMass:
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
+	JNE          powers
+	MOVL         24(BX), CX
+	IMULQ        AX, CX
+	ADDQ         state+24(FP), CX
+	VBROADCASTSS attentionConstants<>+0(SB), X1
+	VADDPS       Y4, Y3, Y2
+	VEXTRACTF128 $0x01, Y2, X6
+	VADDPS       X2, X6, X6
+	VPERMILPS    $0x4e, X6, X2
+	VADDPS       X2, X6, X6
+	VPERMILPS    $0xb1, X6, X2
+	VADDPS       X2, X6, X6
+	VMOVSS       12(BX), X2
+	VMOVSS       (CX), X3
+	VMAXSS       X3, X2, X4
+	VMOVSS       X4, (CX)
+	VBROADCASTSS X4, X4
+	VUNPCKLPS    X2, X3, X2
+	VSUBPS       X4, X2, X2
+	VCMPPS       $0x1d, attentionConstants<>+192(SB), X2, X7
+	VADDPS       attentionConstants<>+224(SB), X2, X4
+	VSUBPS       attentionConstants<>+224(SB), X4, X3
+	VSUBPS       X3, X2, X2
+	VMOVAPS      X1, X1
+	VFMADD213PS  attentionConstants<>+32(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+64(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+128(SB), X2, X1
+	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
+	VPSLLD       $0x17, X4, X4
+	VPADDD       X4, X1, X1
+	VANDPS       X7, X1, X1
+	VMOVLPS      X1, 4(BX)
+	VMULSS       4(CX), X1, X2
+	VMOVSHDUP    X1, X1
+	VFMADD231SS  X6, X1, X2
+	VMOVSS       X2, 4(CX)
+	VPERM2F128   $0x01, Y5, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VPERMILPS    $0x4e, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VPERMILPS    $0xb1, Y5, Y1
+	VMAXPS       Y1, Y5, Y5
+	VBROADCASTSS (BX), X2
+	VDIVPS       X5, X2, X1
+	VDIVPS       X2, X5, X2
+	VMOVSS       X2, (BX)
+	VBROADCASTSS attentionConstants<>+416(SB), X2
+	VCMPPS       $0x1d, X2, X5, X2
+	VANDPS       X2, X1, X1
+	VMOVSS       X1, 16(BX)
+	ADDQ         $0x38, BX
+	SUBQ         $0x01, SI
+	JNE          powersRow
+	MOVQ         p+8(FP), AX
+	MOVQ         step+40(FP), DX
+	MOVQ         rows+64(FP), BX
+
+roundRow:
+	MOVL         24(DX), SI
+	SHLQ         $0x0a, SI
+	ADDQ         s+0(FP), SI
+	VBROADCASTSS 16(DX), Y0
+	VMOVDQU      attentionConstants<>+608(SB), Y1
+	VPBROADCASTD attentionConstants<>+640(SB), X2
+	XORQ         DI, DI
+	XORQ         R8, R8
+	MOVQ         32(DX), R9
+
+round:
+	TZCNTQ       R9, R10
+	MOVQ         R10, CX
+	SHLQ         $0x06, CX
+	VMULPS       (SI)(CX*1), Y0, Y4
+	VCVTPS2DQ    Y4, Y4
+	SHLQ         $0x04, R10
+	VMULPS       32(SI)(CX*1), Y0, Y3
+	VCVTPS2DQ    Y3, Y3
+	VPACKSSDW    Y3, Y4, Y4
+	VPACKSSWB    Y4, Y4, Y5
+	VEXTRACTI128 $0x01, Y5, X3
+	VPUNPCKLDQ   X3, X5, X3
+	VPSHUFB      Y1, Y4, Y4
+	VPERMQ       $0xd8, Y4, Y4
+	VMOVDQU      X3, 512(AX)(R10*1)
+	VMOVDQU      Y4, (AX)(R10*2)
+	VPCMPGTB     X2, X3, X4
+	VPXOR        X5, X5, X5
+	VPCMPEQD     X5, X3, X5
+	VMOVMSKPS    X5, R11
+	XORL         $0x0f, R11
+	MOVQ         R10, CX
+	SHRQ         $0x02, CX
+	SHLQ         CL, R11
+	ORQ          R11, DI
+	VPXOR        X3, X3, X3
+	VPCMPEQD     X3, X4, X3
+	VMOVMSKPS    X3, R11
+	XORL         $0x0f, R11
+	MOVQ         R10, CX
+	SHRQ         $0x02, CX
+	SHLQ         CL, R11
+	ORQ          R11, R8
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
+	JNE          round
+	MOVQ         R8, 48(DX)
+	NOTQ         R8
+	ANDQ         R8, DI
+	MOVQ         DI, 40(DX)
+	ADDQ         $+768, AX
+	ADDQ         $0x38, DX
+	SUBQ         $0x01, BX
+	JNE          roundRow
+	VZEROUPPER
+	RET
+
+// func sparseValuesAVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+// Requires: AVX, AVX2, BMI, CMOV, FMA3, MMX+
+TEXT ·sparseValuesAVX2(SB), NOSPLIT, $8-80
+	MOVQ ahead+64(FP), AX
+	MOVQ ld+8(FP), CX
+	MOVQ step+16(FP), DX
+	MOVQ p+24(FP), BX
+	MOVQ v+32(FP), SI
+	SHLQ $0x02, CX
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, DI
+
+row:
+	MOVQ state+0(FP), R8
+	MOVQ SI, R9
+	MOVQ dim+40(FP), R10
+
+dims8:
+	CMPQ   R10, $0x40
+	JLT    dimsAfter8
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	VPXOR  Y2, Y2, Y2
+	VPXOR  Y3, Y3, Y3
+	VPXOR  Y4, Y4, Y4
+	VPXOR  Y5, Y5, Y5
+	VPXOR  Y6, Y6, Y6
+	VPXOR  Y7, Y7, Y7
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   48(DX), R11
+	TESTQ  R11, R11
+	JEQ    largeAfter8
+
+large8:
+	CMPQ       (SP), $0x00
+	JLE        large8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        large8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        large8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        large8Ahead
+	PREFETCHT1 256(AX)
+
+large8Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*8), R13
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VPBROADCASTD (R13), Y8
+	VPBROADCASTD 4(R13), Y9
+	VMOVDQU      (R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y1, Y1
+	VMOVDQU      64(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y2, Y2
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y2, Y2
+	VMOVDQU      96(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y3, Y3
+	VMOVDQU      128(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y5, Y5
+	VMOVDQU      192(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y10
+	VPADDD       Y10, Y6, Y6
+	VPMADDWD     Y9, Y11, Y10
+	VPADDD       Y10, Y6, Y6
+	VMOVDQU      224(R12), Y10
+	VPSRAW       $0x08, Y10, Y11
+	VPSLLW       $0x08, Y10, Y10
+	VPSRAW       $0x08, Y10, Y10
+	VPMADDWD     Y8, Y10, Y8
+	VPADDD       Y8, Y7, Y7
+	VPMADDWD     Y9, Y11, Y8
+	VPADDD       Y8, Y7, Y7
+	TESTQ        R11, R11
+	JNE          large8
+
+largeAfter8:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   smallAfter8
+
+small8:
+	CMPQ       (SP), $0x00
+	JLE        small8Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        small8Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        small8Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        small8Ahead
+	PREFETCHT1 256(AX)
+
+small8Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 512(BX)(R12*4), Y8
+	TZCNTQ       R11, R14
+	LEAQ         512(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQEQ      BP, R15
+	VPBROADCASTD (R15), Y9
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VMOVDQU      attentionConstants<>+544(SB), Y10
+	VPMADDUBSW   (R12), Y8, Y11
+	VPMADDUBSW   (R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y0, Y0
+	VPMADDUBSW   32(R12), Y8, Y11
+	VPMADDUBSW   32(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VPMADDUBSW   64(R12), Y8, Y11
+	VPMADDUBSW   64(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPMADDUBSW   96(R12), Y8, Y11
+	VPMADDUBSW   96(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y3, Y3
+	VPMADDUBSW   128(R12), Y8, Y11
+	VPMADDUBSW   128(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPMADDUBSW   160(R12), Y8, Y11
+	VPMADDUBSW   160(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VPMADDUBSW   192(R12), Y8, Y11
+	VPMADDUBSW   192(R13), Y9, Y12
+	VPADDW       Y12, Y11, Y11
+	VPMADDWD     Y10, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPMADDUBSW   224(R12), Y8, Y8
+	VPMADDUBSW   224(R13), Y9, Y9
+	VPADDW       Y9, Y8, Y8
+	VPMADDWD     Y10, Y8, Y8
+	VPADDD       Y8, Y7, Y7
+	TESTQ        R11, R11
+	JNE          small8
+
+smallAfter8:
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS 4(DX), Y9
+	VBROADCASTSS 8(DX), Y10
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y8, Y0, Y0
+	VMULPS       (R11), Y9, Y11
+	VFMADD231PS  Y0, Y10, Y11
+	VMOVUPS      Y11, (R11)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y8, Y1, Y1
+	VMULPS       32(R11), Y9, Y0
+	VFMADD231PS  Y1, Y10, Y0
+	VMOVUPS      Y0, 32(R11)
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y8, Y2, Y2
+	VMULPS       64(R11), Y9, Y0
+	VFMADD231PS  Y2, Y10, Y0
+	VMOVUPS      Y0, 64(R11)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y8, Y3, Y3
+	VMULPS       96(R11), Y9, Y0
+	VFMADD231PS  Y3, Y10, Y0
+	VMOVUPS      Y0, 96(R11)
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y8, Y4, Y4
+	VMULPS       128(R11), Y9, Y0
+	VFMADD231PS  Y4, Y10, Y0
+	VMOVUPS      Y0, 128(R11)
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y8, Y5, Y5
+	VMULPS       160(R11), Y9, Y0
+	VFMADD231PS  Y5, Y10, Y0
+	VMOVUPS      Y0, 160(R11)
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       Y8, Y6, Y6
+	VMULPS       192(R11), Y9, Y0
+	VFMADD231PS  Y6, Y10, Y0
+	VMOVUPS      Y0, 192(R11)
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       Y8, Y7, Y7
+	VMULPS       224(R11), Y9, Y0
+	VFMADD231PS  Y7, Y10, Y0
+	VMOVUPS      Y0, 224(R11)
+	ADDQ         $+256, R9
+	ADDQ         $+256, R8
+	SUBQ         $0x40, R10
+	JMP          dims8
+
+dimsAfter8:
+dims2:
+	CMPQ   R10, $0x10
+	JLT    dimsAfter2
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+1, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
+	MOVQ   48(DX), R11
+	TESTQ  R11, R11
+	JEQ    largeAfter2
+
+large2:
+	CMPQ       (SP), $0x00
+	JLE        large2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        large2Ahead
+	PREFETCHT1 64(AX)
+
+large2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*8), R13
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VPBROADCASTD (R13), Y2
+	VPBROADCASTD 4(R13), Y3
+	VMOVDQU      (R12), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y4
+	VPADDD       Y4, Y0, Y0
+	VPMADDWD     Y3, Y5, Y4
+	VPADDD       Y4, Y0, Y0
+	VMOVDQU      32(R12), Y4
+	VPSRAW       $0x08, Y4, Y5
+	VPSLLW       $0x08, Y4, Y4
+	VPSRAW       $0x08, Y4, Y4
+	VPMADDWD     Y2, Y4, Y2
+	VPADDD       Y2, Y1, Y1
+	VPMADDWD     Y3, Y5, Y2
+	VPADDD       Y2, Y1, Y1
+	TESTQ        R11, R11
+	JNE          large2
+
+largeAfter2:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   smallAfter2
+
+small2:
+	CMPQ       (SP), $0x00
+	JLE        small2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        small2Ahead
+	PREFETCHT1 64(AX)
+
+small2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 512(BX)(R12*4), Y2
+	TZCNTQ       R11, R14
+	LEAQ         512(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQEQ      BP, R15
+	VPBROADCASTD (R15), Y3
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VMOVDQU      attentionConstants<>+544(SB), Y4
+	VPMADDUBSW   (R12), Y2, Y5
+	VPMADDUBSW   (R13), Y3, Y6
+	VPADDW       Y6, Y5, Y5
+	VPMADDWD     Y4, Y5, Y5
+	VPADDD       Y5, Y0, Y0
+	VPMADDUBSW   32(R12), Y2, Y2
+	VPMADDUBSW   32(R13), Y3, Y3
+	VPADDW       Y3, Y2, Y2
+	VPMADDWD     Y4, Y2, Y2
+	VPADDD       Y2, Y1, Y1
+	TESTQ        R11, R11
+	JNE          small2
+
+smallAfter2:
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Y2
+	VBROADCASTSS 4(DX), Y3
+	VBROADCASTSS 8(DX), Y4
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y2, Y0, Y0
+	VMULPS       (R11), Y3, Y5
+	VFMADD231PS  Y0, Y4, Y5
+	VMOVUPS      Y5, (R11)
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y2, Y1, Y1
+	VMULPS       32(R11), Y3, Y0
+	VFMADD231PS  Y1, Y4, Y0
+	VMOVUPS      Y0, 32(R11)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R8
+	SUBQ         $0x10, R10
+	JMP          dims2
+
+dimsAfter2:
+	ADDQ $+768, BX
+	ADDQ $0x38, DX
+	SUBQ $0x01, rows+48(FP)
+	JNE  row
+	VZEROUPPER
+	RET
+
 // func valuesQ8AVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·valuesQ8AVX2(SB), NOSPLIT, $8-80
@@ -7882,6 +8549,660 @@ noMass0:
 	VZEROUPPER
 	RET
 
+// func sparseLargestAVX512(s *float32, step *float32, rows int, groups int)
+// Requires: AVX, AVX512F
+TEXT ·sparseLargestAVX512(SB), NOSPLIT, $0-32
+	MOVQ s+0(FP), BX
+	MOVQ step+8(FP), SI
+	MOVQ rows+16(FP), DI
+
+row:
+	VBROADCASTSS attentionConstants<>+288(SB), Z0
+	VBROADCASTSS attentionConstants<>+288(SB), Z1
+	VBROADCASTSS attentionConstants<>+288(SB), Z2
+	VBROADCASTSS attentionConstants<>+288(SB), Z3
+	VBROADCASTSS 20(SI), Z4
+	XORQ         R8, R8
+	XORQ         AX, AX
+	MOVQ         groups+24(FP), DX
+
+largest:
+	VMOVUPS    (BX)(AX*1), Z5
+	VMAXPS     Z5, Z0, Z0
+	VMOVUPS    64(BX)(AX*1), Z6
+	VMAXPS     Z6, Z1, Z1
+	VMOVUPS    128(BX)(AX*1), Z7
+	VMAXPS     Z7, Z2, Z2
+	VMOVUPS    192(BX)(AX*1), Z8
+	VMAXPS     Z8, Z3, Z3
+	XORL       R9, R9
+	VCMPPS     $0x1d, Z4, Z8, K1
+	KMOVW      K1, CX
+	NEGL       CX
+	ADCL       R9, R9
+	VCMPPS     $0x1d, Z4, Z7, K1
+	KMOVW      K1, CX
+	NEGL       CX
+	ADCL       R9, R9
+	VCMPPS     $0x1d, Z4, Z6, K1
+	KMOVW      K1, CX
+	NEGL       CX
+	ADCL       R9, R9
+	VCMPPS     $0x1d, Z4, Z5, K1
+	KMOVW      K1, CX
+	NEGL       CX
+	ADCL       R9, R9
+	MOVQ       AX, CX
+	SHRQ       $0x06, CX
+	SHLQ       CL, R9
+	ORQ        R9, R8
+	ADDQ       $+256, AX
+	SUBQ       $0x01, DX
+	JNE        largest
+	MOVQ       R8, 32(SI)
+	VMAXPS     Z1, Z0, Z0
+	VMAXPS     Z3, Z2, Z2
+	VMAXPS     Z2, Z0, Z0
+	VSHUFF32X4 $0x4e, Z0, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VSHUFF32X4 $0xb1, Z0, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VPERMILPS  $0x4e, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VPERMILPS  $0xb1, Z0, Z1
+	VMAXPS     Z1, Z0, Z0
+	VXORPS     X1, X1, X1
+	VADDSS     X1, X0, X0
+	VMOVSS     X0, 12(SI)
+	ADDQ       $+1024, BX
+	ADDQ       $0x38, SI
+	SUBQ       $0x01, DI
+	JNE        row
+	VZEROUPPER
+	RET
+
+// func sparseSoftmaxAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, BMI, FMA3
+TEXT ·sparseSoftmaxAVX512(SB), NOSPLIT, $0-96
+	VBROADCASTSS attentionConstants<>+0(SB), Z0
+	VBROADCASTSS attentionConstants<>+32(SB), Z1
+	VBROADCASTSS attentionConstants<>+64(SB), Z2
+	VBROADCASTSS attentionConstants<>+96(SB), Z3
+	VBROADCASTSS attentionConstants<>+128(SB), Z4
+	VBROADCASTSS attentionConstants<>+160(SB), Z5
+	MOVQ         ld+32(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         scale+16(FP), DX
+	MOVQ         step+40(FP), BX
+	MOVQ         rows+64(FP), SI
+
+powersRow:
+	MOVL         24(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
+	VBROADCASTSS attentionConstants<>+256(SB), Z6
+	VBROADCASTSS 12(BX), Z7
+	VSUBPS       Z7, Z6, Z7
+	VBROADCASTSS 20(BX), Z6
+	VBROADCASTSS attentionConstants<>+256(SB), Z8
+	VBROADCASTSS attentionConstants<>+256(SB), Z9
+	MOVLQSX      28(BX), R8
+	MOVQ         32(BX), R9
+
+powers:
+	TZCNTQ        R9, R10
+	MOVQ          R10, CX
+	SHLQ          $0x06, CX
+	VADDPS        (DI)(CX*1), Z7, Z10
+	VCMPPS        $0x1d, Z6, Z10, K1
+	VRNDSCALEPS   $0x08, Z10, Z11
+	VSUBPS        Z11, Z10, Z10
+	VMOVAPS       Z0, Z12
+	VFMADD213PS   Z1, Z10, Z12
+	VFMADD213PS   Z2, Z10, Z12
+	VFMADD213PS   Z3, Z10, Z12
+	VFMADD213PS   Z4, Z10, Z12
+	VFMADD213PS   Z5, Z10, Z12
+	VSCALEFPS.Z   Z11, Z12, K1, Z12
+	VADDPS        Z12, Z8, Z8
+	VMULPS.Z      (DX)(CX*1), Z12, K1, Z10
+	VMAXPS        Z10, Z9, Z9
+	VMOVUPS       Z10, (DI)(CX*1)
+	TESTQ         R8, R8
+	JLT           noMass
+	MOVQ          R8, CX
+	ADDQ          mass+48(FP), CX
+	VEXTRACTF64X4 $0x01, Z12, Y10
+	VADDPS        Y10, Y12, Y10
+	VEXTRACTF32X4 $0x01, Y10, X11
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0x4e, X11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0xb1, X11, X10
+	VADDPS        X10, X11, X11
+	VMOVSS        X11, (CX)(R10*4)
+
+noMass:
+	LEAQ          -1(R9), CX
+	ANDQ          CX, R9
+	JNE           powers
+	MOVL          24(BX), CX
+	IMULQ         AX, CX
+	ADDQ          state+24(FP), CX
+	VBROADCASTSS  attentionConstants<>+0(SB), X6
+	VBROADCASTSS  attentionConstants<>+32(SB), X7
+	VBROADCASTSS  attentionConstants<>+64(SB), X10
+	VBROADCASTSS  attentionConstants<>+96(SB), X11
+	VBROADCASTSS  attentionConstants<>+128(SB), X12
+	VBROADCASTSS  attentionConstants<>+160(SB), X13
+	VEXTRACTF64X4 $0x01, Z8, Y14
+	VADDPS        Y14, Y8, Y14
+	VEXTRACTF32X4 $0x01, Y14, X8
+	VADDPS        X14, X8, X8
+	VPERMILPS     $0x4e, X8, X14
+	VADDPS        X14, X8, X8
+	VPERMILPS     $0xb1, X8, X14
+	VADDPS        X14, X8, X8
+	VMOVSS        12(BX), X14
+	VMOVSS        (CX), X15
+	VMAXSS        X15, X14, X16
+	VMOVSS        X16, (CX)
+	VBROADCASTSS  X16, X16
+	VUNPCKLPS     X14, X15, X14
+	VSUBPS        X16, X14, X14
+	VCMPPS        $0x1d, attentionConstants<>+192(SB), X14, K1
+	VRNDSCALEPS   $0x08, X14, X15
+	VSUBPS        X15, X14, X14
+	VMOVAPS       X6, X6
+	VFMADD213PS   X7, X14, X6
+	VFMADD213PS   X10, X14, X6
+	VFMADD213PS   X11, X14, X6
+	VFMADD213PS   X12, X14, X6
+	VFMADD213PS   X13, X14, X6
+	VSCALEFPS.Z   X15, X6, K1, X6
+	VMOVLPS       X6, 4(BX)
+	VMULSS        4(CX), X6, X7
+	VMOVSHDUP     X6, X6
+	VFMADD231SS   X8, X6, X7
+	VMOVSS        X7, 4(CX)
+	VSHUFF32X4    $0x4e, Z9, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VSHUFF32X4    $0xb1, Z9, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VPERMILPS     $0x4e, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VPERMILPS     $0xb1, Z9, Z6
+	VMAXPS        Z6, Z9, Z9
+	VBROADCASTSS  (BX), X7
+	VDIVPS        X9, X7, X6
+	VDIVPS        X7, X9, X7
+	VMOVSS        X7, (BX)
+	VBROADCASTSS  attentionConstants<>+416(SB), X7
+	VCMPPS        $0x1d, X7, X9, K1
+	VMOVAPS.Z     X6, K1, X6
+	VMOVSS        X6, 16(BX)
+	ADDQ          $0x38, BX
+	SUBQ          $0x01, SI
+	JNE           powersRow
+	MOVQ          p+8(FP), AX
+	MOVQ          step+40(FP), DX
+	MOVQ          rows+64(FP), BX
+
+roundRow:
+	MOVL         24(DX), SI
+	SHLQ         $0x0a, SI
+	ADDQ         s+0(FP), SI
+	VBROADCASTSS 16(DX), Z0
+	XORQ         DI, DI
+	XORQ         R8, R8
+	MOVQ         32(DX), R9
+
+round:
+	TZCNTQ    R9, R10
+	MOVQ      R10, CX
+	SHLQ      $0x06, CX
+	VMULPS    (SI)(CX*1), Z0, Z2
+	VCVTPS2DQ Z2, Z2
+	SHLQ      $0x04, R10
+	VPMOVDB   Z2, X1
+	VPSRLD    $0x08, Z2, Z2
+	VPMOVDB   Z2, X2
+	VMOVUPS   X2, (AX)(R10*1)
+	VMOVUPS   X1, 256(AX)(R10*1)
+	VPTESTMD  X1, X1, K1
+	KMOVW     K1, R11
+	MOVQ      R10, CX
+	SHRQ      $0x02, CX
+	SHLQ      CL, R11
+	ORQ       R11, DI
+	VPTESTMD  X2, X2, K1
+	KMOVW     K1, R11
+	MOVQ      R10, CX
+	SHRQ      $0x02, CX
+	SHLQ      CL, R11
+	ORQ       R11, R8
+	LEAQ      -1(R9), CX
+	ANDQ      CX, R9
+	JNE       round
+	MOVQ      R8, 48(DX)
+	NOTQ      R8
+	ANDQ      R8, DI
+	MOVQ      DI, 40(DX)
+	ADDQ      $+768, AX
+	ADDQ      $0x38, DX
+	SUBQ      $0x01, BX
+	JNE       roundRow
+	VZEROUPPER
+	RET
+
+// func sparseValuesAVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI, CMOV, MMX+
+TEXT ·sparseValuesAVX512(SB), NOSPLIT, $8-80
+	MOVQ ahead+64(FP), AX
+	MOVQ ld+8(FP), CX
+	MOVQ step+16(FP), DX
+	MOVQ p+24(FP), BX
+	MOVQ v+32(FP), SI
+	SHLQ $0x02, CX
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, DI
+
+row:
+	MOVQ state+0(FP), R8
+	MOVQ SI, R9
+	MOVQ dim+40(FP), R10
+
+dims4:
+	CMPQ         R10, $0x40
+	JLT          dimsAfter4
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VMOVAPS      Z0, Z6
+	VMOVAPS      Z0, Z7
+	VMOVAPS      Z0, Z8
+	VMOVAPS      Z0, Z9
+	VMOVAPS      Z0, Z10
+	VMOVAPS      Z0, Z11
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+4, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         48(DX), R11
+	TESTQ        R11, R11
+	JEQ          largeAfter4
+
+large4:
+	CMPQ       (SP), $0x00
+	JLE        large4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        large4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        large4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        large4Ahead
+	PREFETCHT1 256(AX)
+
+large4Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*4), R13
+	VPBROADCASTD (R13), Z12
+	VPBROADCASTD 256(R13), Z13
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VMOVDQU64    (R12), Z14
+	VPDPBUSD     Z14, Z12, Z0
+	VPDPBUSD     Z14, Z13, Z4
+	VMOVDQU64    64(R12), Z14
+	VPDPBUSD     Z14, Z12, Z1
+	VPDPBUSD     Z14, Z13, Z5
+	VMOVDQU64    128(R12), Z14
+	VPDPBUSD     Z14, Z12, Z2
+	VPDPBUSD     Z14, Z13, Z6
+	VMOVDQU64    192(R12), Z14
+	VPDPBUSD     Z14, Z12, Z3
+	VPDPBUSD     Z14, Z13, Z7
+	TESTQ        R11, R11
+	JNE          large4
+
+largeAfter4:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   smallAfter4
+
+small4:
+	CMPQ       (SP), $0x00
+	JLE        small4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        small4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        small4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        small4Ahead
+	PREFETCHT1 256(AX)
+
+small4Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*4), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 256(BX)(R12*4), Z12
+	TZCNTQ       R11, R14
+	LEAQ         256(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQEQ      BP, R15
+	VPBROADCASTD (R15), Z13
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPDPBUSD     (R12), Z12, Z4
+	VPDPBUSD     (R13), Z13, Z8
+	VPDPBUSD     64(R12), Z12, Z5
+	VPDPBUSD     64(R13), Z13, Z9
+	VPDPBUSD     128(R12), Z12, Z6
+	VPDPBUSD     128(R13), Z13, Z10
+	VPDPBUSD     192(R12), Z12, Z7
+	VPDPBUSD     192(R13), Z13, Z11
+	TESTQ        R11, R11
+	JNE          small4
+
+smallAfter4:
+	VPSLLD       $0x08, Z0, Z0
+	VPADDD       Z4, Z0, Z0
+	VPADDD       Z8, Z0, Z0
+	VPSLLD       $0x08, Z1, Z1
+	VPADDD       Z5, Z1, Z1
+	VPADDD       Z9, Z1, Z1
+	VPSLLD       $0x08, Z2, Z2
+	VPADDD       Z6, Z2, Z2
+	VPADDD       Z10, Z2, Z2
+	VPSLLD       $0x08, Z3, Z3
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z11, Z3, Z3
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Z4
+	VBROADCASTSS 4(DX), Z5
+	VBROADCASTSS 8(DX), Z6
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z4, Z0, Z0
+	VMULPS       (R11), Z5, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VMOVUPS      Z7, (R11)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z4, Z1, Z1
+	VMULPS       64(R11), Z5, Z0
+	VFMADD231PS  Z1, Z6, Z0
+	VMOVUPS      Z0, 64(R11)
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z4, Z2, Z2
+	VMULPS       128(R11), Z5, Z0
+	VFMADD231PS  Z2, Z6, Z0
+	VMOVUPS      Z0, 128(R11)
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z4, Z3, Z3
+	VMULPS       192(R11), Z5, Z0
+	VFMADD231PS  Z3, Z6, Z0
+	VMOVUPS      Z0, 192(R11)
+	ADDQ         $+256, R9
+	ADDQ         $+256, R8
+	SUBQ         $0x40, R10
+	JMP          dims4
+
+dimsAfter4:
+dims2:
+	CMPQ         R10, $0x20
+	JLT          dimsAfter2
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+2, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         48(DX), R11
+	TESTQ        R11, R11
+	JEQ          largeAfter2
+
+large2:
+	CMPQ       (SP), $0x00
+	JLE        large2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        large2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        large2Ahead
+	PREFETCHT1 128(AX)
+
+large2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*2), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*4), R13
+	VPBROADCASTD (R13), Z6
+	VPBROADCASTD 256(R13), Z7
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VMOVDQU64    (R12), Z8
+	VPDPBUSD     Z8, Z6, Z0
+	VPDPBUSD     Z8, Z7, Z2
+	VMOVDQU64    64(R12), Z8
+	VPDPBUSD     Z8, Z6, Z1
+	VPDPBUSD     Z8, Z7, Z3
+	TESTQ        R11, R11
+	JNE          large2
+
+largeAfter2:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   smallAfter2
+
+small2:
+	CMPQ       (SP), $0x00
+	JLE        small2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        small2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        small2Ahead
+	PREFETCHT1 128(AX)
+
+small2Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*2), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 256(BX)(R12*4), Z6
+	TZCNTQ       R11, R14
+	LEAQ         256(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQEQ      BP, R15
+	VPBROADCASTD (R15), Z7
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPDPBUSD     (R12), Z6, Z2
+	VPDPBUSD     (R13), Z7, Z4
+	VPDPBUSD     64(R12), Z6, Z3
+	VPDPBUSD     64(R13), Z7, Z5
+	TESTQ        R11, R11
+	JNE          small2
+
+smallAfter2:
+	VPSLLD       $0x08, Z0, Z0
+	VPADDD       Z2, Z0, Z0
+	VPADDD       Z4, Z0, Z0
+	VPSLLD       $0x08, Z1, Z1
+	VPADDD       Z3, Z1, Z1
+	VPADDD       Z5, Z1, Z1
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Z2
+	VBROADCASTSS 4(DX), Z3
+	VBROADCASTSS 8(DX), Z4
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z2, Z0, Z0
+	VMULPS       (R11), Z3, Z5
+	VFMADD231PS  Z0, Z4, Z5
+	VMOVUPS      Z5, (R11)
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z2, Z1, Z1
+	VMULPS       64(R11), Z3, Z0
+	VFMADD231PS  Z1, Z4, Z0
+	VMOVUPS      Z0, 64(R11)
+	ADDQ         $+128, R9
+	ADDQ         $+128, R8
+	SUBQ         $0x20, R10
+	JMP          dims2
+
+dimsAfter2:
+dims1:
+	CMPQ         R10, $0x10
+	JLT          dimsAfter1
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+1, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         48(DX), R11
+	TESTQ        R11, R11
+	JEQ          largeAfter1
+
+large1:
+	CMPQ       (SP), $0x00
+	JLE        large1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        large1Ahead
+	PREFETCHT1 64(AX)
+
+large1Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	LEAQ         (BX)(R12*4), R13
+	VPBROADCASTD (R13), Z3
+	VPBROADCASTD 256(R13), Z4
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	VMOVDQU64    (R12), Z5
+	VPDPBUSD     Z5, Z3, Z0
+	VPDPBUSD     Z5, Z4, Z1
+	TESTQ        R11, R11
+	JNE          large1
+
+largeAfter1:
+	MOVQ  40(DX), R11
+	TESTQ R11, R11
+	JEQ   smallAfter1
+
+small1:
+	CMPQ       (SP), $0x00
+	JLE        small1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        small1Ahead
+	PREFETCHT1 64(AX)
+
+small1Ahead:
+	MOVQ         pace+72(FP), R12
+	LEAQ         (AX)(R12*1), AX
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	MOVQ         R12, R13
+	VPBROADCASTD 256(BX)(R12*4), Z3
+	TZCNTQ       R11, R14
+	LEAQ         256(BX)(R14*4), R15
+	LEAQ         attentionConstants<>+256(SB), BP
+	TESTQ        R11, R11
+	CMOVQNE      R14, R13
+	CMOVQEQ      BP, R15
+	VPBROADCASTD (R15), Z4
+	LEAQ         -1(R11), R14
+	ANDQ         R14, R11
+	IMULQ        DI, R12
+	ADDQ         R9, R12
+	IMULQ        DI, R13
+	ADDQ         R9, R13
+	VPDPBUSD     (R12), Z3, Z1
+	VPDPBUSD     (R13), Z4, Z2
+	TESTQ        R11, R11
+	JNE          small1
+
+smallAfter1:
+	VPSLLD       $0x08, Z0, Z0
+	VPADDD       Z1, Z0, Z0
+	VPADDD       Z2, Z0, Z0
+	MOVL         24(DX), R11
+	IMULQ        CX, R11
+	ADDQ         R8, R11
+	VBROADCASTSS (DX), Z1
+	VBROADCASTSS 4(DX), Z2
+	VBROADCASTSS 8(DX), Z3
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMULPS       (R11), Z2, Z1
+	VFMADD231PS  Z0, Z3, Z1
+	VMOVUPS      Z1, (R11)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R8
+	SUBQ         $0x10, R10
+	JMP          dims1
+
+dimsAfter1:
+	ADDQ $+768, BX
+	ADDQ $0x38, DX
+	SUBQ $0x01, rows+48(FP)
+	JNE  row
+	VZEROUPPER
+	RET
+
 // func valuesQ8AVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
 TEXT ·valuesQ8AVX512(SB), NOSPLIT, $8-80
@@ -12670,675 +13991,9 @@ rowsAfter1:
 	VZEROUPPER
 	RET
 
-// func sparseLargestAVX2(s *float32, step *float32, rows int, groups int)
-// Requires: AVX, AVX2
-TEXT ·sparseLargestAVX2(SB), NOSPLIT, $0-32
-	MOVQ s+0(FP), BX
-	MOVQ step+8(FP), SI
-	MOVQ rows+16(FP), DI
-
-row:
-	VBROADCASTSS attentionConstants<>+288(SB), Y0
-	VBROADCASTSS attentionConstants<>+288(SB), Y1
-	VBROADCASTSS attentionConstants<>+288(SB), Y2
-	VBROADCASTSS attentionConstants<>+288(SB), Y3
-	VBROADCASTSS 20(SI), Y4
-	VPXOR        Y5, Y5, Y5
-	XORQ         R8, R8
-	XORQ         AX, AX
-	MOVQ         groups+24(FP), DX
-
-largest:
-	VMOVUPS      (BX)(AX*1), Y6
-	VMAXPS       32(BX)(AX*1), Y6, Y6
-	VMAXPS       Y6, Y0, Y0
-	VCMPPS       $0x1d, Y4, Y6, Y6
-	VMOVUPS      64(BX)(AX*1), Y7
-	VMAXPS       96(BX)(AX*1), Y7, Y7
-	VMAXPS       Y7, Y1, Y1
-	VCMPPS       $0x1d, Y4, Y7, Y7
-	VMOVUPS      128(BX)(AX*1), Y8
-	VMAXPS       160(BX)(AX*1), Y8, Y8
-	VMAXPS       Y8, Y2, Y2
-	VCMPPS       $0x1d, Y4, Y8, Y8
-	VMOVUPS      192(BX)(AX*1), Y9
-	VMAXPS       224(BX)(AX*1), Y9, Y9
-	VMAXPS       Y9, Y3, Y3
-	VCMPPS       $0x1d, Y4, Y9, Y9
-	VPACKSSDW    Y7, Y6, Y6
-	VPACKSSDW    Y9, Y8, Y8
-	VPACKSSWB    Y8, Y6, Y6
-	VEXTRACTI128 $0x01, Y6, X7
-	VPOR         X7, X6, X7
-	VPCMPEQD     X5, X7, X6
-	VMOVMSKPS    X6, R9
-	XORL         $0x0f, R9
-	MOVQ         AX, CX
-	SHRQ         $0x06, CX
-	SHLQ         CL, R9
-	ORQ          R9, R8
-	ADDQ         $+256, AX
-	SUBQ         $0x01, DX
-	JNE          largest
-	MOVQ         R8, 32(SI)
-	VMAXPS       Y1, Y0, Y0
-	VMAXPS       Y3, Y2, Y2
-	VMAXPS       Y2, Y0, Y0
-	VPERM2F128   $0x01, Y0, Y0, Y1
-	VMAXPS       Y1, Y0, Y0
-	VPERMILPS    $0x4e, Y0, Y1
-	VMAXPS       Y1, Y0, Y0
-	VPERMILPS    $0xb1, Y0, Y1
-	VMAXPS       Y1, Y0, Y0
-	VXORPS       X1, X1, X1
-	VADDSS       X1, X0, X0
-	VMOVSS       X0, 12(SI)
-	ADDQ         $+1024, BX
-	ADDQ         $0x38, SI
-	SUBQ         $0x01, DI
-	JNE          row
-	VZEROUPPER
-	RET
-
-// func sparseSoftmaxAVX2(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, BMI, FMA3
-TEXT ·sparseSoftmaxAVX2(SB), NOSPLIT, $0-96
-	VBROADCASTSS attentionConstants<>+0(SB), Y0
-	MOVQ         ld+32(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         scale+16(FP), DX
-	MOVQ         step+40(FP), BX
-	MOVQ         rows+64(FP), SI
-
-powersRow:
-	MOVL         24(BX), DI
-	SHLQ         $0x0a, DI
-	ADDQ         s+0(FP), DI
-	VPXOR        Y1, Y1, Y1
-	VBROADCASTSS 12(BX), Y2
-	VSUBPS       Y2, Y1, Y2
-	VBROADCASTSS 20(BX), Y1
-	VPXOR        Y3, Y3, Y3
-	VPXOR        Y4, Y4, Y4
-	VPXOR        Y5, Y5, Y5
-	MOVLQSX      28(BX), R8
-	MOVQ         32(BX), R9
-
-powers:
-	TZCNTQ       R9, R10
-	MOVQ         R10, CX
-	SHLQ         $0x06, CX
-	VADDPS       (DI)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y9
-	VADDPS       attentionConstants<>+224(SB), Y6, Y8
-	VSUBPS       attentionConstants<>+224(SB), Y8, Y7
-	VSUBPS       Y7, Y6, Y6
-	VMOVAPS      Y0, Y7
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y7
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y7
-	VPSLLD       $0x17, Y8, Y8
-	VPADDD       Y8, Y7, Y7
-	VANDPS       Y9, Y7, Y7
-	VADDPS       Y7, Y3, Y3
-	VMULPS       (DX)(CX*1), Y7, Y6
-	VANDPS       Y9, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, (DI)(CX*1)
-	VADDPS       32(DI)(CX*1), Y2, Y6
-	VCMPPS       $0x1d, Y1, Y6, Y10
-	VADDPS       attentionConstants<>+224(SB), Y6, Y9
-	VSUBPS       attentionConstants<>+224(SB), Y9, Y8
-	VSUBPS       Y8, Y6, Y6
-	VMOVAPS      Y0, Y8
-	VFMADD213PS  attentionConstants<>+32(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+64(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+96(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+128(SB), Y6, Y8
-	VFMADD213PS  attentionConstants<>+160(SB), Y6, Y8
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y8, Y8
-	VANDPS       Y10, Y8, Y8
-	VADDPS       Y8, Y4, Y4
-	VMULPS       32(DX)(CX*1), Y8, Y6
-	VANDPS       Y10, Y6, Y6
-	VPMAXSD      Y6, Y5, Y5
-	VMOVUPS      Y6, 32(DI)(CX*1)
-	TESTQ        R8, R8
-	JLT          noMass
-	MOVQ         R8, CX
-	ADDQ         mass+48(FP), CX
-	VADDPS       Y8, Y7, Y6
-	VEXTRACTF128 $0x01, Y6, X7
-	VADDPS       X6, X7, X7
-	VPERMILPS    $0x4e, X7, X6
-	VADDPS       X6, X7, X7
-	VPERMILPS    $0xb1, X7, X6
-	VADDPS       X6, X7, X7
-	VMOVSS       X7, (CX)(R10*4)
-
-noMass:
-	LEAQ         -1(R9), CX
-	ANDQ         CX, R9
-	JNE          powers
-	MOVL         24(BX), CX
-	IMULQ        AX, CX
-	ADDQ         state+24(FP), CX
-	VBROADCASTSS attentionConstants<>+0(SB), X1
-	VADDPS       Y4, Y3, Y2
-	VEXTRACTF128 $0x01, Y2, X6
-	VADDPS       X2, X6, X6
-	VPERMILPS    $0x4e, X6, X2
-	VADDPS       X2, X6, X6
-	VPERMILPS    $0xb1, X6, X2
-	VADDPS       X2, X6, X6
-	VMOVSS       12(BX), X2
-	VMOVSS       (CX), X3
-	VMAXSS       X3, X2, X4
-	VMOVSS       X4, (CX)
-	VBROADCASTSS X4, X4
-	VUNPCKLPS    X2, X3, X2
-	VSUBPS       X4, X2, X2
-	VCMPPS       $0x1d, attentionConstants<>+192(SB), X2, X7
-	VADDPS       attentionConstants<>+224(SB), X2, X4
-	VSUBPS       attentionConstants<>+224(SB), X4, X3
-	VSUBPS       X3, X2, X2
-	VMOVAPS      X1, X1
-	VFMADD213PS  attentionConstants<>+32(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+64(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+96(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+128(SB), X2, X1
-	VFMADD213PS  attentionConstants<>+160(SB), X2, X1
-	VPSLLD       $0x17, X4, X4
-	VPADDD       X4, X1, X1
-	VANDPS       X7, X1, X1
-	VMOVLPS      X1, 4(BX)
-	VMULSS       4(CX), X1, X2
-	VMOVSHDUP    X1, X1
-	VFMADD231SS  X6, X1, X2
-	VMOVSS       X2, 4(CX)
-	VPERM2F128   $0x01, Y5, Y5, Y1
-	VMAXPS       Y1, Y5, Y5
-	VPERMILPS    $0x4e, Y5, Y1
-	VMAXPS       Y1, Y5, Y5
-	VPERMILPS    $0xb1, Y5, Y1
-	VMAXPS       Y1, Y5, Y5
-	VBROADCASTSS (BX), X2
-	VDIVPS       X5, X2, X1
-	VDIVPS       X2, X5, X2
-	VMOVSS       X2, (BX)
-	VBROADCASTSS attentionConstants<>+416(SB), X2
-	VCMPPS       $0x1d, X2, X5, X2
-	VANDPS       X2, X1, X1
-	VMOVSS       X1, 16(BX)
-	ADDQ         $0x38, BX
-	SUBQ         $0x01, SI
-	JNE          powersRow
-	MOVQ         p+8(FP), AX
-	MOVQ         step+40(FP), DX
-	MOVQ         rows+64(FP), BX
-
-roundRow:
-	MOVL         24(DX), SI
-	SHLQ         $0x0a, SI
-	ADDQ         s+0(FP), SI
-	VBROADCASTSS 16(DX), Y0
-	VPXOR        Y1, Y1, Y1
-	VMOVDQU      attentionConstants<>+608(SB), Y2
-	VPBROADCASTD attentionConstants<>+640(SB), X3
-	XORQ         DI, DI
-	XORQ         R8, R8
-	MOVQ         32(DX), R9
-
-round:
-	TZCNTQ       R9, R10
-	MOVQ         R10, CX
-	SHLQ         $0x06, CX
-	VMULPS       (SI)(CX*1), Y0, Y4
-	VCVTPS2DQ    Y4, Y4
-	VMULPS       32(SI)(CX*1), Y0, Y5
-	VCVTPS2DQ    Y5, Y5
-	VPACKSSDW    Y5, Y4, Y4
-	VPACKSSWB    Y4, Y4, Y5
-	VEXTRACTI128 $0x01, Y5, X6
-	VPUNPCKLDQ   X6, X5, X6
-	VPSHUFB      Y2, Y4, Y4
-	VPERMQ       $0xd8, Y4, Y4
-	SHLQ         $0x04, R10
-	VMOVDQU      X6, 512(AX)(R10*1)
-	VMOVDQU      Y4, (AX)(R10*2)
-	VPCMPEQD     X1, X6, X4
-	VMOVMSKPS    X4, R11
-	XORL         $0x0f, R11
-	MOVQ         R10, CX
-	SHRQ         $0x02, CX
-	SHLQ         CL, R11
-	ORQ          R11, DI
-	VPCMPGTB     X3, X6, X4
-	VPCMPEQD     X1, X4, X4
-	VMOVMSKPS    X4, R11
-	XORL         $0x0f, R11
-	MOVQ         R10, CX
-	SHRQ         $0x02, CX
-	SHLQ         CL, R11
-	ORQ          R11, R8
-	LEAQ         -1(R9), CX
-	ANDQ         CX, R9
-	JNE          round
-	MOVQ         R8, 48(DX)
-	NOTQ         R8
-	ANDQ         R8, DI
-	MOVQ         DI, 40(DX)
-	ADDQ         $+768, AX
-	ADDQ         $0x38, DX
-	SUBQ         $0x01, BX
-	JNE          roundRow
-	VZEROUPPER
-	RET
-
-// func sparseValuesAVX2(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-// Requires: AVX, AVX2, BMI, CMOV, FMA3, MMX+
-TEXT ·sparseValuesAVX2(SB), NOSPLIT, $8-80
-	MOVQ ahead+64(FP), AX
-	MOVQ ld+8(FP), CX
-	MOVQ step+16(FP), DX
-	MOVQ p+24(FP), BX
-	MOVQ v+32(FP), SI
-	SHLQ $0x02, CX
-	MOVQ dim+40(FP), DI
-	SHLQ $0x02, DI
-
-row:
-	MOVQ state+0(FP), R8
-	MOVQ SI, R9
-	MOVQ dim+40(FP), R10
-
-dims8:
-	CMPQ   R10, $0x40
-	JLT    dimsAfter8
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	VPXOR  Y2, Y2, Y2
-	VPXOR  Y3, Y3, Y3
-	VPXOR  Y4, Y4, Y4
-	VPXOR  Y5, Y5, Y5
-	VPXOR  Y6, Y6, Y6
-	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+4, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   48(DX), R11
-	TESTQ  R11, R11
-	JEQ    wordsAfter8
-
-words8:
-	CMPQ       (SP), $0x00
-	JLE        words8Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        words8Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        words8Ahead
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	CMPQ       (SP), $0x04
-	JLE        words8Ahead
-	PREFETCHT1 256(AX)
-
-words8Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	LEAQ         (BX)(R12*8), R13
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VPBROADCASTD (R13), Y8
-	VPBROADCASTD 4(R13), Y9
-	VMOVDQU      (R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y0, Y0
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y0, Y0
-	VMOVDQU      32(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y1, Y1
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y1, Y1
-	VMOVDQU      64(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y2, Y2
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y2, Y2
-	VMOVDQU      96(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y3, Y3
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y3, Y3
-	VMOVDQU      128(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y4, Y4
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y4, Y4
-	VMOVDQU      160(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y5, Y5
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y5, Y5
-	VMOVDQU      192(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y10
-	VPADDD       Y10, Y6, Y6
-	VPMADDWD     Y9, Y11, Y10
-	VPADDD       Y10, Y6, Y6
-	VMOVDQU      224(R12), Y10
-	VPSRAW       $0x08, Y10, Y11
-	VPSLLW       $0x08, Y10, Y10
-	VPSRAW       $0x08, Y10, Y10
-	VPMADDWD     Y8, Y10, Y8
-	VPADDD       Y8, Y7, Y7
-	VPMADDWD     Y9, Y11, Y8
-	VPADDD       Y8, Y7, Y7
-	TESTQ        R11, R11
-	JNE          words8
-
-wordsAfter8:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   bytesAfter8
-
-bytes8:
-	CMPQ       (SP), $0x00
-	JLE        bytes8Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes8Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        bytes8Ahead
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	CMPQ       (SP), $0x04
-	JLE        bytes8Ahead
-	PREFETCHT1 256(AX)
-
-bytes8Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	MOVQ         R12, R13
-	VPBROADCASTD 512(BX)(R12*4), Y8
-	TZCNTQ       R11, R14
-	LEAQ         512(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQNE      R15, BP
-	VPBROADCASTD (BP), Y9
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	VMOVDQU      attentionConstants<>+544(SB), Y10
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPMADDUBSW   (R12), Y8, Y11
-	VPMADDUBSW   (R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y0, Y0
-	VPMADDUBSW   32(R12), Y8, Y11
-	VPMADDUBSW   32(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y1, Y1
-	VPMADDUBSW   64(R12), Y8, Y11
-	VPMADDUBSW   64(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y2, Y2
-	VPMADDUBSW   96(R12), Y8, Y11
-	VPMADDUBSW   96(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y3, Y3
-	VPMADDUBSW   128(R12), Y8, Y11
-	VPMADDUBSW   128(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y4, Y4
-	VPMADDUBSW   160(R12), Y8, Y11
-	VPMADDUBSW   160(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y5, Y5
-	VPMADDUBSW   192(R12), Y8, Y11
-	VPMADDUBSW   192(R13), Y9, Y12
-	VPADDW       Y12, Y11, Y11
-	VPMADDWD     Y10, Y11, Y11
-	VPADDD       Y11, Y6, Y6
-	VPMADDUBSW   224(R12), Y8, Y8
-	VPMADDUBSW   224(R13), Y9, Y9
-	VPADDW       Y9, Y8, Y8
-	VPMADDWD     Y10, Y8, Y8
-	VPADDD       Y8, Y7, Y7
-	TESTQ        R11, R11
-	JNE          bytes8
-
-bytesAfter8:
-	MOVL         24(DX), R11
-	IMULQ        CX, R11
-	ADDQ         R8, R11
-	VBROADCASTSS (DX), Y8
-	VBROADCASTSS 4(DX), Y9
-	VBROADCASTSS 8(DX), Y10
-	VCVTDQ2PS    Y0, Y0
-	VMULPS       Y8, Y0, Y0
-	VMULPS       (R11), Y9, Y11
-	VFMADD231PS  Y0, Y10, Y11
-	VMOVUPS      Y11, (R11)
-	VCVTDQ2PS    Y1, Y1
-	VMULPS       Y8, Y1, Y1
-	VMULPS       32(R11), Y9, Y0
-	VFMADD231PS  Y1, Y10, Y0
-	VMOVUPS      Y0, 32(R11)
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y8, Y2, Y2
-	VMULPS       64(R11), Y9, Y0
-	VFMADD231PS  Y2, Y10, Y0
-	VMOVUPS      Y0, 64(R11)
-	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y8, Y3, Y3
-	VMULPS       96(R11), Y9, Y0
-	VFMADD231PS  Y3, Y10, Y0
-	VMOVUPS      Y0, 96(R11)
-	VCVTDQ2PS    Y4, Y4
-	VMULPS       Y8, Y4, Y4
-	VMULPS       128(R11), Y9, Y0
-	VFMADD231PS  Y4, Y10, Y0
-	VMOVUPS      Y0, 128(R11)
-	VCVTDQ2PS    Y5, Y5
-	VMULPS       Y8, Y5, Y5
-	VMULPS       160(R11), Y9, Y0
-	VFMADD231PS  Y5, Y10, Y0
-	VMOVUPS      Y0, 160(R11)
-	VCVTDQ2PS    Y6, Y6
-	VMULPS       Y8, Y6, Y6
-	VMULPS       192(R11), Y9, Y0
-	VFMADD231PS  Y6, Y10, Y0
-	VMOVUPS      Y0, 192(R11)
-	VCVTDQ2PS    Y7, Y7
-	VMULPS       Y8, Y7, Y7
-	VMULPS       224(R11), Y9, Y0
-	VFMADD231PS  Y7, Y10, Y0
-	VMOVUPS      Y0, 224(R11)
-	ADDQ         $+256, R9
-	ADDQ         $+256, R8
-	SUBQ         $0x40, R10
-	JMP          dims8
-
-dimsAfter8:
-dims2:
-	CMPQ   R10, $0x10
-	JLT    dimsAfter2
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+1, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
-	MOVQ   48(DX), R11
-	TESTQ  R11, R11
-	JEQ    wordsAfter2
-
-words2:
-	CMPQ       (SP), $0x00
-	JLE        words2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        words2Ahead
-	PREFETCHT1 64(AX)
-
-words2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	LEAQ         (BX)(R12*8), R13
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VPBROADCASTD (R13), Y2
-	VPBROADCASTD 4(R13), Y3
-	VMOVDQU      (R12), Y4
-	VPSRAW       $0x08, Y4, Y5
-	VPSLLW       $0x08, Y4, Y4
-	VPSRAW       $0x08, Y4, Y4
-	VPMADDWD     Y2, Y4, Y4
-	VPADDD       Y4, Y0, Y0
-	VPMADDWD     Y3, Y5, Y4
-	VPADDD       Y4, Y0, Y0
-	VMOVDQU      32(R12), Y4
-	VPSRAW       $0x08, Y4, Y5
-	VPSLLW       $0x08, Y4, Y4
-	VPSRAW       $0x08, Y4, Y4
-	VPMADDWD     Y2, Y4, Y2
-	VPADDD       Y2, Y1, Y1
-	VPMADDWD     Y3, Y5, Y2
-	VPADDD       Y2, Y1, Y1
-	TESTQ        R11, R11
-	JNE          words2
-
-wordsAfter2:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   bytesAfter2
-
-bytes2:
-	CMPQ       (SP), $0x00
-	JLE        bytes2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        bytes2Ahead
-	PREFETCHT1 64(AX)
-
-bytes2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
-	MOVQ         R12, R13
-	VPBROADCASTD 512(BX)(R12*4), Y2
-	TZCNTQ       R11, R14
-	LEAQ         512(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQNE      R15, BP
-	VPBROADCASTD (BP), Y3
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	VMOVDQU      attentionConstants<>+544(SB), Y4
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPMADDUBSW   (R12), Y2, Y5
-	VPMADDUBSW   (R13), Y3, Y6
-	VPADDW       Y6, Y5, Y5
-	VPMADDWD     Y4, Y5, Y5
-	VPADDD       Y5, Y0, Y0
-	VPMADDUBSW   32(R12), Y2, Y2
-	VPMADDUBSW   32(R13), Y3, Y3
-	VPADDW       Y3, Y2, Y2
-	VPMADDWD     Y4, Y2, Y2
-	VPADDD       Y2, Y1, Y1
-	TESTQ        R11, R11
-	JNE          bytes2
-
-bytesAfter2:
-	MOVL         24(DX), R11
-	IMULQ        CX, R11
-	ADDQ         R8, R11
-	VBROADCASTSS (DX), Y2
-	VBROADCASTSS 4(DX), Y3
-	VBROADCASTSS 8(DX), Y4
-	VCVTDQ2PS    Y0, Y0
-	VMULPS       Y2, Y0, Y0
-	VMULPS       (R11), Y3, Y5
-	VFMADD231PS  Y0, Y4, Y5
-	VMOVUPS      Y5, (R11)
-	VCVTDQ2PS    Y1, Y1
-	VMULPS       Y2, Y1, Y1
-	VMULPS       32(R11), Y3, Y0
-	VFMADD231PS  Y1, Y4, Y0
-	VMOVUPS      Y0, 32(R11)
-	ADDQ         $+64, R9
-	ADDQ         $+64, R8
-	SUBQ         $0x10, R10
-	JMP          dims2
-
-dimsAfter2:
-	ADDQ $+768, BX
-	ADDQ $0x38, DX
-	SUBQ $0x01, rows+48(FP)
-	JNE  row
-	VZEROUPPER
-	RET
-
-// func fetchAVX2(v *byte, quads uint64, size int)
+// func fetchAsm(v *byte, quads uint64, size int)
 // Requires: BMI, MMX+
-TEXT ·fetchAVX2(SB), NOSPLIT, $0-24
+TEXT ·fetchAsm(SB), NOSPLIT, $0-24
 	MOVQ v+0(FP), AX
 	MOVQ size+16(FP), CX
 	MOVQ quads+8(FP), DX

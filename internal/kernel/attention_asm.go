@@ -43,10 +43,8 @@ type attention struct {
 	manyRows int
 
 	// What takes over if slots may be left out. Its softmax and values go by what steps
-	// of the merge say of a tile, not by groups of slots; fetch asks for such values. That
-	// pays for a row alone: several need most of them.
+	// of the merge say of a tile, not by groups of slots.
 	sparse *attention
-	fetch  func(v *byte, quads uint64, size int)
 }
 
 const (
@@ -91,20 +89,20 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	case cpu.AVX2:
 		q8.scoreRows, q8.valueRows, q8.weight = 4, 4, 2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
-		sparse := q8
-		sparse.largest, sparse.softmax, sparse.values, sparse.fetch = sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2, fetchAVX2
-		q8.sparse = &sparse
+		q8.sparse = q8.leavingOut(sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2)
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512, cpu.AMX:
 		q8.scoreRows, q8.valueRows = 6, 3
 		q8.weight = 1
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
+		q8.sparse = q8.leavingOut(sparseLargestAVX512, sparseSoftmaxAVX512, sparseValuesAVX512)
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
 		f32.scores, f32.softmax, f32.values = scoresF32AVX512, softmaxFloatsAVX512, valuesF32AVX512
 	}
 	if tier == cpu.AMX {
 		tiles := q8
+		tiles.sparse = nil
 		tiles.scoreRows, tiles.valueRows, tiles.step = 0, 0, group
 		tiles.scores, tiles.values = scoresQ8AMX, valuesQ8AMX
 		q8.many, q8.manyRows = &tiles, 9
@@ -115,6 +113,17 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	}
 	s.KV[KVQ8].Query, s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Query, q8Store, f16Store
 	s.Merge = merge
+}
+
+// leavingOut is f for rows that leave slots out. Softmax does not ask for memory.
+func (f attention) leavingOut(
+	largest func(s *float32, step *float32, rows, groups int),
+	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int),
+	values func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int),
+) *attention {
+	f.largest, f.softmax, f.values = largest, softmax, values
+	f.ahead = [2]int{f.ahead[0] + f.ahead[1], 0}
+	return &f
 }
 
 func (f *attention) scratchBytes(_, rows int) int {
@@ -210,8 +219,8 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	first, taken, left := lo/f.step, 0, 0
 	if sparse {
 		first, left = 0, max(quads(steps[:rows])*dim/16, 1)
-		if alone {
-			f.fetch(&tile[half], steps[0].light|steps[0].heavy, 4*dim)
+		if alone { // several rows need most of the values
+			fetchAsm(&tile[half], steps[0].light|steps[0].heavy, 4*dim)
 		}
 	} else {
 		taken = (hi+f.step-1)/f.step - first

@@ -1,6 +1,6 @@
 // Program attention writes the assembly of attention over one tile, for the
 // AVX2 and the AVX-512 tier, in the three phases that kernel/attention.go
-// strings together: scores, softmax, values. For rows that leave slots out, AVX2 has
+// strings together: scores, softmax, values. For rows that leave slots out there are
 // sparse ones of the latter two.
 //
 // A phase is one function that loops over rows in blocks: what it loads of the
@@ -194,14 +194,13 @@ func main() {
 		t.largest(false)
 		t.softmax(true, false)
 		t.softmax(false, false)
+		t.largest(true)
+		t.softmax(true, true)
+		t.sparseValues()
 		for _, f := range forms {
 			t.values(f)
 		}
 	}
-	avx2 := tiers[0]
-	avx2.largest(true)
-	avx2.softmax(true, true)
-	sparseValues()
 	fetch()
 	shapes := tiles.Shapes("tileShapes", 64)
 	tileScores(shapes)

@@ -60,8 +60,8 @@ func (l rowsOf) chunks(label string, step reg.GPVirtual, body func(c reg.GPVirtu
 }
 
 // largest writes the search for the largest scores of consecutive rows, which the
-// caller has set to -Inf where a row does not see. If it is sparse (on AVX2), it also
-// finds the chunks of which the largest is as high as a row's step says.
+// caller has set to -Inf where a row does not see. If it is sparse, it also finds the
+// chunks of which the largest is as high as a row's step says.
 func (t tier) largest(sparse bool) {
 	name := "largest"
 	if sparse {
@@ -76,11 +76,9 @@ func (t tier) largest(sparse bool) {
 	for _, m := range largest {
 		VBROADCASTSS(constant("-Inf"), m)
 	}
-	low, none, chunks := reg.VecVirtual(nil), reg.VecVirtual(nil), GP64()
+	low, chunks := t.vec(), GP64()
 	if sparse {
-		low, none = YMM(), YMM()
 		VBROADCASTSS(at(step, mrgLeast), low)
-		t.zero(none)
 		XORQ(chunks, chunks)
 	}
 	l.groups("largest", func() {
@@ -91,21 +89,16 @@ func (t tier) largest(sparse bool) {
 			}
 			return
 		}
-		high := t.vecs(group / chunk)
-		for c, h := range high {
-			VMOVUPS(l.here(s, 2*c), h)
-			VMAXPS(l.here(s, 2*c+1), h, h)
+		var high [group / chunk]reg.VecVirtual
+		for c := range high {
+			h := t.vec()
+			if VMOVUPS(l.here(s, c*chunk/t.lanes), h); !t.wide() {
+				VMAXPS(l.here(s, 2*c+1), h, h)
+			}
 			VMAXPS(h, largest[c], largest[c])
-			VCMPPS(Imm(ge), low, h, h)
+			high[c] = h
 		}
-		// A dword of bytes for half of each chunk, then for all of it.
-		VPACKSSDW(high[1], high[0], high[0])
-		VPACKSSDW(high[3], high[2], high[2])
-		VPACKSSWB(high[2], high[0], high[0])
-		half := XMM()
-		VEXTRACTI128(Imm(1), high[0], half)
-		VPOR(half, high[0].AsX(), half)
-		addBits(half, none.AsX(), l.i, 6, chunks)
+		addBits(t.reach(low, high), l.i, 6, chunks)
 	})
 	if sparse {
 		MOVQ(chunks, at(step, mrgChunks))
@@ -127,13 +120,53 @@ func (t tier) largest(sparse bool) {
 	done()
 }
 
-// addBits sets those of four bits of x, from bit place>>shift on, of which the dword
-// of v is not zero.
-func addBits(v, zero reg.Register, place reg.GPVirtual, shift uint64, x reg.GPVirtual) {
-	mask, bits := XMM(), GP32()
-	VPCMPEQD(zero, v, mask)
-	VMOVMSKPS(mask, bits)
+// reach returns four bits that say which vectors, which it overwrites, have an element
+// that is at least low.
+func (t tier) reach(low reg.VecVirtual, v [4]reg.VecVirtual) reg.GPVirtual {
+	if t.wide() {
+		bits := GP32()
+		XORL(bits, bits)
+		for c := 3; c >= 0; c-- {
+			k, elements := K(), GP32()
+			VCMPPS(Imm(ge), low, v[c], k)
+			KMOVW(k, elements)
+			NEGL(elements) // carries if there are any
+			ADCL(bits, bits)
+		}
+		return bits
+	}
+	for _, v := range v {
+		VCMPPS(Imm(ge), low, v, v)
+	}
+	// A dword of bytes for half of each vector, then for all of it.
+	VPACKSSDW(v[1], v[0], v[0])
+	VPACKSSDW(v[3], v[2], v[2])
+	VPACKSSWB(v[2], v[0], v[0])
+	half := XMM()
+	VEXTRACTI128(Imm(1), v[0], half)
+	VPOR(half, v[0].AsX(), half)
+	return t.dwords(half)
+}
+
+// dwords returns four bits that say which dwords of v are not zero.
+func (t tier) dwords(v reg.VecVirtual) reg.GPVirtual {
+	bits := GP32()
+	if t.wide() {
+		k := K()
+		VPTESTMD(v, v, k)
+		KMOVW(k, bits)
+		return bits
+	}
+	zero := XMM()
+	VPXOR(zero, zero, zero)
+	VPCMPEQD(zero, v, zero)
+	VMOVMSKPS(zero, bits)
 	XORL(Imm(0xf), bits)
+	return bits
+}
+
+// addBits adds bits to x from place>>shift on.
+func addBits(bits, place reg.GPVirtual, shift uint64, x reg.GPVirtual) {
 	MOVQ(place, reg.RCX)
 	SHRQ(Imm(shift), reg.RCX)
 	SHLQ(reg.CL, bits.As64())
@@ -216,7 +249,7 @@ func (t tier) softmax(ints, sparse bool) {
 		}
 		if sparse {
 			l.chunks("powers", step, func(c reg.GPVirtual) {
-				powers := power(0, 1)
+				powers := power(consecutive(0, chunk/t.lanes)...)
 				TESTQ(mass, mass)
 				JLT(LabelRef("noMass"))
 				to := GP64()
@@ -423,8 +456,8 @@ func (t tier) sum(v []reg.VecVirtual) reg.VecVirtual {
 	return x
 }
 
-// masses stores the sums of whole chunks, which are v (AVX2: of one), each by the
-// tree of sum.
+// masses stores the sums of whole chunks, of v or (on AVX-512) of four, each by the tree
+// of sum.
 func (t tier) masses(v []reg.VecVirtual, to Mem) {
 	halve := func(x reg.VecVirtual) {
 		y := t.vec()
@@ -433,7 +466,7 @@ func (t tier) masses(v []reg.VecVirtual, to Mem) {
 		VPERMILPS(Imm(0xb1), x, y)
 		VADDPS(y, x, x)
 	}
-	if !t.wide() {
+	if len(v)*t.lanes == chunk {
 		VMOVSS(t.sum(v), to)
 		return
 	}
@@ -486,36 +519,46 @@ func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirt
 	ADDQ(I32(group), to)
 }
 
-// roundChunks makes the integers of a row's chunks: words for values, bytes of those
-// that are small, and bits that say of which quads there are words above zero, and
-// which of them are small.
+// roundChunks makes the integers of a row's chunks, and bits that say of which quads
+// of slots there are some above zero, and which of them are small. On AVX2 small ones
+// are bytes beside the words; on AVX-512 their upper bytes are zero.
 func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtual) {
-	zero, pairs, limit := YMM(), YMM(), XMM()
-	t.zero(zero)
-	VMOVDQU(constant("pairs"), pairs)
-	VPBROADCASTD(constant("small"), limit)
-	live, heavy := GP64(), GP64()
-	XORQ(live, live)
+	pairs, limit := YMM(), XMM()
+	if !t.wide() {
+		VMOVDQU(constant("pairs"), pairs)
+		VPBROADCASTD(constant("small"), limit)
+	}
+	light, heavy := GP64(), GP64()
+	XORQ(light, light)
 	XORQ(heavy, heavy)
 	l.chunks("round", step, func(c reg.GPVirtual) {
-		a, b := integers(t, l.here(s, 0), scale), integers(t, l.here(s, 1), scale)
-		VPACKSSDW(b, a, a)
-		bytes, upper, over := YMM(), XMM(), XMM()
-		VPACKSSWB(a, a, bytes)
-		VEXTRACTI128(Imm(1), bytes, upper)
-		VPUNPCKLDQ(upper, bytes.AsX(), upper)
-		inQuads(a, pairs)
+		low, high := XMM(), XMM()
+		x := integers(t, l.here(s, 0), scale)
 		SHLQ(Imm(4), c)
-		VMOVDQU(upper, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
-		VMOVDQU(a, Mem{Base: p, Index: c, Scale: 2})
-		addBits(upper, zero.AsX(), c, 2, live)
-		VPCMPGTB(limit, upper, over)
-		addBits(over, zero.AsX(), c, 2, heavy)
+		if t.wide() {
+			VPMOVDB(x, low)
+			VPSRLD(Imm(8), x, x)
+			VPMOVDB(x, high)
+			VMOVUPS(high, Mem{Base: p, Index: c, Scale: 1})
+			VMOVUPS(low, Mem{Base: p, Index: c, Scale: 1, Disp: 256})
+		} else {
+			VPACKSSDW(integers(t, l.here(s, 1), scale), x, x)
+			bytes := YMM()
+			VPACKSSWB(x, x, bytes)
+			VEXTRACTI128(Imm(1), bytes, low)
+			VPUNPCKLDQ(low, bytes.AsX(), low)
+			inQuads(x, pairs)
+			VMOVDQU(low, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
+			VMOVDQU(x, Mem{Base: p, Index: c, Scale: 2})
+			VPCMPGTB(limit, low, high)
+		}
+		addBits(t.dwords(low), c, 2, light)
+		addBits(t.dwords(high), c, 2, heavy)
 	})
 	MOVQ(heavy, at(step, mrgHeavy))
 	NOTQ(heavy)
-	ANDQ(heavy, live)
-	MOVQ(live, at(step, mrgLight))
+	ANDQ(heavy, light)
+	MOVQ(light, at(step, mrgLight))
 }
 
 // inQuads puts the words of a chunk, packed, into the order in which AVX2 multiplies

@@ -209,11 +209,10 @@ func (t tier) mergeSums(ints bool, sums []reg.VecVirtual, step reg.GPVirtual, di
 	}
 }
 
-// sparseValues writes values of q8_0 for rows on AVX2 that leave slots out: row by row,
-// since each needs others, and of a row only the quads that weigh anything. Weights
-// are words, or bytes where they are small, of two quads at a time.
-func sparseValues() {
-	t := tiers[0]
+// sparseValues writes values of q8_0 for rows that leave slots out: row by row, since
+// each needs others, and of a row only the quads that weigh anything. Small weights
+// are multiplied by with bytes (on AVX-512 with one of two), two quads at a time.
+func (t tier) sparseValues() {
 	t.function("sparseValues", "", valuesSignature,
 		"merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.")
 	ahead := newAhead()
@@ -221,16 +220,23 @@ func sparseValues() {
 	SHLQ(Imm(2), ld)
 	stride := param("dim")
 	SHLQ(Imm(2), stride)
+	widths := []int{8, 2} // vectors of the dimension that are summed at a time
+	if t.wide() {
+		widths = []int{4, 2, 1}
+	}
 	Label("row")
 	st, vb, dim := param("state"), copyOf(v), GP64()
 	MOVQ(address("dim"), dim)
-	for _, width := range []int{8, 2} { // vectors of the dimension that are summed at a time
+	for _, width := range widths {
 		name := func(s string) string { return fmt.Sprintf("%s%d", s, width) }
 		Label(name("dims"))
 		CMPQ(dim, Imm(uint64(width*t.lanes)))
 		JLT(LabelRef(name("dimsAfter")))
-		acc := t.vecs(width)
-		t.zero(acc...)
+		acc, low := t.vecs(width), t.vecs(0)
+		if t.wide() { // sums by upper bytes; by lower ones, of every other small quad apart
+			low = t.vecs(2 * width)
+		}
+		t.zero(append(acc, low...)...)
 		ahead.pace(width * t.lanes / 16)
 		// quads runs body for those of a mask, of which left are still to come.
 		quads := func(which string, mask int, body func(quad, left reg.GPVirtual)) {
@@ -252,40 +258,72 @@ func sparseValues() {
 			ADDQ(vb, quad)
 			return quad
 		}
-		quads("words", mrgHeavy, func(quad, _ reg.GPVirtual) {
+		weight := func(m Mem) reg.VecVirtual {
+			w := t.vec()
+			VPBROADCASTD(m, w)
+			return w
+		}
+		quads("large", mrgHeavy, func(quad, _ reg.GPVirtual) {
 			pp := GP64()
+			if t.wide() {
+				LEAQ(Mem{Base: p, Index: quad, Scale: 4}, pp)
+				hi, lo, x := weight(at(pp, 0)), weight(at(pp, 256)), values(quad)
+				for i := range width {
+					v := t.vec()
+					VMOVDQU64(at(x, i*64), v)
+					VPDPBUSD(v, hi, acc[i])
+					VPDPBUSD(v, lo, low[i])
+				}
+				return
+			}
 			LEAQ(Mem{Base: p, Index: quad, Scale: 8}, pp)
-			t.addQuad(acc, 1, values(quad), func(_, disp int) reg.VecVirtual {
-				x := t.vec()
-				VPBROADCASTD(at(pp, disp), x)
-				return x
-			})
+			t.addQuad(acc, 1, values(quad), func(_, disp int) reg.VecVirtual { return weight(at(pp, disp)) })
 		})
-		// Bytes of at most 63: 16 bits hold the sum of four products with values from
-		// -128 to 127. The last quad of an odd number comes beside itself, by zeros.
-		quads("bytes", mrgLight, func(quad, left reg.GPVirtual) {
-			w, other, next, at2, none := t.vecs(2), copyOf(quad), GP64(), GP64(), GP64()
-			VPBROADCASTD(Mem{Base: p, Index: quad, Scale: 4, Disp: wordBytes}, w[0])
+		// The last quad of an odd number comes beside itself, by zeros.
+		quads("small", mrgLight, func(quad, left reg.GPVirtual) {
+			disp := wordBytes
+			if t.wide() {
+				disp = 256
+			}
+			other, next, of, zero := copyOf(quad), GP64(), GP64(), GP64()
+			w := []reg.VecVirtual{weight(Mem{Base: p, Index: quad, Scale: 4, Disp: disp}), nil}
 			TZCNTQ(left, next)
-			LEAQ(Mem{Base: p, Index: next, Scale: 4, Disp: wordBytes}, at2)
-			LEAQ(constant("zero"), none)
+			LEAQ(Mem{Base: p, Index: next, Scale: 4, Disp: disp}, of)
+			LEAQ(constant("zero"), zero)
 			TESTQ(left, left)
 			CMOVQNE(next, other)
-			CMOVQNE(at2, none)
-			VPBROADCASTD(at(none, 0), w[1])
+			CMOVQEQ(zero, of)
+			w[1] = weight(at(of, 0))
 			clearLowest(left)
+			x := []reg.GPVirtual{values(quad), values(other)}
+			if t.wide() {
+				for i := range width {
+					for q, w := range w {
+						VPDPBUSD(at(x[q], i*64), w, low[q*width+i])
+					}
+				}
+				return
+			}
+			// Of at most 63: 16 bits hold the sum of four products with values from -128
+			// to 127.
 			ones := YMM()
 			VMOVDQU(constant("ones"), ones)
-			x := [2]reg.GPVirtual{values(quad), values(other)}
 			for i := range width {
 				y := t.vecs(2)
-				for q := range y {
-					VPMADDUBSW(at(x[q], i*32), w[q], y[q])
+				for q, w := range w {
+					VPMADDUBSW(at(x[q], i*32), w, y[q])
 				}
 				VPADDW(y[1], y[0], y[0])
 				addProducts(ones, y[:1], acc[i:])
 			}
 		})
+		if t.wide() {
+			for i, a := range acc {
+				VPSLLD(Imm(8), a, a)
+				VPADDD(low[i], a, a)
+				VPADDD(low[width+i], a, a)
+			}
+		}
 		t.mergeSums(true, acc, step, 0, st, ld)
 		ADDQ(I32(int32(width*t.lanes*4)), vb)
 		ADDQ(I32(int32(width*t.bytes())), st)
@@ -302,7 +340,7 @@ func sparseValues() {
 
 // fetch writes the prefetching of those quads of slots that sparseValues takes.
 func fetch() {
-	tiers[0].function("fetch", "", "func(v *byte, quads uint64, size int)",
+	narrow.function("fetch", "", "func(v *byte, quads uint64, size int)",
 		"prefetches the values of such quads, of size bytes each.")
 	v, size, left := param("v"), param("size"), param("quads")
 	Label("quad")
