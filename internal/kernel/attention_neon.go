@@ -121,6 +121,10 @@ func (f *attention) attend(a *AttendArgs, tile, scratch []byte) {
 		valueScales = valueScales[4*Tile:]
 	}
 	output := unsafe.Slice(float(scratch[a.Rows*rowBytes:]), a.Rows*(dim+1))
+	if f.ints && a.Floor != nil {
+		sparse(a, scratch, scores, first, n, valueScales, tile[half:], output)
+		return
+	}
 	scale := output[a.Rows*dim:]
 	for r := 0; r < a.Rows; r += most {
 		k, counts := min(most, a.Rows-r), 0
@@ -171,11 +175,47 @@ func (f *attention) softmax(a *AttendArgs, s []float32, r, first, n int, scales 
 	if !f.ints {
 		return 1
 	}
-	inv, largest, integer := float32(0), top[2], a.Top(r, top[0])
+	inv, scale := integers(a, r, top)
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), rowBytes)
+	roundNEON(&bytes[32*first], at, -inv, n)
+	return scale
+}
+
+// integers returns what makes integers of the weights of row r, and their scale.
+func integers(a *AttendArgs, r int, top *[4]float32) (inv, scale float32) {
+	largest, integer := top[2], a.Top(r, top[0])
 	if largest >= 0x1p-112 {
 		inv = integer / largest
 	}
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), rowBytes)
-	roundNEON(&bytes[32*first], at, -inv, n)
-	return largest / integer
+	return inv, largest / integer
+}
+
+// sparse goes on with integers after the scores of n chunks from the first on, for
+// rows that leave slots out: row by row, since each needs others.
+func sparse(a *AttendArgs, scratch []byte, scores []float32, first, n int, scales, values []byte, output []float32) {
+	ld := StateLen(a.Dim)
+	dim := ld - 16
+	for r := range a.Rows {
+		if span := a.Span(r); span.Lo >= span.Hi {
+			continue
+		}
+		var mass *float32
+		if m := a.MassOf(r); m != nil {
+			mass = &m[first]
+		}
+		var top [4]float32
+		var chunks, small, large uint64
+		s := &scores[r*Tile+first*Chunk]
+		sparseSoftmaxNEON(s, float(scales[4*first*Chunk:]), mass, a.Floor[r], n, &top, &chunks)
+		if top[0] < a.Floor[r] {
+			setLargest(a, r, float32(math.Inf(-1)))
+			continue
+		}
+		setLargest(a, r, top[0])
+		inv, scale := integers(a, r, &top)
+		bytes := &scratch[r*rowBytes+32*first]
+		sparseRoundNEON(bytes, s, -inv, chunks, &small, &large)
+		sparseValuesNEON(&output[0], scale, bytes, &values[first*Chunk*dim], dim, small, large)
+		mergeRow(a.State[r*ld:][:ld], output[:dim], top[0], top[1])
+	}
 }

@@ -284,10 +284,25 @@ func softmaxIntsNEON(s *float32, scale *float32, mass *float32, floor float32, c
 //go:noescape
 func softmaxFloatsNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32)
 
+// sparseSoftmaxNEON turns chunks of scores into weights. It writes masses, if any, and to out the largest score, the sum of powers and the largest weight.
+//
+//go:noescape
+func sparseSoftmaxNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32, remain *uint64)
+
 // roundNEON replaces weights of chunks by bytes of the integers that they are when multiplied by inv ≤ 0.
 //
 //go:noescape
 func roundNEON(p *byte, s *float32, inv float32, chunks int)
+
+// sparseRoundNEON replaces weights of chunks by bytes of the integers that they are when multiplied by inv ≤ 0.
+//
+//go:noescape
+func sparseRoundNEON(p *byte, s *float32, inv float32, chunks uint64, small *uint64, large *uint64)
+
+// sparseValuesNEON writes the values of some chunks of 16 slots, weighted by p.
+//
+//go:noescape
+func sparseValuesNEON(o *float32, scale float32, p *byte, v *byte, dim int, small uint64, large uint64)
 
 // blendAsm computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
 //

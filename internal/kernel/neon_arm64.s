@@ -12125,18 +12125,18 @@ largest2:
 	MOVW $0xff800000, R8
 	CMPW R8, R7
 	BEQ done1
+	MOVW $0xc2fc0000, R9
+	VDUP R9, V5.S4
+	FMOVS floor+24(FP), F6
+	VDUP V6.S[0], V6.S4
 	MOVW $0x3aaddd0a, R10
-	VDUP R10, V5.S4
+	VDUP R10, V7.S4
 	MOVW $0x0000007f, R10
-	VDUP R10, V6.S4
+	VDUP R10, V8.S4
 	MOVD $exp2<>(SB), R9
-	MOVW $0xc2fc0000, R10
-	VDUP R10, V13.S4
-	FMOVS floor+24(FP), F14
-	VDUP V14.S[0], V14.S4
-	WORD $0x4ea4d5ce // fsub v14.4s, v14.4s, v4.4s
-	WORD $0x4e2ef5ad // fmax v13.4s, v13.4s, v14.4s
-	VMOVI $0, V14.B16
+	WORD $0x4ea4d4c6 // fsub v6.4s, v6.4s, v4.4s
+	WORD $0x4e26f4a5 // fmax v5.4s, v5.4s, v6.4s
+	VMOVI $0, V6.B16
 	VMOVI $0, V15.B16
 	VMOVI $0, V16.B16
 	VMOVI $0, V17.B16
@@ -12148,76 +12148,76 @@ powers3:
 	WORD $0x4ea4d421 // fsub v1.4s, v1.4s, v4.4s
 	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	WORD $0x4ea4d463 // fsub v3.4s, v3.4s, v4.4s
-	WORD $0x6e2de412 // fcmge v18.4s, v0.4s, v13.4s
-	WORD $0x6e2de433 // fcmge v19.4s, v1.4s, v13.4s
-	WORD $0x6e2de454 // fcmge v20.4s, v2.4s, v13.4s
-	WORD $0x6e2de475 // fcmge v21.4s, v3.4s, v13.4s
-	WORD $0x4e218809 // frintn v9.4s, v0.4s
-	WORD $0x4e21882b // frintn v11.4s, v1.4s
-	WORD $0x4e21a807 // fcvtns v7.4s, v0.4s
-	WORD $0x4e21a828 // fcvtns v8.4s, v1.4s
-	WORD $0x4ea9d400 // fsub v0.4s, v0.4s, v9.4s
-	WORD $0x4eabd421 // fsub v1.4s, v1.4s, v11.4s
-	VADD V6.S4, V7.S4, V7.S4
-	VADD V6.S4, V8.S4, V8.S4
-	FMOVQ 16(R9), F9
+	WORD $0x6e25e412 // fcmge v18.4s, v0.4s, v5.4s
+	WORD $0x6e25e433 // fcmge v19.4s, v1.4s, v5.4s
+	WORD $0x6e25e454 // fcmge v20.4s, v2.4s, v5.4s
+	WORD $0x6e25e475 // fcmge v21.4s, v3.4s, v5.4s
+	WORD $0x4e21880b // frintn v11.4s, v0.4s
+	WORD $0x4e21882d // frintn v13.4s, v1.4s
+	WORD $0x4e21a809 // fcvtns v9.4s, v0.4s
+	WORD $0x4e21a82a // fcvtns v10.4s, v1.4s
+	WORD $0x4eabd400 // fsub v0.4s, v0.4s, v11.4s
+	WORD $0x4eadd421 // fsub v1.4s, v1.4s, v13.4s
+	VADD V8.S4, V9.S4, V9.S4
+	VADD V8.S4, V10.S4, V10.S4
 	FMOVQ 16(R9), F11
-	VFMLA V5.S4, V0.S4, V9.S4
-	VFMLA V5.S4, V1.S4, V11.S4
-	FMOVQ 32(R9), F10
+	FMOVQ 16(R9), F13
+	VFMLA V7.S4, V0.S4, V11.S4
+	VFMLA V7.S4, V1.S4, V13.S4
 	FMOVQ 32(R9), F12
-	VFMLA V9.S4, V0.S4, V10.S4
-	VFMLA V11.S4, V1.S4, V12.S4
-	FMOVQ 48(R9), F9
+	FMOVQ 32(R9), F14
+	VFMLA V11.S4, V0.S4, V12.S4
+	VFMLA V13.S4, V1.S4, V14.S4
 	FMOVQ 48(R9), F11
-	VFMLA V10.S4, V0.S4, V9.S4
-	VFMLA V12.S4, V1.S4, V11.S4
-	FMOVQ 64(R9), F10
+	FMOVQ 48(R9), F13
+	VFMLA V12.S4, V0.S4, V11.S4
+	VFMLA V14.S4, V1.S4, V13.S4
 	FMOVQ 64(R9), F12
-	VFMLA V9.S4, V0.S4, V10.S4
-	VFMLA V11.S4, V1.S4, V12.S4
-	FMOVQ 80(R9), F9
+	FMOVQ 64(R9), F14
+	VFMLA V11.S4, V0.S4, V12.S4
+	VFMLA V13.S4, V1.S4, V14.S4
 	FMOVQ 80(R9), F11
-	VFMLA V10.S4, V0.S4, V9.S4
-	VFMLA V12.S4, V1.S4, V11.S4
-	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
-	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
-	WORD $0x6e27dd20 // fmul v0.4s, v9.4s, v7.4s
-	WORD $0x6e28dd61 // fmul v1.4s, v11.4s, v8.4s
-	WORD $0x4e218849 // frintn v9.4s, v2.4s
-	WORD $0x4e21886b // frintn v11.4s, v3.4s
-	WORD $0x4e21a847 // fcvtns v7.4s, v2.4s
-	WORD $0x4e21a868 // fcvtns v8.4s, v3.4s
-	WORD $0x4ea9d442 // fsub v2.4s, v2.4s, v9.4s
-	WORD $0x4eabd463 // fsub v3.4s, v3.4s, v11.4s
-	VADD V6.S4, V7.S4, V7.S4
-	VADD V6.S4, V8.S4, V8.S4
-	FMOVQ 16(R9), F9
+	FMOVQ 80(R9), F13
+	VFMLA V12.S4, V0.S4, V11.S4
+	VFMLA V14.S4, V1.S4, V13.S4
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6e29dd60 // fmul v0.4s, v11.4s, v9.4s
+	WORD $0x6e2adda1 // fmul v1.4s, v13.4s, v10.4s
+	WORD $0x4e21884b // frintn v11.4s, v2.4s
+	WORD $0x4e21886d // frintn v13.4s, v3.4s
+	WORD $0x4e21a849 // fcvtns v9.4s, v2.4s
+	WORD $0x4e21a86a // fcvtns v10.4s, v3.4s
+	WORD $0x4eabd442 // fsub v2.4s, v2.4s, v11.4s
+	WORD $0x4eadd463 // fsub v3.4s, v3.4s, v13.4s
+	VADD V8.S4, V9.S4, V9.S4
+	VADD V8.S4, V10.S4, V10.S4
 	FMOVQ 16(R9), F11
-	VFMLA V5.S4, V2.S4, V9.S4
-	VFMLA V5.S4, V3.S4, V11.S4
-	FMOVQ 32(R9), F10
+	FMOVQ 16(R9), F13
+	VFMLA V7.S4, V2.S4, V11.S4
+	VFMLA V7.S4, V3.S4, V13.S4
 	FMOVQ 32(R9), F12
-	VFMLA V9.S4, V2.S4, V10.S4
-	VFMLA V11.S4, V3.S4, V12.S4
-	FMOVQ 48(R9), F9
+	FMOVQ 32(R9), F14
+	VFMLA V11.S4, V2.S4, V12.S4
+	VFMLA V13.S4, V3.S4, V14.S4
 	FMOVQ 48(R9), F11
-	VFMLA V10.S4, V2.S4, V9.S4
-	VFMLA V12.S4, V3.S4, V11.S4
-	FMOVQ 64(R9), F10
+	FMOVQ 48(R9), F13
+	VFMLA V12.S4, V2.S4, V11.S4
+	VFMLA V14.S4, V3.S4, V13.S4
 	FMOVQ 64(R9), F12
-	VFMLA V9.S4, V2.S4, V10.S4
-	VFMLA V11.S4, V3.S4, V12.S4
-	FMOVQ 80(R9), F9
+	FMOVQ 64(R9), F14
+	VFMLA V11.S4, V2.S4, V12.S4
+	VFMLA V13.S4, V3.S4, V14.S4
 	FMOVQ 80(R9), F11
-	VFMLA V10.S4, V2.S4, V9.S4
-	VFMLA V12.S4, V3.S4, V11.S4
-	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
-	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
-	WORD $0x6e27dd22 // fmul v2.4s, v9.4s, v7.4s
-	WORD $0x6e28dd63 // fmul v3.4s, v11.4s, v8.4s
+	FMOVQ 80(R9), F13
+	VFMLA V12.S4, V2.S4, V11.S4
+	VFMLA V14.S4, V3.S4, V13.S4
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6e29dd62 // fmul v2.4s, v11.4s, v9.4s
+	WORD $0x6e2adda3 // fmul v3.4s, v13.4s, v10.4s
 	VAND V18.B16, V0.B16, V0.B16
-	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	WORD $0x4e20d4c6 // fadd v6.4s, v6.4s, v0.4s
 	VAND V19.B16, V1.B16, V1.B16
 	WORD $0x4e21d5ef // fadd v15.4s, v15.4s, v1.4s
 	VAND V20.B16, V2.B16, V2.B16
@@ -12225,38 +12225,38 @@ powers3:
 	VAND V21.B16, V3.B16, V3.B16
 	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
 	CBZ R2, noMass4
-	WORD $0x4e22d407 // fadd v7.4s, v0.4s, v2.4s
-	WORD $0x4e23d428 // fadd v8.4s, v1.4s, v3.4s
-	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
-	WORD $0x6e0740e8 // ext v8.16b, v7.16b, v7.16b, #8
-	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
-	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
-	FMOVS F7, (R2)
+	WORD $0x4e22d409 // fadd v9.4s, v0.4s, v2.4s
+	WORD $0x4e23d42a // fadd v10.4s, v1.4s, v3.4s
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e09412a // ext v10.16b, v9.16b, v9.16b, #8
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	FMOVS F9, (R2)
 	ADD $4, R2
 noMass4:
-	FLDPQ 0(R1), (F9, F10)
-	FLDPQ 32(R1), (F11, F12)
-	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	FLDPQ 0(R1), (F11, F12)
+	FLDPQ 32(R1), (F13, F14)
+	WORD $0x6e2bdc00 // fmul v0.4s, v0.4s, v11.4s
 	WORD $0x4e20c6d6 // fmaxnm v22.4s, v22.4s, v0.4s
-	WORD $0x6e2adc21 // fmul v1.4s, v1.4s, v10.4s
+	WORD $0x6e2cdc21 // fmul v1.4s, v1.4s, v12.4s
 	WORD $0x4e21c6d6 // fmaxnm v22.4s, v22.4s, v1.4s
-	WORD $0x6e2bdc42 // fmul v2.4s, v2.4s, v11.4s
+	WORD $0x6e2ddc42 // fmul v2.4s, v2.4s, v13.4s
 	WORD $0x4e22c6d6 // fmaxnm v22.4s, v22.4s, v2.4s
-	WORD $0x6e2cdc63 // fmul v3.4s, v3.4s, v12.4s
+	WORD $0x6e2edc63 // fmul v3.4s, v3.4s, v14.4s
 	WORD $0x4e23c6d6 // fmaxnm v22.4s, v22.4s, v3.4s
-	ADD $64, R1
 	FSTPQ (F0, F1), 0(R0)
 	FSTPQ (F2, F3), 32(R0)
 	ADD $64, R0
+	ADD $64, R1
 	SUB $1, R3
 	CBNZ R3, powers3
-	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e30d4c6 // fadd v6.4s, v6.4s, v16.4s
 	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
-	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
-	WORD $0x6e0e41cf // ext v15.16b, v14.16b, v14.16b, #8
-	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
-	WORD $0x6e2ed5ce // faddp v14.4s, v14.4s, v14.4s
-	FMOVS F14, 4(R4)
+	WORD $0x4e2fd4c6 // fadd v6.4s, v6.4s, v15.4s
+	WORD $0x6e0640cf // ext v15.16b, v6.16b, v6.16b, #8
+	WORD $0x4e2fd4c6 // fadd v6.4s, v6.4s, v15.4s
+	WORD $0x6e26d4c6 // faddp v6.4s, v6.4s, v6.4s
+	FMOVS F6, 4(R4)
 	WORD $0x6e30fad6 // fmaxv s22, v22.4s
 	FMOVS F22, 8(R4)
 done1:
@@ -12292,18 +12292,18 @@ largest2:
 	MOVW $0xff800000, R8
 	CMPW R8, R7
 	BEQ done1
+	MOVW $0xc2fc0000, R9
+	VDUP R9, V5.S4
+	FMOVS floor+24(FP), F6
+	VDUP V6.S[0], V6.S4
 	MOVW $0x3aaddd0a, R10
-	VDUP R10, V5.S4
+	VDUP R10, V7.S4
 	MOVW $0x0000007f, R10
-	VDUP R10, V6.S4
+	VDUP R10, V8.S4
 	MOVD $exp2<>(SB), R9
-	MOVW $0xc2fc0000, R10
-	VDUP R10, V13.S4
-	FMOVS floor+24(FP), F14
-	VDUP V14.S[0], V14.S4
-	WORD $0x4ea4d5ce // fsub v14.4s, v14.4s, v4.4s
-	WORD $0x4e2ef5ad // fmax v13.4s, v13.4s, v14.4s
-	VMOVI $0, V14.B16
+	WORD $0x4ea4d4c6 // fsub v6.4s, v6.4s, v4.4s
+	WORD $0x4e26f4a5 // fmax v5.4s, v5.4s, v6.4s
+	VMOVI $0, V6.B16
 	VMOVI $0, V15.B16
 	VMOVI $0, V16.B16
 	VMOVI $0, V17.B16
@@ -12315,76 +12315,76 @@ powers3:
 	WORD $0x4ea4d421 // fsub v1.4s, v1.4s, v4.4s
 	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	WORD $0x4ea4d463 // fsub v3.4s, v3.4s, v4.4s
-	WORD $0x6e2de412 // fcmge v18.4s, v0.4s, v13.4s
-	WORD $0x6e2de433 // fcmge v19.4s, v1.4s, v13.4s
-	WORD $0x6e2de454 // fcmge v20.4s, v2.4s, v13.4s
-	WORD $0x6e2de475 // fcmge v21.4s, v3.4s, v13.4s
-	WORD $0x4e218809 // frintn v9.4s, v0.4s
-	WORD $0x4e21882b // frintn v11.4s, v1.4s
-	WORD $0x4e21a807 // fcvtns v7.4s, v0.4s
-	WORD $0x4e21a828 // fcvtns v8.4s, v1.4s
-	WORD $0x4ea9d400 // fsub v0.4s, v0.4s, v9.4s
-	WORD $0x4eabd421 // fsub v1.4s, v1.4s, v11.4s
-	VADD V6.S4, V7.S4, V7.S4
-	VADD V6.S4, V8.S4, V8.S4
-	FMOVQ 16(R9), F9
+	WORD $0x6e25e412 // fcmge v18.4s, v0.4s, v5.4s
+	WORD $0x6e25e433 // fcmge v19.4s, v1.4s, v5.4s
+	WORD $0x6e25e454 // fcmge v20.4s, v2.4s, v5.4s
+	WORD $0x6e25e475 // fcmge v21.4s, v3.4s, v5.4s
+	WORD $0x4e21880b // frintn v11.4s, v0.4s
+	WORD $0x4e21882d // frintn v13.4s, v1.4s
+	WORD $0x4e21a809 // fcvtns v9.4s, v0.4s
+	WORD $0x4e21a82a // fcvtns v10.4s, v1.4s
+	WORD $0x4eabd400 // fsub v0.4s, v0.4s, v11.4s
+	WORD $0x4eadd421 // fsub v1.4s, v1.4s, v13.4s
+	VADD V8.S4, V9.S4, V9.S4
+	VADD V8.S4, V10.S4, V10.S4
 	FMOVQ 16(R9), F11
-	VFMLA V5.S4, V0.S4, V9.S4
-	VFMLA V5.S4, V1.S4, V11.S4
-	FMOVQ 32(R9), F10
+	FMOVQ 16(R9), F13
+	VFMLA V7.S4, V0.S4, V11.S4
+	VFMLA V7.S4, V1.S4, V13.S4
 	FMOVQ 32(R9), F12
-	VFMLA V9.S4, V0.S4, V10.S4
-	VFMLA V11.S4, V1.S4, V12.S4
-	FMOVQ 48(R9), F9
+	FMOVQ 32(R9), F14
+	VFMLA V11.S4, V0.S4, V12.S4
+	VFMLA V13.S4, V1.S4, V14.S4
 	FMOVQ 48(R9), F11
-	VFMLA V10.S4, V0.S4, V9.S4
-	VFMLA V12.S4, V1.S4, V11.S4
-	FMOVQ 64(R9), F10
+	FMOVQ 48(R9), F13
+	VFMLA V12.S4, V0.S4, V11.S4
+	VFMLA V14.S4, V1.S4, V13.S4
 	FMOVQ 64(R9), F12
-	VFMLA V9.S4, V0.S4, V10.S4
-	VFMLA V11.S4, V1.S4, V12.S4
-	FMOVQ 80(R9), F9
+	FMOVQ 64(R9), F14
+	VFMLA V11.S4, V0.S4, V12.S4
+	VFMLA V13.S4, V1.S4, V14.S4
 	FMOVQ 80(R9), F11
-	VFMLA V10.S4, V0.S4, V9.S4
-	VFMLA V12.S4, V1.S4, V11.S4
-	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
-	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
-	WORD $0x6e27dd20 // fmul v0.4s, v9.4s, v7.4s
-	WORD $0x6e28dd61 // fmul v1.4s, v11.4s, v8.4s
-	WORD $0x4e218849 // frintn v9.4s, v2.4s
-	WORD $0x4e21886b // frintn v11.4s, v3.4s
-	WORD $0x4e21a847 // fcvtns v7.4s, v2.4s
-	WORD $0x4e21a868 // fcvtns v8.4s, v3.4s
-	WORD $0x4ea9d442 // fsub v2.4s, v2.4s, v9.4s
-	WORD $0x4eabd463 // fsub v3.4s, v3.4s, v11.4s
-	VADD V6.S4, V7.S4, V7.S4
-	VADD V6.S4, V8.S4, V8.S4
-	FMOVQ 16(R9), F9
+	FMOVQ 80(R9), F13
+	VFMLA V12.S4, V0.S4, V11.S4
+	VFMLA V14.S4, V1.S4, V13.S4
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6e29dd60 // fmul v0.4s, v11.4s, v9.4s
+	WORD $0x6e2adda1 // fmul v1.4s, v13.4s, v10.4s
+	WORD $0x4e21884b // frintn v11.4s, v2.4s
+	WORD $0x4e21886d // frintn v13.4s, v3.4s
+	WORD $0x4e21a849 // fcvtns v9.4s, v2.4s
+	WORD $0x4e21a86a // fcvtns v10.4s, v3.4s
+	WORD $0x4eabd442 // fsub v2.4s, v2.4s, v11.4s
+	WORD $0x4eadd463 // fsub v3.4s, v3.4s, v13.4s
+	VADD V8.S4, V9.S4, V9.S4
+	VADD V8.S4, V10.S4, V10.S4
 	FMOVQ 16(R9), F11
-	VFMLA V5.S4, V2.S4, V9.S4
-	VFMLA V5.S4, V3.S4, V11.S4
-	FMOVQ 32(R9), F10
+	FMOVQ 16(R9), F13
+	VFMLA V7.S4, V2.S4, V11.S4
+	VFMLA V7.S4, V3.S4, V13.S4
 	FMOVQ 32(R9), F12
-	VFMLA V9.S4, V2.S4, V10.S4
-	VFMLA V11.S4, V3.S4, V12.S4
-	FMOVQ 48(R9), F9
+	FMOVQ 32(R9), F14
+	VFMLA V11.S4, V2.S4, V12.S4
+	VFMLA V13.S4, V3.S4, V14.S4
 	FMOVQ 48(R9), F11
-	VFMLA V10.S4, V2.S4, V9.S4
-	VFMLA V12.S4, V3.S4, V11.S4
-	FMOVQ 64(R9), F10
+	FMOVQ 48(R9), F13
+	VFMLA V12.S4, V2.S4, V11.S4
+	VFMLA V14.S4, V3.S4, V13.S4
 	FMOVQ 64(R9), F12
-	VFMLA V9.S4, V2.S4, V10.S4
-	VFMLA V11.S4, V3.S4, V12.S4
-	FMOVQ 80(R9), F9
+	FMOVQ 64(R9), F14
+	VFMLA V11.S4, V2.S4, V12.S4
+	VFMLA V13.S4, V3.S4, V14.S4
 	FMOVQ 80(R9), F11
-	VFMLA V10.S4, V2.S4, V9.S4
-	VFMLA V12.S4, V3.S4, V11.S4
-	WORD $0x4f3754e7 // shl v7.4s, v7.4s, #23
-	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
-	WORD $0x6e27dd22 // fmul v2.4s, v9.4s, v7.4s
-	WORD $0x6e28dd63 // fmul v3.4s, v11.4s, v8.4s
+	FMOVQ 80(R9), F13
+	VFMLA V12.S4, V2.S4, V11.S4
+	VFMLA V14.S4, V3.S4, V13.S4
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6e29dd62 // fmul v2.4s, v11.4s, v9.4s
+	WORD $0x6e2adda3 // fmul v3.4s, v13.4s, v10.4s
 	VAND V18.B16, V0.B16, V0.B16
-	WORD $0x4e20d5ce // fadd v14.4s, v14.4s, v0.4s
+	WORD $0x4e20d4c6 // fadd v6.4s, v6.4s, v0.4s
 	VAND V19.B16, V1.B16, V1.B16
 	WORD $0x4e21d5ef // fadd v15.4s, v15.4s, v1.4s
 	VAND V20.B16, V2.B16, V2.B16
@@ -12392,27 +12392,219 @@ powers3:
 	VAND V21.B16, V3.B16, V3.B16
 	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
 	CBZ R2, noMass4
-	WORD $0x4e22d407 // fadd v7.4s, v0.4s, v2.4s
-	WORD $0x4e23d428 // fadd v8.4s, v1.4s, v3.4s
-	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
-	WORD $0x6e0740e8 // ext v8.16b, v7.16b, v7.16b, #8
-	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
-	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
-	FMOVS F7, (R2)
+	WORD $0x4e22d409 // fadd v9.4s, v0.4s, v2.4s
+	WORD $0x4e23d42a // fadd v10.4s, v1.4s, v3.4s
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e09412a // ext v10.16b, v9.16b, v9.16b, #8
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	FMOVS F9, (R2)
 	ADD $4, R2
 noMass4:
 	FSTPQ (F0, F1), 0(R0)
 	FSTPQ (F2, F3), 32(R0)
 	ADD $64, R0
+	ADD $64, R1
 	SUB $1, R3
 	CBNZ R3, powers3
-	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e30d4c6 // fadd v6.4s, v6.4s, v16.4s
 	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
-	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
-	WORD $0x6e0e41cf // ext v15.16b, v14.16b, v14.16b, #8
-	WORD $0x4e2fd5ce // fadd v14.4s, v14.4s, v15.4s
-	WORD $0x6e2ed5ce // faddp v14.4s, v14.4s, v14.4s
-	FMOVS F14, 4(R4)
+	WORD $0x4e2fd4c6 // fadd v6.4s, v6.4s, v15.4s
+	WORD $0x6e0640cf // ext v15.16b, v6.16b, v6.16b, #8
+	WORD $0x4e2fd4c6 // fadd v6.4s, v6.4s, v15.4s
+	WORD $0x6e26d4c6 // faddp v6.4s, v6.4s, v6.4s
+	FMOVS F6, 4(R4)
+	WORD $0x6e30fad6 // fmaxv s22, v22.4s
+	FMOVS F22, 8(R4)
+done1:
+	RET
+
+// func sparseSoftmaxNEON(s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32, remain *uint64)
+TEXT ·sparseSoftmaxNEON(SB), NOSPLIT, $0-56
+	MOVD s+0(FP), R0
+	MOVD scale+8(FP), R1
+	MOVD mass+16(FP), R2
+	MOVD chunks+32(FP), R3
+	MOVD out+40(FP), R4
+	MOVD R0, R5
+	MOVD R3, R6
+	FMOVS floor+24(FP), F4
+	VDUP V4.S[0], V4.S4
+	MOVW $0x37800000, R9
+	VDUP R9, V5.S4
+	WORD $0x4ea5d484 // fsub v4.4s, v4.4s, v5.4s
+	MOVD $0, R7
+	MOVD $1, R8
+	MOVW $0xff800000, R9
+	VDUP R9, V5.S4
+largest2:
+	FLDPQ 0(R5), (F0, F1)
+	FLDPQ 32(R5), (F2, F3)
+	WORD $0x4e21f400 // fmax v0.4s, v0.4s, v1.4s
+	WORD $0x4e23f442 // fmax v2.4s, v2.4s, v3.4s
+	WORD $0x4e22f400 // fmax v0.4s, v0.4s, v2.4s
+	WORD $0x4e20f4a5 // fmax v5.4s, v5.4s, v0.4s
+	WORD $0x6e24e400 // fcmge v0.4s, v0.4s, v4.4s
+	WORD $0x6eb0a800 // umaxv s0, v0.4s
+	FMOVS F0, R9
+	ORR R8, R7, R10
+	CMPW $0, R9
+	CSEL NE, R10, R7, R7
+	LSL $1, R8
+	ADD $64, R5
+	SUB $1, R6
+	CBNZ R6, largest2
+	WORD $0x6e30f8a5 // fmaxv s5, v5.4s
+	VDUP V5.S[0], V5.S4
+	VMOVI $0, V0.B16
+	WORD $0x4e20d4a5 // fadd v5.4s, v5.4s, v0.4s
+	FMOVS F5, (R4)
+	FMOVS F5, R9
+	MOVW $0xff800000, R10
+	CMPW R10, R9
+	BEQ done1
+	MOVW $0xc2fc0000, R11
+	VDUP R11, V6.S4
+	FMOVS floor+24(FP), F7
+	VDUP V7.S[0], V7.S4
+	FCMPS F7, F5
+	BLT done1
+	MOVW $0x3aaddd0a, R12
+	VDUP R12, V4.S4
+	MOVW $0x0000007f, R12
+	VDUP R12, V8.S4
+	MOVD $exp2<>(SB), R11
+	WORD $0x4ea5d4e7 // fsub v7.4s, v7.4s, v5.4s
+	WORD $0x4e27f4c6 // fmax v6.4s, v6.4s, v7.4s
+	VMOVI $0, V7.B16
+	VMOVI $0, V15.B16
+	VMOVI $0, V16.B16
+	VMOVI $0, V17.B16
+	VMOVI $0, V22.B16
+	MOVD remain+48(FP), R12
+	MOVD R7, (R12)
+powers3:
+	RBIT R7, R13
+	CLZ R13, R13
+	ADD R13<<6, R0, R14
+	ADD R13<<6, R1, R15
+	MOVD R2, R19
+	CBZ R2, none4
+	ADD R13<<2, R2, R19
+none4:
+	FLDPQ 0(R14), (F0, F1)
+	FLDPQ 32(R14), (F2, F3)
+	WORD $0x4ea5d400 // fsub v0.4s, v0.4s, v5.4s
+	WORD $0x4ea5d421 // fsub v1.4s, v1.4s, v5.4s
+	WORD $0x4ea5d442 // fsub v2.4s, v2.4s, v5.4s
+	WORD $0x4ea5d463 // fsub v3.4s, v3.4s, v5.4s
+	WORD $0x6e26e412 // fcmge v18.4s, v0.4s, v6.4s
+	WORD $0x6e26e433 // fcmge v19.4s, v1.4s, v6.4s
+	WORD $0x6e26e454 // fcmge v20.4s, v2.4s, v6.4s
+	WORD $0x6e26e475 // fcmge v21.4s, v3.4s, v6.4s
+	WORD $0x4e21880b // frintn v11.4s, v0.4s
+	WORD $0x4e21882d // frintn v13.4s, v1.4s
+	WORD $0x4e21a809 // fcvtns v9.4s, v0.4s
+	WORD $0x4e21a82a // fcvtns v10.4s, v1.4s
+	WORD $0x4eabd400 // fsub v0.4s, v0.4s, v11.4s
+	WORD $0x4eadd421 // fsub v1.4s, v1.4s, v13.4s
+	VADD V8.S4, V9.S4, V9.S4
+	VADD V8.S4, V10.S4, V10.S4
+	FMOVQ 16(R11), F11
+	FMOVQ 16(R11), F13
+	VFMLA V4.S4, V0.S4, V11.S4
+	VFMLA V4.S4, V1.S4, V13.S4
+	FMOVQ 32(R11), F12
+	FMOVQ 32(R11), F14
+	VFMLA V11.S4, V0.S4, V12.S4
+	VFMLA V13.S4, V1.S4, V14.S4
+	FMOVQ 48(R11), F11
+	FMOVQ 48(R11), F13
+	VFMLA V12.S4, V0.S4, V11.S4
+	VFMLA V14.S4, V1.S4, V13.S4
+	FMOVQ 64(R11), F12
+	FMOVQ 64(R11), F14
+	VFMLA V11.S4, V0.S4, V12.S4
+	VFMLA V13.S4, V1.S4, V14.S4
+	FMOVQ 80(R11), F11
+	FMOVQ 80(R11), F13
+	VFMLA V12.S4, V0.S4, V11.S4
+	VFMLA V14.S4, V1.S4, V13.S4
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6e29dd60 // fmul v0.4s, v11.4s, v9.4s
+	WORD $0x6e2adda1 // fmul v1.4s, v13.4s, v10.4s
+	WORD $0x4e21884b // frintn v11.4s, v2.4s
+	WORD $0x4e21886d // frintn v13.4s, v3.4s
+	WORD $0x4e21a849 // fcvtns v9.4s, v2.4s
+	WORD $0x4e21a86a // fcvtns v10.4s, v3.4s
+	WORD $0x4eabd442 // fsub v2.4s, v2.4s, v11.4s
+	WORD $0x4eadd463 // fsub v3.4s, v3.4s, v13.4s
+	VADD V8.S4, V9.S4, V9.S4
+	VADD V8.S4, V10.S4, V10.S4
+	FMOVQ 16(R11), F11
+	FMOVQ 16(R11), F13
+	VFMLA V4.S4, V2.S4, V11.S4
+	VFMLA V4.S4, V3.S4, V13.S4
+	FMOVQ 32(R11), F12
+	FMOVQ 32(R11), F14
+	VFMLA V11.S4, V2.S4, V12.S4
+	VFMLA V13.S4, V3.S4, V14.S4
+	FMOVQ 48(R11), F11
+	FMOVQ 48(R11), F13
+	VFMLA V12.S4, V2.S4, V11.S4
+	VFMLA V14.S4, V3.S4, V13.S4
+	FMOVQ 64(R11), F12
+	FMOVQ 64(R11), F14
+	VFMLA V11.S4, V2.S4, V12.S4
+	VFMLA V13.S4, V3.S4, V14.S4
+	FMOVQ 80(R11), F11
+	FMOVQ 80(R11), F13
+	VFMLA V12.S4, V2.S4, V11.S4
+	VFMLA V14.S4, V3.S4, V13.S4
+	WORD $0x4f375529 // shl v9.4s, v9.4s, #23
+	WORD $0x4f37554a // shl v10.4s, v10.4s, #23
+	WORD $0x6e29dd62 // fmul v2.4s, v11.4s, v9.4s
+	WORD $0x6e2adda3 // fmul v3.4s, v13.4s, v10.4s
+	VAND V18.B16, V0.B16, V0.B16
+	WORD $0x4e20d4e7 // fadd v7.4s, v7.4s, v0.4s
+	VAND V19.B16, V1.B16, V1.B16
+	WORD $0x4e21d5ef // fadd v15.4s, v15.4s, v1.4s
+	VAND V20.B16, V2.B16, V2.B16
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
+	VAND V21.B16, V3.B16, V3.B16
+	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
+	CBZ R19, noMass5
+	WORD $0x4e22d409 // fadd v9.4s, v0.4s, v2.4s
+	WORD $0x4e23d42a // fadd v10.4s, v1.4s, v3.4s
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e09412a // ext v10.16b, v9.16b, v9.16b, #8
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	FMOVS F9, (R19)
+noMass5:
+	FLDPQ 0(R15), (F11, F12)
+	FLDPQ 32(R15), (F13, F14)
+	WORD $0x6e2bdc00 // fmul v0.4s, v0.4s, v11.4s
+	WORD $0x4e20c6d6 // fmaxnm v22.4s, v22.4s, v0.4s
+	WORD $0x6e2cdc21 // fmul v1.4s, v1.4s, v12.4s
+	WORD $0x4e21c6d6 // fmaxnm v22.4s, v22.4s, v1.4s
+	WORD $0x6e2ddc42 // fmul v2.4s, v2.4s, v13.4s
+	WORD $0x4e22c6d6 // fmaxnm v22.4s, v22.4s, v2.4s
+	WORD $0x6e2edc63 // fmul v3.4s, v3.4s, v14.4s
+	WORD $0x4e23c6d6 // fmaxnm v22.4s, v22.4s, v3.4s
+	FSTPQ (F0, F1), 0(R14)
+	FSTPQ (F2, F3), 32(R14)
+	SUB $1, R7, R13
+	AND R13, R7
+	CBNZ R7, powers3
+	WORD $0x4e30d4e7 // fadd v7.4s, v7.4s, v16.4s
+	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
+	WORD $0x4e2fd4e7 // fadd v7.4s, v7.4s, v15.4s
+	WORD $0x6e0740ef // ext v15.16b, v7.16b, v7.16b, #8
+	WORD $0x4e2fd4e7 // fadd v7.4s, v7.4s, v15.4s
+	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
+	FMOVS F7, 4(R4)
 	WORD $0x6e30fad6 // fmaxv s22, v22.4s
 	FMOVS F22, 8(R4)
 done1:
@@ -12449,6 +12641,216 @@ chunk1:
 	ADD $32, R0
 	SUB $1, R2
 	CBNZ R2, chunk1
+	RET
+
+// func sparseRoundNEON(p *byte, s *float32, inv float32, chunks uint64, small *uint64, large *uint64)
+TEXT ·sparseRoundNEON(SB), NOSPLIT, $0-48
+	MOVD p+0(FP), R0
+	MOVD s+8(FP), R1
+	MOVD chunks+24(FP), R2
+	FMOVS inv+16(FP), F0
+	VDUP V0.S[0], V0.S4
+	MOVD $0, R3
+	MOVD $0, R4
+chunk1:
+	RBIT R2, R5
+	CLZ R5, R5
+	ADD R5<<5, R0, R6
+	ADD R5<<6, R1, R7
+	FLDPQ 0(R7), (F1, F2)
+	FLDPQ 32(R7), (F3, F4)
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	WORD $0x4e21a821 // fcvtns v1.4s, v1.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD $0x4e21a863 // fcvtns v3.4s, v3.4s
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x0e612821 // xtn v1.4h, v1.4s
+	WORD $0x4e612841 // xtn2 v1.8h, v2.4s
+	WORD $0x0e612863 // xtn v3.4h, v3.4s
+	WORD $0x4e612883 // xtn2 v3.8h, v4.4s
+	WORD $0x0f088c25 // rshrn v5.8b, v1.8h, #8
+	WORD $0x4f088c65 // rshrn2 v5.16b, v3.8h, #8
+	WORD $0x0e212826 // xtn v6.8b, v1.8h
+	WORD $0x4e212866 // xtn2 v6.16b, v3.8h
+	FSTPQ (F5, F6), 0(R6)
+	MOVD $1, R8
+	LSL R5, R8
+	VUMAX V6.S4, V5.S4, V1.S4
+	WORD $0x6eb0a821 // umaxv s1, v1.4s
+	FMOVS F1, R9
+	ORR R8, R3, R10
+	CMPW $0, R9
+	CSEL NE, R10, R3, R3
+	WORD $0x6eb0a8a5 // umaxv s5, v5.4s
+	FMOVS F5, R9
+	ORR R8, R4, R10
+	CMPW $0, R9
+	CSEL NE, R10, R4, R4
+	SUB $1, R2, R5
+	AND R5, R2
+	CBNZ R2, chunk1
+	BIC R4, R3
+	MOVD small+32(FP), R5
+	MOVD R3, (R5)
+	MOVD large+40(FP), R6
+	MOVD R4, (R6)
+	RET
+
+// func sparseValuesNEON(o *float32, scale float32, p *byte, v *byte, dim int, small uint64, large uint64)
+TEXT ·sparseValuesNEON(SB), NOSPLIT, $0-56
+	MOVD o+0(FP), R0
+	MOVD p+16(FP), R1
+	MOVD v+24(FP), R2
+	MOVD dim+32(FP), R3
+	MOVD R3, R4
+	LSL $2, R4
+	LSR $4, R3
+	FMOVS scale+8(FP), F18
+	VDUP V18.S[0], V18.S4
+elements1:
+	VMOVI $0, V0.B16
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	VMOVI $0, V3.B16
+	VMOVI $0, V4.B16
+	VMOVI $0, V5.B16
+	VMOVI $0, V6.B16
+	VMOVI $0, V7.B16
+	VMOVI $0, V8.B16
+	VMOVI $0, V9.B16
+	VMOVI $0, V10.B16
+	VMOVI $0, V11.B16
+	MOVD large+48(FP), R5
+	CBZ R5, done2
+large3:
+	RBIT R5, R7
+	CLZ R7, R7
+	ADD R7<<5, R1, R6
+	FLDPQ 0(R6), (F16, F17)
+	MUL R4, R7, R6
+	ADD R6<<2, R2, R6
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4f90e180 // sdot v0.4s, v12.16b, v16.4b[0]
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f90e1a1 // sdot v1.4s, v13.16b, v16.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f90e1c2 // sdot v2.4s, v14.16b, v16.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f90e1e3 // sdot v3.4s, v15.16b, v16.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4fb0e180 // sdot v0.4s, v12.16b, v16.4b[1]
+	WORD $0x4fb1e184 // sdot v4.4s, v12.16b, v17.4b[1]
+	WORD $0x4fb0e1a1 // sdot v1.4s, v13.16b, v16.4b[1]
+	WORD $0x4fb1e1a5 // sdot v5.4s, v13.16b, v17.4b[1]
+	WORD $0x4fb0e1c2 // sdot v2.4s, v14.16b, v16.4b[1]
+	WORD $0x4fb1e1c6 // sdot v6.4s, v14.16b, v17.4b[1]
+	WORD $0x4fb0e1e3 // sdot v3.4s, v15.16b, v16.4b[1]
+	WORD $0x4fb1e1e7 // sdot v7.4s, v15.16b, v17.4b[1]
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4f90e980 // sdot v0.4s, v12.16b, v16.4b[2]
+	WORD $0x4f91e984 // sdot v4.4s, v12.16b, v17.4b[2]
+	WORD $0x4f90e9a1 // sdot v1.4s, v13.16b, v16.4b[2]
+	WORD $0x4f91e9a5 // sdot v5.4s, v13.16b, v17.4b[2]
+	WORD $0x4f90e9c2 // sdot v2.4s, v14.16b, v16.4b[2]
+	WORD $0x4f91e9c6 // sdot v6.4s, v14.16b, v17.4b[2]
+	WORD $0x4f90e9e3 // sdot v3.4s, v15.16b, v16.4b[2]
+	WORD $0x4f91e9e7 // sdot v7.4s, v15.16b, v17.4b[2]
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4fb0e980 // sdot v0.4s, v12.16b, v16.4b[3]
+	WORD $0x4fb1e984 // sdot v4.4s, v12.16b, v17.4b[3]
+	WORD $0x4fb0e9a1 // sdot v1.4s, v13.16b, v16.4b[3]
+	WORD $0x4fb1e9a5 // sdot v5.4s, v13.16b, v17.4b[3]
+	WORD $0x4fb0e9c2 // sdot v2.4s, v14.16b, v16.4b[3]
+	WORD $0x4fb1e9c6 // sdot v6.4s, v14.16b, v17.4b[3]
+	WORD $0x4fb0e9e3 // sdot v3.4s, v15.16b, v16.4b[3]
+	WORD $0x4fb1e9e7 // sdot v7.4s, v15.16b, v17.4b[3]
+	SUB $1, R5, R7
+	AND R7, R5
+	CBNZ R5, large3
+done2:
+	MOVD small+40(FP), R5
+	CBZ R5, done4
+small5:
+	RBIT R5, R7
+	CLZ R7, R7
+	ADD R7<<5, R1, R6
+	FLDPQ 0(R6), (F16, F17)
+	MUL R4, R7, R6
+	ADD R6<<2, R2, R6
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4fb1e188 // sdot v8.4s, v12.16b, v17.4b[1]
+	WORD $0x4fb1e1a9 // sdot v9.4s, v13.16b, v17.4b[1]
+	WORD $0x4fb1e1ca // sdot v10.4s, v14.16b, v17.4b[1]
+	WORD $0x4fb1e1eb // sdot v11.4s, v15.16b, v17.4b[1]
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4f91e984 // sdot v4.4s, v12.16b, v17.4b[2]
+	WORD $0x4f91e9a5 // sdot v5.4s, v13.16b, v17.4b[2]
+	WORD $0x4f91e9c6 // sdot v6.4s, v14.16b, v17.4b[2]
+	WORD $0x4f91e9e7 // sdot v7.4s, v15.16b, v17.4b[2]
+	FLDPQ 0(R6), (F12, F13)
+	FLDPQ 32(R6), (F14, F15)
+	ADD R4, R6
+	WORD $0x4fb1e988 // sdot v8.4s, v12.16b, v17.4b[3]
+	WORD $0x4fb1e9a9 // sdot v9.4s, v13.16b, v17.4b[3]
+	WORD $0x4fb1e9ca // sdot v10.4s, v14.16b, v17.4b[3]
+	WORD $0x4fb1e9eb // sdot v11.4s, v15.16b, v17.4b[3]
+	SUB $1, R5, R7
+	AND R7, R5
+	CBNZ R5, small5
+done4:
+	WORD $0x4f285400 // shl v0.4s, v0.4s, #8
+	VADD V8.S4, V4.S4, V4.S4
+	VADD V4.S4, V0.S4, V0.S4
+	WORD $0x6ea0b800 // neg v0.4s, v0.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4f929000 // fmul v0.4s, v0.4s, v18.s[0]
+	WORD $0x4f285421 // shl v1.4s, v1.4s, #8
+	VADD V9.S4, V5.S4, V5.S4
+	VADD V5.S4, V1.S4, V1.S4
+	WORD $0x6ea0b821 // neg v1.4s, v1.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4f929021 // fmul v1.4s, v1.4s, v18.s[0]
+	WORD $0x4f285442 // shl v2.4s, v2.4s, #8
+	VADD V10.S4, V6.S4, V6.S4
+	VADD V6.S4, V2.S4, V2.S4
+	WORD $0x6ea0b842 // neg v2.4s, v2.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4f929042 // fmul v2.4s, v2.4s, v18.s[0]
+	WORD $0x4f285463 // shl v3.4s, v3.4s, #8
+	VADD V11.S4, V7.S4, V7.S4
+	VADD V7.S4, V3.S4, V3.S4
+	WORD $0x6ea0b863 // neg v3.4s, v3.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4f929063 // fmul v3.4s, v3.4s, v18.s[0]
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	ADD $64, R0
+	ADD $64, R2
+	SUB $1, R3
+	CBNZ R3, elements1
 	RET
 
 // func blendAsm(state *float32, next *float32, a float32, b float32, n int)

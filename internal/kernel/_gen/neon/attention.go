@@ -132,17 +132,32 @@ func (f floatFormat) scores(a *asm, n int) {
 }
 
 // softmax turns a row of scores into weights, which the caller has set to -Inf
-// where the row does not see. Of q8_0 the weights carry the values' scales.
-func softmax(a *asm, ints bool) {
-	name := "softmaxFloatsNEON"
-	if ints {
+// where the row does not see. Of q8_0 the weights carry the values' scales. If it is
+// sparse, it passes over chunks without a score as high as the floor, less what
+// rounding may take from a difference, and says which remain.
+func softmax(a *asm, ints, sparse bool) {
+	name, params := "softmaxFloatsNEON", ""
+	switch {
+	case sparse:
+		name, params = "sparseSoftmaxNEON", ", remain *uint64"
+	case ints:
 		name = "softmaxIntsNEON"
 	}
 	a.function(name, "turns chunks of scores into weights. It writes masses, if any, and to out the largest score, the sum of powers and the largest weight.",
-		"s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32", "", func() {
+		"s *float32, scale *float32, mass *float32, floor float32, chunks int, out *[4]float32"+params, "", func() {
 			s, scale, mass, chunks, out := a.param("s"), a.param("scale"), a.param("mass"), a.param("chunks"), a.param("out")
 			v := a.vecs(4)
 			at, left, done := a.copyOf(s), a.copyOf(chunks), a.label("done")
+			var remain, bit reg
+			var low vec
+			if sparse {
+				remain, bit, low = a.reg(), a.reg(), a.float("floor")
+				slack := a.splatFloat(0x1p-16)
+				a.do("fsub", low, low, slack)
+				a.release(slack)
+				a.op("MOVD $0, %v", remain)
+				a.op("MOVD $1, %v", bit)
+			}
 
 			infinity := uint32(math.Float32bits(float32(math.Inf(-1))))
 			largest := a.splat(infinity)
@@ -152,6 +167,11 @@ func softmax(a *asm, ints bool) {
 				a.do("fmax", v[2], v[2], v[3])
 				a.do("fmax", v[0], v[0], v[2])
 				a.do("fmax", largest, largest, v[0])
+				if sparse {
+					a.do("fcmge", v[0], v[0], low)
+					a.setIf(v[0], bit, remain)
+					a.op("LSL $1, %v", bit)
+				}
 				a.advance(64, at)
 			})
 			a.do("fmaxv", largest, largest)
@@ -159,24 +179,29 @@ func softmax(a *asm, ints bool) {
 			a.zero(v[0])
 			a.do("fadd", largest, largest, v[0]) // of zeros the positive one
 			a.op("FMOVS F%d, (%v)", largest, out)
-			// A row that sees nothing ends here.
+			// A row that sees nothing ends here, or leaves the tile out.
 			bits := a.reg()
 			a.op("FMOVS F%d, %v", largest, bits)
 			none := a.reg()
 			a.op("MOVW $0x%08x, %v", infinity, none)
 			a.op("CMPW %v, %v", none, bits)
 			a.op("BEQ %s", done)
+			least, floor := a.splatFloat(-126), a.float("floor")
+			if sparse {
+				a.release(low)
+				a.op("FCMPS F%d, F%d", floor, largest)
+				a.op("BLT %s", done)
+			}
 
 			e := a.exponential(2)
 			// What underflows weighs nothing, nor what is below the floor.
-			least, floor := a.splatFloat(-126), a.float("floor")
 			a.do("fsub", floor, floor, largest)
 			a.do("fmax", least, least, floor)
 			a.release(floor)
 			sum, seen := a.vecs(4), a.vecs(4)
 			heaviest := a.vec()
 			a.zero(append(sum, heaviest)...)
-			a.loop("powers", chunks, func() {
+			powers := func(s, scale, mass reg) {
 				a.load(s, 0, v...)
 				for _, v := range v {
 					a.do("fsub", v, v, largest)
@@ -198,7 +223,9 @@ func softmax(a *asm, ints bool) {
 				a.do("fadd", t[1], v[1], v[3])
 				tree(a, t[0], t[1])
 				a.op("FMOVS F%d, (%v)", t[0], mass)
-				a.advance(4, mass)
+				if !sparse {
+					a.advance(4, mass)
+				}
 				a.put(noMass)
 				if ints {
 					// The scale of a slot that the row does not see may be
@@ -210,11 +237,27 @@ func softmax(a *asm, ints bool) {
 						a.do("fmul", v, v, w[i])
 						a.do("fmaxnm", heaviest, heaviest, v)
 					}
-					a.advance(64, scale)
 				}
 				a.store(s, 0, v...)
-				a.advance(64, s)
-			})
+			}
+			if sparse {
+				a.op("MOVD %v, (%v)", remain, a.param("remain"))
+				a.bits("powers", remain, func(c reg) {
+					s1, scale1, mass1, none := a.reg(), a.reg(), a.reg(), a.label("none")
+					a.op("ADD %v<<6, %v, %v", c, s, s1)
+					a.op("ADD %v<<6, %v, %v", c, scale, scale1)
+					a.op("MOVD %v, %v", mass, mass1)
+					a.op("CBZ %v, %s", mass, none)
+					a.op("ADD %v<<2, %v, %v", c, mass, mass1)
+					a.put(none)
+					powers(s1, scale1, mass1)
+				})
+			} else {
+				a.loop("powers", chunks, func() {
+					powers(s, scale, mass)
+					a.advance(64, s, scale)
+				})
+			}
 			a.do("fadd", sum[0], sum[0], sum[2])
 			a.do("fadd", sum[1], sum[1], sum[3])
 			tree(a, sum[0], sum[1])
@@ -236,13 +279,18 @@ func tree(a *asm, v, w vec) {
 // round replaces a row of weights by integers of 15 bits, as the bytes that
 // values multiplies: of each chunk 16 upper ones and then 16 lower ones, both
 // signed. Down to -32767 all integers have such bytes, but up to 32767 not all:
-// so the integers are negative, by a negative factor.
-func round(a *asm) {
-	a.function("roundNEON", "replaces weights of chunks by bytes of the integers that they are when multiplied by inv ≤ 0.",
-		"p *byte, s *float32, inv float32, chunks int", "", func() {
+// so the integers are negative, by a negative factor. If it is sparse, it takes some
+// chunks only, and says which have lower bytes alone, and which have upper ones.
+func round(a *asm, sparse bool) {
+	name, params := "roundNEON", "chunks int"
+	if sparse {
+		name, params = "sparseRoundNEON", "chunks uint64, small *uint64, large *uint64"
+	}
+	a.function(name, "replaces weights of chunks by bytes of the integers that they are when multiplied by inv ≤ 0.",
+		"p *byte, s *float32, inv float32, "+params, "", func() {
 			p, s, chunks := a.param("p"), a.param("s"), a.param("chunks")
 			inv, v, bytes := a.float("inv"), a.vecs(4), a.vecs(2)
-			a.loop("chunk", chunks, func() {
+			chunk := func(p, s reg) {
 				a.load(s, 0, v...)
 				for _, v := range v {
 					a.do("fmul", v, v, inv)
@@ -254,10 +302,59 @@ func round(a *asm) {
 				}
 				split(a, v[0], v[2], bytes[0], bytes[1])
 				a.store(p, 0, bytes...)
-				a.advance(64, s)
-				a.advance(32, p)
+			}
+			if !sparse {
+				a.loop("chunk", chunks, func() {
+					chunk(p, s)
+					a.advance(64, s)
+					a.advance(32, p)
+				})
+				return
+			}
+			small, large := a.reg(), a.reg()
+			a.op("MOVD $0, %v", small)
+			a.op("MOVD $0, %v", large)
+			a.bits("chunk", chunks, func(c reg) {
+				p1, s1, bit := a.reg(), a.reg(), a.reg()
+				a.op("ADD %v<<5, %v, %v", c, p, p1)
+				a.op("ADD %v<<6, %v, %v", c, s, s1)
+				chunk(p1, s1)
+				a.op("MOVD $1, %v", bit)
+				a.op("LSL %v, %v", c, bit)
+				a.do("umax", v[0], bytes[0], bytes[1])
+				a.setIf(v[0], bit, small)
+				a.setIf(bytes[0], bit, large)
 			})
+			a.op("BIC %v, %v", large, small)
+			a.op("MOVD %v, (%v)", small, a.param("small"))
+			a.op("MOVD %v, (%v)", large, a.param("large"))
 		})
+}
+
+// setIf sets bits in x if v, which it overwrites, is not zero.
+func (a *asm) setIf(v vec, bits, x reg) {
+	a.scope(func() {
+		some, then := a.reg(), a.reg()
+		a.do("umaxv", v, v)
+		a.op("FMOVS F%d, %v", v, some)
+		a.op("ORR %v, %v, %v", bits, x, then)
+		a.op("CMPW $0, %v", some)
+		a.op("CSEL NE, %v, %v, %v", then, x, x)
+	})
+}
+
+// bits runs body for the bits of x, at least one, from the lowest, and uses x up.
+func (a *asm) bits(what string, x reg, body func(i reg)) {
+	a.scope(func() {
+		i, label := a.reg(), a.label(what)
+		a.put(label)
+		a.op("RBIT %v, %v", x, i)
+		a.op("CLZ %v, %v", i, i)
+		body(i)
+		a.op("SUB $1, %v, %v", x, i)
+		a.op("AND %v, %v", i, x)
+		a.op("CBNZ %v, %s", x, label)
+	})
 }
 
 // valuesQ8 writes the sums of values by the integer weights of n rows, times a
@@ -324,6 +421,62 @@ func valuesQ8(a *asm, n int) {
 						a.op("ADD %v, %v", stride, row)
 					}
 				})
+				a.advance(16*width, o, values)
+			})
+		})
+}
+
+// sparseValues is valuesQ8 for one row and some chunks: those in which weights have
+// upper bytes, and those in which they have not.
+func sparseValues(a *asm) {
+	a.function("sparseValuesNEON", "writes the values of some chunks of 16 slots, weighted by p.",
+		"o *float32, scale float32, p *byte, v *byte, dim int, small uint64, large uint64", "", func() {
+			o, p, values, dim := a.param("o"), a.param("p"), a.param("v"), a.param("dim")
+			stride := a.copyOf(dim) // of quads of slots
+			a.op("LSL $2, %v", stride)
+			a.op("LSR $4, %v", dim)
+			const width = 4 // vectors of elements
+			acc, low, other, v, weights := a.vecs(width), a.vecs(width), a.vecs(width), a.vecs(width), a.vecs(2)
+			scale := a.float("scale")
+			a.loop("elements", dim, func() {
+				a.zero(acc...)
+				a.zero(low...)
+				a.zero(other...)
+				for _, which := range []string{"large", "small"} {
+					a.scope(func() {
+						left, at, done := a.param(which), a.reg(), a.label("done")
+						a.op("CBZ %v, %s", left, done)
+						a.bits(which, left, func(c reg) {
+							a.op("ADD %v<<5, %v, %v", c, p, at)
+							a.load(at, 0, weights...)
+							a.op("MUL %v, %v, %v", stride, c, at)
+							a.op("ADD %v<<2, %v, %v", at, values, at)
+							for g := range 4 {
+								a.load(at, 0, v...)
+								a.op("ADD %v, %v", stride, at)
+								for i, v := range v {
+									to := low
+									if which == "large" {
+										a.lane("sdot", acc[i], v, weights[0], g)
+									} else if g%2 == 1 {
+										to = other
+									}
+									a.lane("sdot", to[i], v, weights[1], g)
+								}
+							}
+						})
+						a.put(done)
+					})
+				}
+				for i, v := range acc {
+					a.do("shl.8", v, v)
+					a.do("add", low[i], low[i], other[i])
+					a.do("add", v, v, low[i])
+					a.do("neg", v, v)
+					a.do("scvtf", v, v)
+					a.lane("fmul.s", v, v, scale, 0)
+				}
+				a.store(o, 0, acc...)
 				a.advance(16*width, o, values)
 			})
 		})

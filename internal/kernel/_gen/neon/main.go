@@ -77,9 +77,12 @@ func write(a *asm) {
 			f.values(a, n)
 		}
 	}
-	softmax(a, true)
-	softmax(a, false)
-	round(a)
+	softmax(a, true, false)
+	softmax(a, false, false)
+	softmax(a, true, true)
+	round(a, false)
+	round(a, true)
+	sparseValues(a)
 	blend(a)
 	hadamard(a)
 	head(a, false)
