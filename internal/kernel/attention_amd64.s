@@ -3003,24 +3003,24 @@ dims8:
 	MOVQ   R11, (SP)
 	MOVQ   48(DX), R11
 	TESTQ  R11, R11
-	JEQ    largeAfter8
+	JEQ    heavyAfter8
 
-large8:
+heavy8:
 	CMPQ       (SP), $0x00
-	JLE        large8Ahead
+	JLE        heavy8Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        large8Ahead
+	JLE        heavy8Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        large8Ahead
+	JLE        heavy8Ahead
 	PREFETCHT1 128(AX)
 	PREFETCHT1 192(AX)
 	CMPQ       (SP), $0x04
-	JLE        large8Ahead
+	JLE        heavy8Ahead
 	PREFETCHT1 256(AX)
 
-large8Ahead:
+heavy8Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*4), AX
 	TZCNTQ       R11, R12
@@ -3096,29 +3096,29 @@ large8Ahead:
 	VPMADDWD     Y9, Y11, Y8
 	VPADDD       Y8, Y7, Y7
 	TESTQ        R11, R11
-	JNE          large8
+	JNE          heavy8
 
-largeAfter8:
+heavyAfter8:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   smallAfter8
+	JEQ   lightAfter8
 
-small8:
+light8:
 	CMPQ       (SP), $0x00
-	JLE        small8Ahead
+	JLE        light8Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        small8Ahead
+	JLE        light8Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        small8Ahead
+	JLE        light8Ahead
 	PREFETCHT1 128(AX)
 	PREFETCHT1 192(AX)
 	CMPQ       (SP), $0x04
-	JLE        small8Ahead
+	JLE        light8Ahead
 	PREFETCHT1 256(AX)
 
-small8Ahead:
+light8Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*4), AX
 	TZCNTQ       R11, R12
@@ -3181,9 +3181,9 @@ small8Ahead:
 	VPMADDWD     Y10, Y8, Y8
 	VPADDD       Y8, Y7, Y7
 	TESTQ        R11, R11
-	JNE          small8
+	JNE          light8
 
-smallAfter8:
+lightAfter8:
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
@@ -3248,17 +3248,17 @@ dims2:
 	MOVQ   R11, (SP)
 	MOVQ   48(DX), R11
 	TESTQ  R11, R11
-	JEQ    largeAfter2
+	JEQ    heavyAfter2
 
-large2:
+heavy2:
 	CMPQ       (SP), $0x00
-	JLE        large2Ahead
+	JLE        heavy2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        large2Ahead
+	JLE        heavy2Ahead
 	PREFETCHT1 64(AX)
 
-large2Ahead:
+heavy2Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*1), AX
 	TZCNTQ       R11, R12
@@ -3286,22 +3286,22 @@ large2Ahead:
 	VPMADDWD     Y3, Y5, Y2
 	VPADDD       Y2, Y1, Y1
 	TESTQ        R11, R11
-	JNE          large2
+	JNE          heavy2
 
-largeAfter2:
+heavyAfter2:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   smallAfter2
+	JEQ   lightAfter2
 
-small2:
+light2:
 	CMPQ       (SP), $0x00
-	JLE        small2Ahead
+	JLE        light2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        small2Ahead
+	JLE        light2Ahead
 	PREFETCHT1 64(AX)
 
-small2Ahead:
+light2Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*1), AX
 	TZCNTQ       R11, R12
@@ -3334,9 +3334,9 @@ small2Ahead:
 	VPMADDWD     Y4, Y2, Y2
 	VPADDD       Y2, Y1, Y1
 	TESTQ        R11, R11
-	JNE          small2
+	JNE          light2
 
-smallAfter2:
+lightAfter2:
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
@@ -8834,24 +8834,24 @@ dims4:
 	MOVQ         R11, (SP)
 	MOVQ         48(DX), R11
 	TESTQ        R11, R11
-	JEQ          largeAfter4
+	JEQ          heavyAfter4
 
-large4:
+heavy4:
 	CMPQ       (SP), $0x00
-	JLE        large4Ahead
+	JLE        heavy4Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        large4Ahead
+	JLE        heavy4Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        large4Ahead
+	JLE        heavy4Ahead
 	PREFETCHT1 128(AX)
 	PREFETCHT1 192(AX)
 	CMPQ       (SP), $0x04
-	JLE        large4Ahead
+	JLE        heavy4Ahead
 	PREFETCHT1 256(AX)
 
-large4Ahead:
+heavy4Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*4), AX
 	TZCNTQ       R11, R12
@@ -8875,29 +8875,29 @@ large4Ahead:
 	VPDPBUSD     Z14, Z12, Z3
 	VPDPBUSD     Z14, Z13, Z7
 	TESTQ        R11, R11
-	JNE          large4
+	JNE          heavy4
 
-largeAfter4:
+heavyAfter4:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   smallAfter4
+	JEQ   lightAfter4
 
-small4:
+light4:
 	CMPQ       (SP), $0x00
-	JLE        small4Ahead
+	JLE        light4Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        small4Ahead
+	JLE        light4Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        small4Ahead
+	JLE        light4Ahead
 	PREFETCHT1 128(AX)
 	PREFETCHT1 192(AX)
 	CMPQ       (SP), $0x04
-	JLE        small4Ahead
+	JLE        light4Ahead
 	PREFETCHT1 256(AX)
 
-small4Ahead:
+light4Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*4), AX
 	TZCNTQ       R11, R12
@@ -8927,9 +8927,9 @@ small4Ahead:
 	VPDPBUSD     192(R12), Z12, Z7
 	VPDPBUSD     192(R13), Z13, Z11
 	TESTQ        R11, R11
-	JNE          small4
+	JNE          light4
 
-smallAfter4:
+lightAfter4:
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z4, Z0, Z0
 	VPADDD       Z8, Z0, Z0
@@ -8990,20 +8990,20 @@ dims2:
 	MOVQ         R11, (SP)
 	MOVQ         48(DX), R11
 	TESTQ        R11, R11
-	JEQ          largeAfter2
+	JEQ          heavyAfter2
 
-large2:
+heavy2:
 	CMPQ       (SP), $0x00
-	JLE        large2Ahead
+	JLE        heavy2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        large2Ahead
+	JLE        heavy2Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        large2Ahead
+	JLE        heavy2Ahead
 	PREFETCHT1 128(AX)
 
-large2Ahead:
+heavy2Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*2), AX
 	TZCNTQ       R11, R12
@@ -9021,25 +9021,25 @@ large2Ahead:
 	VPDPBUSD     Z8, Z6, Z1
 	VPDPBUSD     Z8, Z7, Z3
 	TESTQ        R11, R11
-	JNE          large2
+	JNE          heavy2
 
-largeAfter2:
+heavyAfter2:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   smallAfter2
+	JEQ   lightAfter2
 
-small2:
+light2:
 	CMPQ       (SP), $0x00
-	JLE        small2Ahead
+	JLE        light2Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        small2Ahead
+	JLE        light2Ahead
 	PREFETCHT1 64(AX)
 	CMPQ       (SP), $0x02
-	JLE        small2Ahead
+	JLE        light2Ahead
 	PREFETCHT1 128(AX)
 
-small2Ahead:
+light2Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*2), AX
 	TZCNTQ       R11, R12
@@ -9065,9 +9065,9 @@ small2Ahead:
 	VPDPBUSD     64(R12), Z6, Z3
 	VPDPBUSD     64(R13), Z7, Z5
 	TESTQ        R11, R11
-	JNE          small2
+	JNE          light2
 
-smallAfter2:
+lightAfter2:
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z2, Z0, Z0
 	VPADDD       Z4, Z0, Z0
@@ -9109,17 +9109,17 @@ dims1:
 	MOVQ         R11, (SP)
 	MOVQ         48(DX), R11
 	TESTQ        R11, R11
-	JEQ          largeAfter1
+	JEQ          heavyAfter1
 
-large1:
+heavy1:
 	CMPQ       (SP), $0x00
-	JLE        large1Ahead
+	JLE        heavy1Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        large1Ahead
+	JLE        heavy1Ahead
 	PREFETCHT1 64(AX)
 
-large1Ahead:
+heavy1Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*1), AX
 	TZCNTQ       R11, R12
@@ -9134,22 +9134,22 @@ large1Ahead:
 	VPDPBUSD     Z5, Z3, Z0
 	VPDPBUSD     Z5, Z4, Z1
 	TESTQ        R11, R11
-	JNE          large1
+	JNE          heavy1
 
-largeAfter1:
+heavyAfter1:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   smallAfter1
+	JEQ   lightAfter1
 
-small1:
+light1:
 	CMPQ       (SP), $0x00
-	JLE        small1Ahead
+	JLE        light1Ahead
 	PREFETCHT1 (AX)
 	CMPQ       (SP), $0x01
-	JLE        small1Ahead
+	JLE        light1Ahead
 	PREFETCHT1 64(AX)
 
-small1Ahead:
+light1Ahead:
 	MOVQ         pace+72(FP), R12
 	LEAQ         (AX)(R12*1), AX
 	TZCNTQ       R11, R12
@@ -9173,9 +9173,9 @@ small1Ahead:
 	VPDPBUSD     (R12), Z3, Z1
 	VPDPBUSD     (R13), Z4, Z2
 	TESTQ        R11, R11
-	JNE          small1
+	JNE          light1
 
-smallAfter1:
+lightAfter1:
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z1, Z0, Z0
 	VPADDD       Z2, Z0, Z0

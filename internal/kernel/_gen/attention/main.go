@@ -1,5 +1,5 @@
 // Program attention writes the assembly of attention over one tile, for the
-// AVX2 and the AVX-512 tier, in the three phases that kernel/attention.go
+// AVX2 and the AVX-512 tier, in the three phases that kernel/attention_asm.go
 // strings together: scores, softmax, values. For rows that leave slots out there are
 // sparse ones of the latter two.
 //

@@ -263,7 +263,7 @@ func (t tier) sparseValues() {
 			VPBROADCASTD(m, w)
 			return w
 		}
-		quads("large", mrgHeavy, func(quad, _ reg.GPVirtual) {
+		quads("heavy", mrgHeavy, func(quad, _ reg.GPVirtual) {
 			pp := GP64()
 			if t.wide() {
 				LEAQ(Mem{Base: p, Index: quad, Scale: 4}, pp)
@@ -280,7 +280,7 @@ func (t tier) sparseValues() {
 			t.addQuad(acc, 1, values(quad), func(_, disp int) reg.VecVirtual { return weight(at(pp, disp)) })
 		})
 		// The last quad of an odd number comes beside itself, by zeros.
-		quads("small", mrgLight, func(quad, left reg.GPVirtual) {
+		quads("light", mrgLight, func(quad, left reg.GPVirtual) {
 			disp := wordBytes
 			if t.wide() {
 				disp = 256
