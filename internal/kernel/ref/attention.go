@@ -77,8 +77,9 @@ func Finish(dst []float32, ldd int, state []float32, dim, rows int) {
 		if s[D+1] > 0 {
 			inv = 1 / s[D+1]
 		}
-		for i := range dim {
-			dst[r*ldd+i] = float32(s[i] * inv)
+		o := dst[r*ldd:][:dim]
+		for i, v := range s[:dim] {
+			o[i] = float32(v * inv)
 		}
 	}
 }
