@@ -2792,9 +2792,13 @@ powersRow:
 	VPXOR        Y5, Y5, Y5
 	MOVLQSX      28(BX), R8
 	MOVQ         32(BX), R9
+	TESTQ        R9, R9
+	JEQ          powersAfter
 
 powers:
 	TZCNTQ       R9, R10
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
 	MOVQ         R10, CX
 	SHLQ         $0x06, CX
 	VADDPS       (DI)(CX*1), Y2, Y6
@@ -2849,9 +2853,10 @@ powers:
 	VMOVSS       X7, (CX)(R10*4)
 
 noMass:
-	LEAQ         -1(R9), CX
-	ANDQ         CX, R9
-	JNE          powers
+	TESTQ R9, R9
+	JNE   powers
+
+powersAfter:
 	MOVL         24(BX), CX
 	IMULQ        AX, CX
 	ADDQ         state+24(FP), CX
@@ -2919,9 +2924,13 @@ roundRow:
 	XORQ         DI, DI
 	XORQ         R8, R8
 	MOVQ         32(DX), R9
+	TESTQ        R9, R9
+	JEQ          roundAfter
 
 round:
 	TZCNTQ       R9, R10
+	LEAQ         -1(R9), CX
+	ANDQ         CX, R9
 	MOVQ         R10, CX
 	SHLQ         $0x06, CX
 	VMULPS       (SI)(CX*1), Y0, Y4
@@ -2954,17 +2963,18 @@ round:
 	SHRQ         $0x02, CX
 	SHLQ         CL, R11
 	ORQ          R11, R8
-	LEAQ         -1(R9), CX
-	ANDQ         CX, R9
+	TESTQ        R9, R9
 	JNE          round
-	MOVQ         R8, 48(DX)
-	NOTQ         R8
-	ANDQ         R8, DI
-	MOVQ         DI, 40(DX)
-	ADDQ         $+768, AX
-	ADDQ         $0x38, DX
-	SUBQ         $0x01, BX
-	JNE          roundRow
+
+roundAfter:
+	MOVQ R8, 48(DX)
+	NOTQ R8
+	ANDQ R8, DI
+	MOVQ DI, 40(DX)
+	ADDQ $+768, AX
+	ADDQ $0x38, DX
+	SUBQ $0x01, BX
+	JNE  roundRow
 	VZEROUPPER
 	RET
 
@@ -3003,9 +3013,12 @@ dims8:
 	MOVQ   R11, (SP)
 	MOVQ   48(DX), R11
 	TESTQ  R11, R11
-	JEQ    heavyAfter8
+	JEQ    heavy8After
 
 heavy8:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        heavy8Ahead
 	PREFETCHT1 (AX)
@@ -3021,11 +3034,8 @@ heavy8:
 	PREFETCHT1 256(AX)
 
 heavy8Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
 	LEAQ         (BX)(R12*8), R13
 	IMULQ        DI, R12
 	ADDQ         R9, R12
@@ -3098,12 +3108,15 @@ heavy8Ahead:
 	TESTQ        R11, R11
 	JNE          heavy8
 
-heavyAfter8:
+heavy8After:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   lightAfter8
+	JEQ   light8After
 
 light8:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        light8Ahead
 	PREFETCHT1 (AX)
@@ -3119,11 +3132,8 @@ light8:
 	PREFETCHT1 256(AX)
 
 light8Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
 	MOVQ         R12, R13
 	VPBROADCASTD 512(BX)(R12*4), Y8
 	TZCNTQ       R11, R14
@@ -3183,7 +3193,7 @@ light8Ahead:
 	TESTQ        R11, R11
 	JNE          light8
 
-lightAfter8:
+light8After:
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
@@ -3248,9 +3258,12 @@ dims2:
 	MOVQ   R11, (SP)
 	MOVQ   48(DX), R11
 	TESTQ  R11, R11
-	JEQ    heavyAfter2
+	JEQ    heavy2After
 
 heavy2:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        heavy2Ahead
 	PREFETCHT1 (AX)
@@ -3259,11 +3272,8 @@ heavy2:
 	PREFETCHT1 64(AX)
 
 heavy2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
 	LEAQ         (BX)(R12*8), R13
 	IMULQ        DI, R12
 	ADDQ         R9, R12
@@ -3288,12 +3298,15 @@ heavy2Ahead:
 	TESTQ        R11, R11
 	JNE          heavy2
 
-heavyAfter2:
+heavy2After:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   lightAfter2
+	JEQ   light2After
 
 light2:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        light2Ahead
 	PREFETCHT1 (AX)
@@ -3302,11 +3315,8 @@ light2:
 	PREFETCHT1 64(AX)
 
 light2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
 	MOVQ         R12, R13
 	VPBROADCASTD 512(BX)(R12*4), Y2
 	TZCNTQ       R11, R14
@@ -3336,7 +3346,7 @@ light2Ahead:
 	TESTQ        R11, R11
 	JNE          light2
 
-lightAfter2:
+light2After:
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
@@ -8648,9 +8658,13 @@ powersRow:
 	VBROADCASTSS attentionConstants<>+256(SB), Z9
 	MOVLQSX      28(BX), R8
 	MOVQ         32(BX), R9
+	TESTQ        R9, R9
+	JEQ          powersAfter
 
 powers:
 	TZCNTQ        R9, R10
+	LEAQ          -1(R9), CX
+	ANDQ          CX, R9
 	MOVQ          R10, CX
 	SHLQ          $0x06, CX
 	VADDPS        (DI)(CX*1), Z7, Z10
@@ -8683,9 +8697,10 @@ powers:
 	VMOVSS        X11, (CX)(R10*4)
 
 noMass:
-	LEAQ          -1(R9), CX
-	ANDQ          CX, R9
-	JNE           powers
+	TESTQ R9, R9
+	JNE   powers
+
+powersAfter:
 	MOVL          24(BX), CX
 	IMULQ         AX, CX
 	ADDQ          state+24(FP), CX
@@ -8756,9 +8771,13 @@ roundRow:
 	XORQ         DI, DI
 	XORQ         R8, R8
 	MOVQ         32(DX), R9
+	TESTQ        R9, R9
+	JEQ          roundAfter
 
 round:
 	TZCNTQ    R9, R10
+	LEAQ      -1(R9), CX
+	ANDQ      CX, R9
 	MOVQ      R10, CX
 	SHLQ      $0x06, CX
 	VMULPS    (SI)(CX*1), Z0, Z2
@@ -8781,17 +8800,18 @@ round:
 	SHRQ      $0x02, CX
 	SHLQ      CL, R11
 	ORQ       R11, R8
-	LEAQ      -1(R9), CX
-	ANDQ      CX, R9
+	TESTQ     R9, R9
 	JNE       round
-	MOVQ      R8, 48(DX)
-	NOTQ      R8
-	ANDQ      R8, DI
-	MOVQ      DI, 40(DX)
-	ADDQ      $+768, AX
-	ADDQ      $0x38, DX
-	SUBQ      $0x01, BX
-	JNE       roundRow
+
+roundAfter:
+	MOVQ R8, 48(DX)
+	NOTQ R8
+	ANDQ R8, DI
+	MOVQ DI, 40(DX)
+	ADDQ $+768, AX
+	ADDQ $0x38, DX
+	SUBQ $0x01, BX
+	JNE  roundRow
 	VZEROUPPER
 	RET
 
@@ -8834,9 +8854,12 @@ dims4:
 	MOVQ         R11, (SP)
 	MOVQ         48(DX), R11
 	TESTQ        R11, R11
-	JEQ          heavyAfter4
+	JEQ          heavy4After
 
 heavy4:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        heavy4Ahead
 	PREFETCHT1 (AX)
@@ -8852,11 +8875,8 @@ heavy4:
 	PREFETCHT1 256(AX)
 
 heavy4Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
 	LEAQ         (BX)(R12*4), R13
 	VPBROADCASTD (R13), Z12
 	VPBROADCASTD 256(R13), Z13
@@ -8877,12 +8897,15 @@ heavy4Ahead:
 	TESTQ        R11, R11
 	JNE          heavy4
 
-heavyAfter4:
+heavy4After:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   lightAfter4
+	JEQ   light4After
 
 light4:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        light4Ahead
 	PREFETCHT1 (AX)
@@ -8898,11 +8921,8 @@ light4:
 	PREFETCHT1 256(AX)
 
 light4Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*4), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
 	MOVQ         R12, R13
 	VPBROADCASTD 256(BX)(R12*4), Z12
 	TZCNTQ       R11, R14
@@ -8929,7 +8949,7 @@ light4Ahead:
 	TESTQ        R11, R11
 	JNE          light4
 
-lightAfter4:
+light4After:
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z4, Z0, Z0
 	VPADDD       Z8, Z0, Z0
@@ -8990,9 +9010,12 @@ dims2:
 	MOVQ         R11, (SP)
 	MOVQ         48(DX), R11
 	TESTQ        R11, R11
-	JEQ          heavyAfter2
+	JEQ          heavy2After
 
 heavy2:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        heavy2Ahead
 	PREFETCHT1 (AX)
@@ -9004,11 +9027,8 @@ heavy2:
 	PREFETCHT1 128(AX)
 
 heavy2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*2), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*2), AX
 	LEAQ         (BX)(R12*4), R13
 	VPBROADCASTD (R13), Z6
 	VPBROADCASTD 256(R13), Z7
@@ -9023,12 +9043,15 @@ heavy2Ahead:
 	TESTQ        R11, R11
 	JNE          heavy2
 
-heavyAfter2:
+heavy2After:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   lightAfter2
+	JEQ   light2After
 
 light2:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        light2Ahead
 	PREFETCHT1 (AX)
@@ -9040,11 +9063,8 @@ light2:
 	PREFETCHT1 128(AX)
 
 light2Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*2), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*2), AX
 	MOVQ         R12, R13
 	VPBROADCASTD 256(BX)(R12*4), Z6
 	TZCNTQ       R11, R14
@@ -9067,7 +9087,7 @@ light2Ahead:
 	TESTQ        R11, R11
 	JNE          light2
 
-lightAfter2:
+light2After:
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z2, Z0, Z0
 	VPADDD       Z4, Z0, Z0
@@ -9109,9 +9129,12 @@ dims1:
 	MOVQ         R11, (SP)
 	MOVQ         48(DX), R11
 	TESTQ        R11, R11
-	JEQ          heavyAfter1
+	JEQ          heavy1After
 
 heavy1:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        heavy1Ahead
 	PREFETCHT1 (AX)
@@ -9120,11 +9143,8 @@ heavy1:
 	PREFETCHT1 64(AX)
 
 heavy1Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
 	LEAQ         (BX)(R12*4), R13
 	VPBROADCASTD (R13), Z3
 	VPBROADCASTD 256(R13), Z4
@@ -9136,12 +9156,15 @@ heavy1Ahead:
 	TESTQ        R11, R11
 	JNE          heavy1
 
-heavyAfter1:
+heavy1After:
 	MOVQ  40(DX), R11
 	TESTQ R11, R11
-	JEQ   lightAfter1
+	JEQ   light1After
 
 light1:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
 	CMPQ       (SP), $0x00
 	JLE        light1Ahead
 	PREFETCHT1 (AX)
@@ -9150,11 +9173,8 @@ light1:
 	PREFETCHT1 64(AX)
 
 light1Ahead:
-	MOVQ         pace+72(FP), R12
-	LEAQ         (AX)(R12*1), AX
-	TZCNTQ       R11, R12
-	LEAQ         -1(R11), R13
-	ANDQ         R13, R11
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
 	MOVQ         R12, R13
 	VPBROADCASTD 256(BX)(R12*4), Z3
 	TZCNTQ       R11, R14
@@ -9175,7 +9195,7 @@ light1Ahead:
 	TESTQ        R11, R11
 	JNE          light1
 
-lightAfter1:
+light1After:
 	VPSLLD       $0x08, Z0, Z0
 	VPADDD       Z1, Z0, Z0
 	VPADDD       Z2, Z0, Z0
@@ -13994,12 +14014,16 @@ rowsAfter1:
 // func fetchAsm(v *byte, quads uint64, size int)
 // Requires: BMI, MMX+
 TEXT ·fetchAsm(SB), NOSPLIT, $0-24
-	MOVQ v+0(FP), AX
-	MOVQ size+16(FP), CX
-	MOVQ quads+8(FP), DX
+	MOVQ  v+0(FP), AX
+	MOVQ  size+16(FP), CX
+	MOVQ  quads+8(FP), DX
+	TESTQ DX, DX
+	JEQ   quadAfter
 
 quad:
 	TZCNTQ DX, BX
+	LEAQ   -1(DX), SI
+	ANDQ   SI, DX
 	IMULQ  CX, BX
 	ADDQ   AX, BX
 	LEAQ   (BX)(CX*1), SI
@@ -14009,9 +14033,10 @@ line:
 	ADDQ       $0x40, BX
 	CMPQ       BX, SI
 	JLT        line
-	LEAQ       -1(DX), BX
-	ANDQ       BX, DX
+	TESTQ      DX, DX
 	JNE        quad
+
+quadAfter:
 	RET
 
 DATA tileShapes<>+0(SB)/1, $0x01

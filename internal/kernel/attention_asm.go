@@ -89,41 +89,34 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 	case cpu.AVX2:
 		q8.scoreRows, q8.valueRows, q8.weight = 4, 4, 2
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX2, softmaxIntsAVX2, valuesQ8AVX2
-		q8.sparse = q8.leavingOut(sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2)
 		f16.scores, f16.softmax, f16.values = scoresF16AVX2, softmaxFloatsAVX2, valuesF16AVX2
 		f32.scores, f32.softmax, f32.values = scoresF32AVX2, softmaxFloatsAVX2, valuesF32AVX2
 	case cpu.AVX512, cpu.AMX:
 		q8.scoreRows, q8.valueRows = 6, 3
 		q8.weight = 1
 		q8.scores, q8.softmax, q8.values = scoresQ8AVX512, softmaxIntsAVX512, valuesQ8AVX512
-		q8.sparse = q8.leavingOut(sparseLargestAVX512, sparseSoftmaxAVX512, sparseValuesAVX512)
 		f16.scores, f16.softmax, f16.values = scoresF16AVX512, softmaxFloatsAVX512, valuesF16AVX512
 		f32.scores, f32.softmax, f32.values = scoresF32AVX512, softmaxFloatsAVX512, valuesF32AVX512
 	}
 	if tier == cpu.AMX {
 		tiles := q8
-		tiles.sparse = nil
 		tiles.scoreRows, tiles.valueRows, tiles.step = 0, 0, group
 		tiles.scores, tiles.values = scoresQ8AMX, valuesQ8AMX
 		q8.many, q8.manyRows = &tiles, 9
 	}
+	sparse := q8
+	sparse.largest, sparse.softmax, sparse.values = sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2
+	if tier != cpu.AVX2 {
+		sparse.largest, sparse.softmax, sparse.values = sparseLargestAVX512, sparseSoftmaxAVX512, sparseValuesAVX512
+	}
+	sparse.ahead = [2]int{ahead[0] + ahead[1], 0} // softmax asks for nothing
+	q8.sparse = &sparse
 	for t, f := range map[KVType]*attention{KVQ8: &q8, KVF16: &f16, KVF32: &f32} {
 		kv := &s.KV[t]
 		kv.QueryBytes, kv.ScratchBytes, kv.Attend, kv.Peak = f.queryBytes, f.scratchBytes, f.attend, f.peak
 	}
 	s.KV[KVQ8].Query, s.KV[KVQ8].Store, s.KV[KVF16].Store = q8Query, q8Store, f16Store
 	s.Merge = merge
-}
-
-// leavingOut is f for rows that leave slots out. Softmax does not ask for memory.
-func (f attention) leavingOut(
-	largest func(s *float32, step *float32, rows, groups int),
-	softmax func(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first, rows, groups int, ahead *byte, pace int),
-	values func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int),
-) *attention {
-	f.largest, f.softmax, f.values = largest, softmax, values
-	f.ahead = [2]int{f.ahead[0] + f.ahead[1], 0}
-	return &f
 }
 
 func (f *attention) scratchBytes(_, rows int) int {
@@ -208,13 +201,13 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if len(a.Mass) > 0 {
 		mass = &a.Mass[0]
 	}
-	if sparse {
-		start, groups = 0, 0
+	if sparse { // steps say what to take
+		start = 0
 	}
 	if f.ints {
 		valueScale = float(tile[2*half+4*(Tile+start):])
 	}
-	from, pace = next.part(next.first, next.second, max(groups*rows, 1))
+	from, pace = next.part(next.first, next.second, groups*rows)
 	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, rows, groups, from, pace)
 	first, taken, left := lo/f.step, 0, 0
 	if sparse {

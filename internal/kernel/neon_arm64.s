@@ -12483,15 +12483,16 @@ largest2:
 	VMOVI $0, V22.B16
 	MOVD remain+48(FP), R12
 	MOVD R7, (R12)
+	CBZ R7, done4
 powers3:
 	RBIT R7, R13
 	CLZ R13, R13
 	ADD R13<<6, R0, R14
 	ADD R13<<6, R1, R15
 	MOVD R2, R19
-	CBZ R2, none4
+	CBZ R2, none5
 	ADD R13<<2, R2, R19
-none4:
+none5:
 	FLDPQ 0(R14), (F0, F1)
 	FLDPQ 32(R14), (F2, F3)
 	WORD $0x4ea5d400 // fsub v0.4s, v0.4s, v5.4s
@@ -12574,7 +12575,7 @@ none4:
 	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
 	VAND V21.B16, V3.B16, V3.B16
 	WORD $0x4e23d631 // fadd v17.4s, v17.4s, v3.4s
-	CBZ R19, noMass5
+	CBZ R19, noMass6
 	WORD $0x4e22d409 // fadd v9.4s, v0.4s, v2.4s
 	WORD $0x4e23d42a // fadd v10.4s, v1.4s, v3.4s
 	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
@@ -12582,7 +12583,7 @@ none4:
 	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
 	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
 	FMOVS F9, (R19)
-noMass5:
+noMass6:
 	FLDPQ 0(R15), (F11, F12)
 	FLDPQ 32(R15), (F13, F14)
 	WORD $0x6e2bdc00 // fmul v0.4s, v0.4s, v11.4s
@@ -12598,6 +12599,7 @@ noMass5:
 	SUB $1, R7, R13
 	AND R13, R7
 	CBNZ R7, powers3
+done4:
 	WORD $0x4e30d4e7 // fadd v7.4s, v7.4s, v16.4s
 	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
 	WORD $0x4e2fd4e7 // fadd v7.4s, v7.4s, v15.4s
@@ -12652,6 +12654,7 @@ TEXT ·sparseRoundNEON(SB), NOSPLIT, $0-48
 	VDUP V0.S[0], V0.S4
 	MOVD $0, R3
 	MOVD $0, R4
+	CBZ R2, done2
 chunk1:
 	RBIT R2, R5
 	CLZ R5, R5
@@ -12692,6 +12695,7 @@ chunk1:
 	SUB $1, R2, R5
 	AND R5, R2
 	CBNZ R2, chunk1
+done2:
 	BIC R4, R3
 	MOVD small+32(FP), R5
 	MOVD R3, (R5)
@@ -12724,8 +12728,8 @@ elements1:
 	VMOVI $0, V10.B16
 	VMOVI $0, V11.B16
 	MOVD large+48(FP), R5
-	CBZ R5, done2
-large3:
+	CBZ R5, done3
+large2:
 	RBIT R5, R7
 	CLZ R7, R7
 	ADD R7<<5, R1, R6
@@ -12778,11 +12782,11 @@ large3:
 	WORD $0x4fb1e9e7 // sdot v7.4s, v15.16b, v17.4b[3]
 	SUB $1, R5, R7
 	AND R7, R5
-	CBNZ R5, large3
-done2:
+	CBNZ R5, large2
+done3:
 	MOVD small+40(FP), R5
-	CBZ R5, done4
-small5:
+	CBZ R5, done5
+small4:
 	RBIT R5, R7
 	CLZ R7, R7
 	ADD R7<<5, R1, R6
@@ -12819,8 +12823,8 @@ small5:
 	WORD $0x4fb1e9eb // sdot v11.4s, v15.16b, v17.4b[3]
 	SUB $1, R5, R7
 	AND R7, R5
-	CBNZ R5, small5
-done4:
+	CBNZ R5, small4
+done5:
 	WORD $0x4f285400 // shl v0.4s, v0.4s, #8
 	VADD V8.S4, V4.S4, V4.S4
 	VADD V4.S4, V0.S4, V0.S4

@@ -24,6 +24,7 @@ func Attention(t *testing.T, set *kernel.Set) {
 			t.Run("Store", func(t *testing.T) { store(t, set, kv) })
 			t.Run("Attend", func(t *testing.T) { attend(t, set, kv) })
 			t.Run("Alike", func(t *testing.T) { alike(t, set, kv) })
+			t.Run("NaN", func(t *testing.T) { nan(t, set, kv) })
 			t.Run("Peak", func(t *testing.T) { peak(t, set, kv) })
 			t.Run("RowIndependence", func(t *testing.T) { rowIndependence(t, set, kv) })
 			t.Run("Merge", func(t *testing.T) { merge(t, set, kv) })
@@ -190,6 +191,39 @@ func alike(t *testing.T, set *kernel.Set, kv kernel.KVType) {
 		}
 		p.tiles = []tile{c}
 		p.Check(t, set)
+	}
+}
+
+// nan attends with a query that is not a number, as a broken model has them. What
+// comes of its row is nobody's business, but nothing else may change, nor memory
+// beside what the kernel is given.
+func nan(t *testing.T, set *kernel.Set, kv kernel.KVType) {
+	const dim = 64
+	for _, rows := range []int{1, 5} {
+		rng := rand.New(rand.NewPCG(5, uint64(rows)))
+		p := NewTiles(rng, kv, dim, rows, 2)
+		broken := rows - 1
+		for i := range dim {
+			p.queries[broken*dim+i] = float32(math.NaN())
+		}
+		for i := range p.tiles {
+			c := &p.tiles[i]
+			for slot := range kernel.Tile {
+				kernel.For(cpu.Portable).KV[kv].Store(c.bytes, slot, head(rng, dim), vector(rng, dim))
+			}
+			for r := range c.spans {
+				c.spans[r] = kernel.Span{Hi: kernel.Tile}
+			}
+			c.floor = p.floors(rng, c)
+			c.floor[broken] = float32(math.NaN())
+		}
+		for _, end := range guard.Ends() {
+			p.end = end
+			got, _ := p.run(t, set, 0, rows)
+			want, _ := p.run(t, kernel.For(cpu.Portable), 0, rows)
+			n := broken * kernel.StateLen(dim)
+			sameRows(t, fmt.Sprintf("%d rows beside one that is not a number", broken), got[:n], want[:n], kernel.StateLen(dim))
+		}
 	}
 }
 

@@ -48,15 +48,13 @@ func (l rowsOf) each(label string, body func(s, step reg.GPVirtual)) {
 
 // chunks runs body for the chunks of a row that have scores which are not too low.
 func (l rowsOf) chunks(label string, step reg.GPVirtual, body func(c reg.GPVirtual)) {
-	left, c := GP64(), GP64()
+	left := GP64()
 	MOVQ(at(step, mrgChunks), left)
-	Label(label)
-	TZCNTQ(left, c)
-	MOVQ(c, l.i)
-	SHLQ(Imm(6), l.i)
-	body(c)
-	clearLowest(left)
-	JNE(LabelRef(label))
+	eachBit(label, left, func(c reg.GPVirtual) {
+		MOVQ(c, l.i)
+		SHLQ(Imm(6), l.i)
+		body(c)
+	})
 }
 
 // largest writes the search for the largest scores of consecutive rows, which the
@@ -220,11 +218,11 @@ func (t tier) softmax(ints, sparse bool) {
 		t.zero(heaviest)
 		mass := GP64()
 		MOVLQSX(at(step, mrgMass), mass)
-		// power goes over consecutive vectors and returns their powers.
-		power := func(vectors ...int) []reg.VecVirtual {
-			powers := make([]reg.VecVirtual, len(vectors))
-			for j, v := range vectors {
-				x := t.vec()
+		// power goes over n vectors from one on and returns their powers.
+		power := func(from, n int) []reg.VecVirtual {
+			powers := make([]reg.VecVirtual, n)
+			for j := range powers {
+				v, x := from+j, t.vec()
 				VADDPS(here(s, v), minus, x)
 				w := e.power(x)
 				powers[j] = w.value
@@ -249,7 +247,7 @@ func (t tier) softmax(ints, sparse bool) {
 		}
 		if sparse {
 			l.chunks("powers", step, func(c reg.GPVirtual) {
-				powers := power(consecutive(0, chunk/t.lanes)...)
+				powers := power(0, chunk/t.lanes)
 				TESTQ(mass, mass)
 				JLT(LabelRef("noMass"))
 				to := GP64()
@@ -271,7 +269,7 @@ func (t tier) softmax(ints, sparse bool) {
 					together = 4
 				}
 				for v := 0; v < perGroup; v += together {
-					powers := power(consecutive(v, together)...)
+					powers := power(v, together)
 					skip := fmt.Sprintf("noMass%d", v)
 					TESTQ(mass, mass)
 					JLT(LabelRef(skip))
@@ -574,12 +572,4 @@ func integers(t tier, weights Mem, scale reg.VecVirtual) reg.VecVirtual {
 	VMULPS(weights, scale, x)
 	VCVTPS2DQ(x, x)
 	return x
-}
-
-func consecutive(from, n int) []int {
-	v := make([]int, n)
-	for i := range v {
-		v[i] = from + i
-	}
-	return v
 }

@@ -240,18 +240,12 @@ func (t tier) sparseValues() {
 		ahead.pace(width * t.lanes / 16)
 		// quads runs body for those of a mask, of which left are still to come.
 		quads := func(which string, mask int, body func(quad, left reg.GPVirtual)) {
-			left, quad := GP64(), GP64()
+			left := GP64()
 			MOVQ(at(step, mask), left)
-			TESTQ(left, left)
-			JEQ(LabelRef(name(which + "After")))
-			Label(name(which))
-			ahead.prefetch(name(which), width*t.lanes/16+1, width*t.lanes/16)
-			TZCNTQ(left, quad)
-			clearLowest(left)
-			body(quad, left)
-			TESTQ(left, left)
-			JNE(LabelRef(name(which)))
-			Label(name(which + "After"))
+			eachBit(name(which), left, func(quad reg.GPVirtual) {
+				ahead.prefetch(name(which), width*t.lanes/16+1, width*t.lanes/16)
+				body(quad, left)
+			})
 		}
 		values := func(quad reg.GPVirtual) reg.GPVirtual {
 			IMULQ(stride, quad)
@@ -343,23 +337,36 @@ func fetch() {
 	narrow.function("fetch", "", "func(v *byte, quads uint64, size int)",
 		"prefetches the values of such quads, of size bytes each.")
 	v, size, left := param("v"), param("size"), param("quads")
-	Label("quad")
-	line, end := GP64(), GP64()
-	TZCNTQ(left, line)
-	IMULQ(size, line)
-	ADDQ(v, line)
-	LEAQ(Mem{Base: line, Index: size, Scale: 1}, end)
-	Label("line")
-	PREFETCHT0(at(line, 0))
-	ADDQ(Imm(64), line)
-	CMPQ(line, end)
-	JLT(LabelRef("line"))
-	clearLowest(left)
-	JNE(LabelRef("quad"))
+	eachBit("quad", left, func(line reg.GPVirtual) {
+		end := GP64()
+		IMULQ(size, line)
+		ADDQ(v, line)
+		LEAQ(Mem{Base: line, Index: size, Scale: 1}, end)
+		Label("line")
+		PREFETCHT0(at(line, 0))
+		ADDQ(Imm(64), line)
+		CMPQ(line, end)
+		JLT(LabelRef("line"))
+	})
 	RET()
 }
 
-// clearLowest clears the lowest bit of x that is set; the flags are of what is left.
+// eachBit runs body for the bits of left, if any, from the lowest on. It clears a bit
+// before that, and body may clear more.
+func eachBit(label string, left reg.GPVirtual, body func(i reg.GPVirtual)) {
+	TESTQ(left, left)
+	JEQ(LabelRef(label + "After"))
+	Label(label)
+	i := GP64()
+	TZCNTQ(left, i)
+	clearLowest(left)
+	body(i)
+	TESTQ(left, left)
+	JNE(LabelRef(label))
+	Label(label + "After")
+}
+
+// clearLowest clears the lowest bit of x that is set.
 func clearLowest(x reg.GPVirtual) {
 	rest := GP64()
 	LEAQ(at(x, -1), rest)

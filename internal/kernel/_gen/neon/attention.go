@@ -343,10 +343,11 @@ func (a *asm) setIf(v vec, bits, x reg) {
 	})
 }
 
-// bits runs body for the bits of x, at least one, from the lowest, and uses x up.
+// bits runs body for the bits of x, if any, from the lowest, and uses x up.
 func (a *asm) bits(what string, x reg, body func(i reg)) {
 	a.scope(func() {
-		i, label := a.reg(), a.label(what)
+		i, label, done := a.reg(), a.label(what), a.label("done")
+		a.op("CBZ %v, %s", x, done)
 		a.put(label)
 		a.op("RBIT %v, %v", x, i)
 		a.op("CLZ %v, %v", i, i)
@@ -354,6 +355,7 @@ func (a *asm) bits(what string, x reg, body func(i reg)) {
 		a.op("SUB $1, %v, %v", x, i)
 		a.op("AND %v, %v", i, x)
 		a.op("CBNZ %v, %s", x, label)
+		a.put(done)
 	})
 }
 
@@ -444,8 +446,7 @@ func sparseValues(a *asm) {
 				a.zero(other...)
 				for _, which := range []string{"large", "small"} {
 					a.scope(func() {
-						left, at, done := a.param(which), a.reg(), a.label("done")
-						a.op("CBZ %v, %s", left, done)
+						left, at := a.param(which), a.reg()
 						a.bits(which, left, func(c reg) {
 							a.op("ADD %v<<5, %v, %v", c, p, at)
 							a.load(at, 0, weights...)
@@ -465,7 +466,6 @@ func sparseValues(a *asm) {
 								}
 							}
 						})
-						a.put(done)
 					})
 				}
 				for i, v := range acc {
