@@ -14888,14 +14888,39 @@ rowAhead:
 	VZEROUPPER
 	RET
 
-// func blendAsm(state *float32, next *float32, a float32, b float32, n int)
-// Requires: AVX, FMA3
-TEXT ·blendAsm(SB), NOSPLIT, $0-32
+// func mergeAsm(state *float32, o *float32, largest float32, sum float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·mergeAsm(SB), NOSPLIT, $0-32
 	MOVQ         state+0(FP), AX
-	MOVQ         next+8(FP), CX
+	MOVQ         o+8(FP), CX
 	MOVQ         n+24(FP), DX
-	VBROADCASTSS a+16(FP), Y0
-	VBROADCASTSS b+20(FP), Y1
+	LEAQ         (AX)(DX*4), BX
+	VBROADCASTSS (BX), Y0
+	VBROADCASTSS largest+16(FP), Y1
+	VMAXPS       Y0, Y1, Y2
+	VMOVSS       X2, (BX)
+	VBLENDPS     $0xf0, Y1, Y0, Y0
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS attentionConstants<>+0(SB), Y1
+	VCMPPS       $0x1d, attentionConstants<>+192(SB), Y0, Y4
+	VADDPS       attentionConstants<>+224(SB), Y0, Y3
+	VSUBPS       attentionConstants<>+224(SB), Y3, Y2
+	VSUBPS       Y2, Y0, Y0
+	VMOVAPS      Y1, Y1
+	VFMADD213PS  attentionConstants<>+32(SB), Y0, Y1
+	VFMADD213PS  attentionConstants<>+64(SB), Y0, Y1
+	VFMADD213PS  attentionConstants<>+96(SB), Y0, Y1
+	VFMADD213PS  attentionConstants<>+128(SB), Y0, Y1
+	VFMADD213PS  attentionConstants<>+160(SB), Y0, Y1
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VANDPS       Y4, Y1, Y1
+	VPERM2F128   $0x00, Y1, Y1, Y0
+	VPERM2F128   $0x11, Y1, Y1, Y1
+	VMOVSS       sum+20(FP), X2
+	VMULSS       4(BX), X0, X3
+	VFMADD231SS  X2, X1, X3
+	VMOVSS       X3, 4(BX)
 
 step:
 	VMULPS      (AX), Y0, Y2

@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"math"
 	"unsafe"
-
-	"triforce/internal/kernel/ref"
 )
 
 // What surrounds the phases of attention on all processors: what a row sees,
@@ -169,14 +167,5 @@ func mergeRow(state, o []float32, largest, sum float32) {
 	if math.IsInf(float64(largest), -1) {
 		return
 	}
-	D := len(o)
-	a, b := float32(1), float32(1) // Exp2(0)
-	if largest > state[D] {
-		a = ref.Exp2(state[D] - largest)
-		state[D] = largest
-	} else {
-		b = ref.Exp2(largest - state[D])
-	}
-	blendAsm(&state[0], &o[0], a, b, D)
-	state[D+1] = ref.FMA(sum, b, float32(state[D+1]*a))
+	mergeAsm(&state[0], &o[0], largest, sum, len(o))
 }

@@ -304,10 +304,10 @@ func sparseRoundNEON(p *byte, s *float32, inv float32, chunks uint64, small *uin
 //go:noescape
 func sparseValuesNEON(o *float32, scale float32, p *byte, v *byte, dim int, small uint64, large uint64)
 
-// blendAsm computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.
+// mergeAsm adds to a state what follows: its output o[:n], n a multiple of 16, its largest score, not -Inf, and its sum.
 //
 //go:noescape
-func blendAsm(state *float32, next *float32, a float32, b float32, n int)
+func mergeAsm(state *float32, o *float32, largest float32, sum float32, n int)
 
 // hadamardAsm multiplies x[:n], n a power of two ≥ 16, by the Hadamard matrix.
 //

@@ -12857,31 +12857,85 @@ done5:
 	CBNZ R3, elements1
 	RET
 
-// func blendAsm(state *float32, next *float32, a float32, b float32, n int)
-TEXT ·blendAsm(SB), NOSPLIT, $0-32
+// func mergeAsm(state *float32, o *float32, largest float32, sum float32, n int)
+TEXT ·mergeAsm(SB), NOSPLIT, $0-32
 	MOVD state+0(FP), R0
-	MOVD next+8(FP), R1
+	MOVD o+8(FP), R1
 	MOVD n+24(FP), R2
-	FMOVS a+16(FP), F0
-	VDUP V0.S[0], V0.S4
-	FMOVS b+20(FP), F1
+	ADD R2<<2, R0, R3
+	FMOVS largest+16(FP), F1
 	VDUP V1.S[0], V1.S4
+	FMOVS sum+20(FP), F3
+	VDUP V3.S[0], V3.S4
+	MOVW $0x3aaddd0a, R5
+	VDUP R5, V12.S4
+	MOVW $0x0000007f, R5
+	VDUP R5, V13.S4
+	MOVD $exp2<>(SB), R4
+	MOVW $0xc2fc0000, R5
+	VDUP R5, V20.S4
+	FMOVQ 0(R3), F4
+	VDUP V4.S[0], V0.S4
+	WORD $0x4e21f402 // fmax v2.4s, v0.4s, v1.4s
+	WORD $0x4ea2d400 // fsub v0.4s, v0.4s, v2.4s
+	WORD $0x6e34e408 // fcmge v8.4s, v0.4s, v20.4s
+	WORD $0x4ea2d421 // fsub v1.4s, v1.4s, v2.4s
+	WORD $0x6e34e429 // fcmge v9.4s, v1.4s, v20.4s
+	WORD $0x4e218810 // frintn v16.4s, v0.4s
+	WORD $0x4e218832 // frintn v18.4s, v1.4s
+	WORD $0x4e21a80e // fcvtns v14.4s, v0.4s
+	WORD $0x4e21a82f // fcvtns v15.4s, v1.4s
+	WORD $0x4eb0d400 // fsub v0.4s, v0.4s, v16.4s
+	WORD $0x4eb2d421 // fsub v1.4s, v1.4s, v18.4s
+	VADD V13.S4, V14.S4, V14.S4
+	VADD V13.S4, V15.S4, V15.S4
+	FMOVQ 16(R4), F16
+	FMOVQ 16(R4), F18
+	VFMLA V12.S4, V0.S4, V16.S4
+	VFMLA V12.S4, V1.S4, V18.S4
+	FMOVQ 32(R4), F17
+	FMOVQ 32(R4), F19
+	VFMLA V16.S4, V0.S4, V17.S4
+	VFMLA V18.S4, V1.S4, V19.S4
+	FMOVQ 48(R4), F16
+	FMOVQ 48(R4), F18
+	VFMLA V17.S4, V0.S4, V16.S4
+	VFMLA V19.S4, V1.S4, V18.S4
+	FMOVQ 64(R4), F17
+	FMOVQ 64(R4), F19
+	VFMLA V16.S4, V0.S4, V17.S4
+	VFMLA V18.S4, V1.S4, V19.S4
+	FMOVQ 80(R4), F16
+	FMOVQ 80(R4), F18
+	VFMLA V17.S4, V0.S4, V16.S4
+	VFMLA V19.S4, V1.S4, V18.S4
+	WORD $0x4f3755ce // shl v14.4s, v14.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e2ede00 // fmul v0.4s, v16.4s, v14.4s
+	WORD $0x6e2fde41 // fmul v1.4s, v18.4s, v15.4s
+	VAND V8.B16, V0.B16, V0.B16
+	VAND V9.B16, V1.B16, V1.B16
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	VFMLA V1.S4, V3.S4, V4.S4
+	VTRN2 V4.S4, V4.S4, V4.S4
+	VTRN1 V4.S4, V2.S4, V4.S4
+	FMOVD F4, (R3)
 	LSR $4, R2
 step1:
-	FLDPQ 0(R0), (F2, F3)
-	FLDPQ 32(R0), (F4, F5)
-	FLDPQ 0(R1), (F6, F7)
-	FLDPQ 32(R1), (F8, F9)
-	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
-	VFMLA V1.S4, V6.S4, V2.S4
-	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
-	VFMLA V1.S4, V7.S4, V3.S4
+	FLDPQ 0(R0), (F4, F5)
+	FLDPQ 32(R0), (F6, F7)
+	FLDPQ 0(R1), (F8, F9)
+	FLDPQ 32(R1), (F10, F11)
 	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
 	VFMLA V1.S4, V8.S4, V4.S4
 	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
 	VFMLA V1.S4, V9.S4, V5.S4
-	FSTPQ (F2, F3), 0(R0)
-	FSTPQ (F4, F5), 32(R0)
+	WORD $0x6e20dcc6 // fmul v6.4s, v6.4s, v0.4s
+	VFMLA V1.S4, V10.S4, V6.S4
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VFMLA V1.S4, V11.S4, V7.S4
+	FSTPQ (F4, F5), 0(R0)
+	FSTPQ (F6, F7), 32(R0)
 	ADD $64, R0
 	ADD $64, R1
 	SUB $1, R2

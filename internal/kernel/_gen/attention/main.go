@@ -205,7 +205,7 @@ func main() {
 	shapes := tiles.Shapes("tileShapes", 64)
 	tileScores(shapes)
 	tileValues(shapes)
-	blend()
+	merge()
 	hadamard()
 	head(false)
 	head(true)

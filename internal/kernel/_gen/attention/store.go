@@ -173,23 +173,39 @@ func half() {
 	done()
 }
 
-// blend writes a merge's step over one state: state = next·b + state·a.
-func blend() {
-	narrow.function("blend", "", "func(state, next *float32, a, b float32, n int)",
-		"computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.")
-	state, next, n := param("state"), param("next"), param("n")
+// merge writes a step of the merge over one state.
+func merge() {
+	narrow.function("merge", "", "func(state, o *float32, largest, sum float32, n int)",
+		"adds to a state what follows: its output o[:n], n a multiple of 16, its largest score, not -Inf, and its sum.")
+	state, o, n := param("state"), param("o"), param("n")
+	end := GP64()
+	LEAQ(Mem{Base: state, Index: n, Scale: 4}, end)
+	before, after, top := YMM(), YMM(), YMM()
+	VBROADCASTSS(at(end, 0), before)
+	VBROADCASTSS(address("largest").(Mem), after)
+	VMAXPS(before, after, top)
+	VMOVSS(top.AsX(), at(end, 0))
+	// Factors of the state and of what follows, in halves of one vector.
+	VBLENDPS(Imm(0xf0), after, before, before)
+	VSUBPS(top, before, before)
+	factors := narrow.exponential(narrow.vec).power(before).value
 	a, b := YMM(), YMM()
-	VBROADCASTSS(address("a").(Mem), a)
-	VBROADCASTSS(address("b").(Mem), b)
+	VPERM2F128(Imm(0x00), factors, factors, a)
+	VPERM2F128(Imm(0x11), factors, factors, b)
+	sum, all := XMM(), XMM()
+	VMOVSS(address("sum").(Mem), sum)
+	VMULSS(at(end, 4), a.AsX(), all)
+	VFMADD231SS(sum, b.AsX(), all)
+	VMOVSS(all, at(end, 4))
 	Label("step")
 	for i := range 2 {
 		x := YMM()
 		VMULPS(at(state, i*32), a, x)
-		VFMADD231PS(at(next, i*32), b, x)
+		VFMADD231PS(at(o, i*32), b, x)
 		VMOVUPS(x, at(state, i*32))
 	}
 	ADDQ(Imm(64), state)
-	ADDQ(Imm(64), next)
+	ADDQ(Imm(64), o)
 	SUBQ(Imm(16), n)
 	JNE(LabelRef("step"))
 	done()

@@ -83,7 +83,7 @@ func write(a *asm) {
 	round(a, false)
 	round(a, true)
 	sparseValues(a)
-	blend(a)
+	merge(a)
 	hadamard(a)
 	head(a, false)
 	head(a, true)

@@ -1,21 +1,40 @@
 package main
 
-// blend writes a merge's step over one state: state = next·b + state·a.
-func blend(a *asm) {
-	a.function("blendAsm", "computes state[i] = FMA(next[i], b, state[i]·a) for i < n, a multiple of 16.",
-		"state *float32, next *float32, a float32, b float32, n int", "", func() {
-			state, next, n := a.param("state"), a.param("next"), a.param("n")
-			fa, fb, v, w := a.float("a"), a.float("b"), a.vecs(4), a.vecs(4)
+// merge writes a step of the merge over one state.
+func merge(a *asm) {
+	a.function("mergeAsm", "adds to a state what follows: its output o[:n], n a multiple of 16, its largest score, not -Inf, and its sum.",
+		"state *float32, o *float32, largest float32, sum float32, n int", "", func() {
+			state, o, n := a.param("state"), a.param("o"), a.param("n")
+			end := a.reg()
+			a.op("ADD %v<<2, %v, %v", n, state, end)
+			fa, fb, top, sum, v, w := a.vec(), a.float("largest"), a.vec(), a.float("sum"), a.vecs(4), a.vecs(4)
+			factors, e, least := []vec{fa, fb}, a.exponential(2), a.splatFloat(-126)
+			a.load(end, 0, v[0])
+			a.spread(fa, v[0])
+			a.do("fmax", top, fa, fb)
+			for i, f := range factors {
+				a.do("fsub", f, f, top)
+				a.do("fcmge", w[i], f, least)
+			}
+			e.power(factors...)
+			for i, f := range factors {
+				a.do("and", f, f, w[i])
+			}
+			a.do("fmul", v[0], v[0], fa)
+			a.do("fmla", v[0], sum, fb)
+			a.do("trn2", v[0], v[0], v[0])
+			a.do("trn1", v[0], top, v[0])
+			a.op("FMOVD F%d, (%v)", uint32(v[0]), end)
 			a.op("LSR $4, %v", n)
 			a.loop("step", n, func() {
 				a.load(state, 0, v...)
-				a.load(next, 0, w...)
+				a.load(o, 0, w...)
 				for i, v := range v {
 					a.do("fmul", v, v, fa)
 					a.do("fmla", v, w[i], fb)
 				}
 				a.store(state, 0, v...)
-				a.advance(64, state, next)
+				a.advance(64, state, o)
 			})
 		})
 }
