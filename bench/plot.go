@@ -84,6 +84,7 @@ func speed(r *Row) float64 { return cmp.Or(r.MedianTS, r.PredictedTS) }
 type line struct {
 	name   string
 	mode   string
+	temp   float64
 	dashed bool
 	points plotter.XYs
 }
@@ -97,10 +98,10 @@ func lines(rows []Row, axis string, xy func(*Row) (x, y float64), keep func(*Row
 	}
 	at := map[key]int{}
 	var all []line
-	put := func(k key, mode string, x, y float64) {
+	put := func(k key, r *Row, x, y float64) {
 		if _, ok := at[k]; !ok {
 			at[k] = len(all)
-			all = append(all, line{name: k.name, mode: mode, dashed: k.dashed})
+			all = append(all, line{name: k.name, mode: r.Mode, temp: r.Temp, dashed: k.dashed})
 		}
 		l := &all[at[k]]
 		if !slices.ContainsFunc(l.points, func(p plotter.XY) bool { return p.X == x }) {
@@ -116,12 +117,12 @@ func lines(rows []Row, axis string, xy func(*Row) (x, y float64), keep func(*Row
 		x, y := xy(r)
 		name := series(r, kept, axis)
 		if _, speeds := xy(&Row{MedianTS: 1, PredictedTS: 1}); speeds == 1 && r.PredictedTS > 0 {
-			put(key{name + ", predicted", true}, r.Mode, x, r.PredictedTS)
+			put(key{name + ", predicted", true}, r, x, r.PredictedTS)
 			if r.MedianTS == 0 {
 				continue
 			}
 		}
-		put(key{name, r.Foreign()}, r.Mode, x, y)
+		put(key{name, r.Foreign()}, r, x, y)
 	}
 	for i := range all {
 		slices.SortFunc(all[i].points, func(a, b plotter.XY) int { return cmp.Compare(a.X, b.X) })
@@ -163,8 +164,8 @@ func varying(rows []Row, keep func(*Row) bool, x func(*Row) float64) []Row {
 // mostLines is how many a plot shows.
 const mostLines = 8
 
-// few keeps, of too many lines, one of each mode: the first of those with the
-// most points.
+// few keeps, of too many lines, one of each mode: of those at the least temperature
+// the first with the most points.
 func few(l []line) []line {
 	if len(l) <= mostLines {
 		return l
@@ -175,7 +176,7 @@ func few(l []line) []line {
 		switch {
 		case i < 0:
 			kept = append(kept, x)
-		case len(x.points) > len(kept[i].points):
+		case x.temp < kept[i].temp, x.temp == kept[i].temp && len(x.points) > len(kept[i].points):
 			kept[i] = x
 		}
 	}
@@ -354,10 +355,23 @@ func budgetAxis(a *plot.Axis, values []float64) {
 	a.Tick.Marker = plot.ConstantTicks(ticks)
 }
 
-// zeroAxis begins at 0 and leaves room for the legend.
+// zeroAxis begins at 0 and has a tick at 1.
 func zeroAxis(a *plot.Axis, values []float64) {
-	plainAxis(a, values)
 	a.Min, a.Max = 0, 1.1*slices.Max(values)
+	step := 0.5
+	for _, wider := range []float64{1, 2, 5, 10, 20, 50} {
+		if a.Max/step > 8 {
+			step = wider
+		}
+	}
+	var ticks []plot.Tick
+	if step > 1 {
+		ticks = append(ticks, plot.Tick{Value: 1, Label: "1"})
+	}
+	for v := 0.0; v <= a.Max; v += step {
+		ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprint(v)})
+	}
+	a.Tick.Marker = plot.ConstantTicks(ticks)
 }
 
 // plainAxis writes numbers no longer than they are.

@@ -259,21 +259,34 @@ func disturbed(rows []Row) []string {
 		n, 100*unsteady, strings.Join(names, "; "))}
 }
 
-// anyDepth is the row's setting without its depth.
+// anyDepth is the row's setting without its depth, and without the budget that the
+// depth gives it.
 func anyDepth(r *Row) Setting {
 	s := r.Setting
+	spec := engine.Spec{Chunk: s.Chunk, Sinks: s.Sinks, Window: s.Window}
+	if s.Budget == spec.BudgetAt(s.Depth) {
+		s.Budget = 0
+	}
 	s.Depth, s.Test = 0, ""
 	return s
 }
 
 // byDepth keeps the rows about generating whose setting was measured at several
-// depths, and those of other programs.
+// depths, and those of other programs. A budget is left to those that were asked for
+// it.
 func byDepth(rows []Row) []Row {
 	depths := map[Setting]int{}
 	for i := range rows {
 		depths[anyDepth(&rows[i])]++
 	}
-	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Gen == 0 || depths[anyDepth(&r)] < 2 && !r.Foreign() })
+	var kept []Row
+	for _, r := range rows {
+		if s := anyDepth(&r); r.Gen > 0 && (depths[s] > 1 || r.Foreign()) {
+			r.Budget = s.Budget
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }
 
 // crossovers says from which depth on each mode pays, if there are several

@@ -144,12 +144,27 @@ func TestLines(t *testing.T) {
 	rows = slices.DeleteFunc(rows, func(r Row) bool { return r.Depth < 8192 && r.Budget > 256 })
 	got := few(lines(rows, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
 	for _, l := range got {
-		if len(l.points) != 3 {
+		if len(l.points) != 3 || l.temp != got[0].temp {
 			t.Errorf("%s has %d points", l.name, len(l.points))
 		}
 	}
 	if len(got) == 0 {
 		t.Error("no lines")
+	}
+}
+
+// A budget that grows with the text does not break them either.
+func TestLinesWithBudgets(t *testing.T) {
+	var spec engine.Spec
+	var rows []Row
+	for _, depth := range []int{2048, 8192, 31744} {
+		rows = append(rows, Row{Setting: Setting{Mode: engine.SpecRetrieval, Gen: 64, Depth: depth, Budget: spec.BudgetAt(depth)}})
+	}
+	rows = append(rows, rows[2])
+	rows[3].Budget *= 2
+	got := lines(byDepth(rows), "depth", func(r *Row) (x, y float64) { return float64(r.Depth), 1 }, func(*Row) bool { return true })
+	if rows[0].Budget == rows[2].Budget || len(got) != 1 || len(got[0].points) != 3 || got[0].name != engine.SpecRetrieval {
+		t.Errorf("%+v", got)
 	}
 }
 
