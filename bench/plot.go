@@ -34,12 +34,12 @@ func Figures(rows []Row) []Figure {
 		}
 	}
 	deep := byDepth(rows)
-	speeds := few(lines(deep, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
-	add("speed-by-depth", "Tokens a second by tokens in the cache. Dashed: predicted, or another program.", longest(speeds) > 1, func(t *theme) (*plot.Plot, error) {
+	speeds, only := few(lines(deep, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), speed(r) }, generated))
+	add("speed-by-depth", "Tokens a second by tokens in the cache. Dashed: predicted, or another program."+only, longest(speeds) > 1, func(t *theme) (*plot.Plot, error) {
 		return t.lines("Speed by depth", "tokens in the cache", "tokens/s", speeds, depthAxis, logAxis)
 	})
-	ratios := few(lines(deep, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), r.Ratio }, func(r *Row) bool { return r.Ratio > 0 && r.Gen > 0 && !r.Foreign() }))
-	add("ratio-by-depth", "Times as fast as plain decoding. A mode pays where its line is above 1.", longest(ratios) > 1, func(t *theme) (*plot.Plot, error) {
+	ratios, only := few(lines(deep, "depth", func(r *Row) (x, y float64) { return float64(r.Depth), r.Ratio }, func(r *Row) bool { return r.Ratio > 0 && r.Gen > 0 && !r.Foreign() }))
+	add("ratio-by-depth", "Times as fast as plain decoding. A mode pays where its line is above 1."+only, longest(ratios) > 1, func(t *theme) (*plot.Plot, error) {
 		return t.lines("Against plain decoding", "tokens in the cache", "× plain", ratios, depthAxis, zeroAxis)
 	})
 	deepest := 0
@@ -165,12 +165,12 @@ func varying(rows []Row, keep func(*Row) bool, x func(*Row) float64) []Row {
 const mostLines = 8
 
 // few keeps, of too many lines, one of each mode: of those at the least temperature
-// the first with the most points.
-func few(l []line) []line {
+// the first with the most points. If it leaves any out, it returns a sentence that
+// says so.
+func few(l []line) (kept []line, only string) {
 	if len(l) <= mostLines {
-		return l
+		return l, ""
 	}
-	var kept []line
 	for _, x := range l {
 		i := slices.IndexFunc(kept, func(k line) bool { return k.mode == x.mode && k.dashed == x.dashed })
 		switch {
@@ -180,7 +180,7 @@ func few(l []line) []line {
 			kept[i] = x
 		}
 	}
-	return kept
+	return kept, " One line of each mode, at the least temperature."
 }
 
 func longest(l []line) int {
