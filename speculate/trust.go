@@ -13,6 +13,7 @@ const (
 	trustDecay  = 0.98 // weight of an observation of a grade after the next one
 	trustWeight = 4    // observations that an assumption counts for
 	trustMisses = 1    // rejections, over all grades, that the prior counts for
+	trustSeldom = 2    // rejections of a grade that an assumption counts for, where they are seldom
 )
 
 // gradeLeads are the leads, in logits, that separate grades, and gradeMisses how
@@ -46,7 +47,8 @@ func (t *trust) chance(lead float64) float64 {
 	}
 	g := grade(lead)
 	prior := max(t.prior/2, 1-t.assumed(g)*missed/expected)
-	return (t.past[g] + trustWeight*prior) / (t.tried[g] + trustWeight)
+	weight := max(trustWeight, trustSeldom/(1-prior))
+	return (t.past[g] + weight*prior) / (t.tried[g] + weight)
 }
 
 // mean is the chance of a token not known yet.

@@ -26,6 +26,14 @@ func TestTrust(t *testing.T) {
 	if !near(tr.chance(0.3), 0.25, 0.2) || tr.chance(5) < 0.97 {
 		t.Errorf("learnt %v, %v and %v", tr.chance(0.3), tr.chance(5), tr.chance(1.5))
 	}
+	// That something seldom was not seen yet says little.
+	seldom := trust{prior: 0.88}
+	for range 100 {
+		seldom.observe(5, true)
+	}
+	if c := seldom.chance(5); c < 0.994 || c > 0.998 {
+		t.Errorf("%v after a hundred tokens without a rejection, where one in 170 was assumed", c)
+	}
 	// What is not seen is judged by how much worse the rest is than assumed.
 	worse := trust{prior: 0.9}
 	for range 30 {
