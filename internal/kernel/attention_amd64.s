@@ -8632,42 +8632,78 @@ largest:
 	RET
 
 // func sparseSoftmaxAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, BMI, FMA3
-TEXT ·sparseSoftmaxAVX512(SB), NOSPLIT, $0-96
+// Requires: AVX, AVX2, AVX512F, AVX512VL, BMI, FMA3, MMX+
+TEXT ·sparseSoftmaxAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
 	VBROADCASTSS attentionConstants<>+32(SB), Z1
 	VBROADCASTSS attentionConstants<>+64(SB), Z2
 	VBROADCASTSS attentionConstants<>+96(SB), Z3
 	VBROADCASTSS attentionConstants<>+128(SB), Z4
 	VBROADCASTSS attentionConstants<>+160(SB), Z5
-	MOVQ         ld+32(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         scale+16(FP), DX
-	MOVQ         step+40(FP), BX
-	MOVQ         rows+64(FP), SI
+	MOVQ         ld+32(FP), DX
+	SHLQ         $0x02, DX
+	MOVQ         scale+16(FP), BX
+	MOVQ         ahead+80(FP), AX
+	MOVQ         pace+88(FP), CX
+	IMUL3Q       $+1, CX, CX
+	ADDQ         $0x3f, CX
+	SHRQ         $0x06, CX
+	MOVQ         CX, (SP)
+	MOVQ         step+40(FP), SI
+	MOVQ         rows+64(FP), DI
 
 powersRow:
-	MOVL         24(BX), DI
-	SHLQ         $0x0a, DI
-	ADDQ         s+0(FP), DI
+	MOVL         24(SI), R8
+	SHLQ         $0x0a, R8
+	ADDQ         s+0(FP), R8
 	VBROADCASTSS attentionConstants<>+256(SB), Z6
-	VBROADCASTSS 12(BX), Z7
+	VBROADCASTSS 12(SI), Z7
 	VSUBPS       Z7, Z6, Z7
-	VBROADCASTSS 20(BX), Z6
+	VBROADCASTSS 20(SI), Z6
 	VBROADCASTSS attentionConstants<>+256(SB), Z8
 	VBROADCASTSS attentionConstants<>+256(SB), Z9
-	MOVLQSX      28(BX), R8
-	MOVQ         32(BX), R9
-	TESTQ        R9, R9
-	JEQ          powersAfter
+	MOVLQSX      28(SI), R9
+	CMPQ         (SP), $0x00
+	JLE          powersRowAhead
+	PREFETCHT1   (AX)
+	CMPQ         (SP), $0x01
+	JLE          powersRowAhead
+	PREFETCHT1   64(AX)
+	CMPQ         (SP), $0x02
+	JLE          powersRowAhead
+	PREFETCHT1   128(AX)
+	PREFETCHT1   192(AX)
+	CMPQ         (SP), $0x04
+	JLE          powersRowAhead
+	PREFETCHT1   256(AX)
+	PREFETCHT1   320(AX)
+	PREFETCHT1   384(AX)
+	PREFETCHT1   448(AX)
+	CMPQ         (SP), $0x08
+	JLE          powersRowAhead
+	PREFETCHT1   512(AX)
+	PREFETCHT1   576(AX)
+	PREFETCHT1   640(AX)
+	PREFETCHT1   704(AX)
+	PREFETCHT1   768(AX)
+	PREFETCHT1   832(AX)
+	PREFETCHT1   896(AX)
+	PREFETCHT1   960(AX)
+
+powersRowAhead:
+	MOVQ  pace+88(FP), CX
+	LEAQ  (AX)(CX*1), AX
+	MOVQ  32(SI), R10
+	TESTQ R10, R10
+	JEQ   powersAfter
 
 powers:
-	TZCNTQ        R9, R10
-	LEAQ          -1(R9), CX
-	ANDQ          CX, R9
-	MOVQ          R10, CX
+	TZCNTQ        R10, R11
+	LEAQ          -1(R10), CX
+	ANDQ          CX, R10
+	MOVQ          R11, CX
 	SHLQ          $0x06, CX
-	VADDPS        (DI)(CX*1), Z7, Z10
+	VADDPS        (R8)(CX*1), Z7, Z10
 	VCMPPS        $0x1d, Z6, Z10, K1
 	VRNDSCALEPS   $0x08, Z10, Z11
 	VSUBPS        Z11, Z10, Z10
@@ -8679,12 +8715,12 @@ powers:
 	VFMADD213PS   Z5, Z10, Z12
 	VSCALEFPS.Z   Z11, Z12, K1, Z12
 	VADDPS        Z12, Z8, Z8
-	VMULPS.Z      (DX)(CX*1), Z12, K1, Z10
+	VMULPS.Z      (BX)(CX*1), Z12, K1, Z10
 	VMAXPS        Z10, Z9, Z9
-	VMOVUPS       Z10, (DI)(CX*1)
-	TESTQ         R8, R8
+	VMOVUPS       Z10, (R8)(CX*1)
+	TESTQ         R9, R9
 	JLT           noMass
-	MOVQ          R8, CX
+	MOVQ          R9, CX
 	ADDQ          mass+48(FP), CX
 	VEXTRACTF64X4 $0x01, Z12, Y10
 	VADDPS        Y10, Y12, Y10
@@ -8694,15 +8730,15 @@ powers:
 	VADDPS        X10, X11, X11
 	VPERMILPS     $0xb1, X11, X10
 	VADDPS        X10, X11, X11
-	VMOVSS        X11, (CX)(R10*4)
+	VMOVSS        X11, (CX)(R11*4)
 
 noMass:
-	TESTQ R9, R9
+	TESTQ R10, R10
 	JNE   powers
 
 powersAfter:
-	MOVL          24(BX), CX
-	IMULQ         AX, CX
+	MOVL          24(SI), CX
+	IMULQ         DX, CX
 	ADDQ          state+24(FP), CX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
 	VBROADCASTSS  attentionConstants<>+32(SB), X7
@@ -8718,7 +8754,7 @@ powersAfter:
 	VADDPS        X14, X8, X8
 	VPERMILPS     $0xb1, X8, X14
 	VADDPS        X14, X8, X8
-	VMOVSS        12(BX), X14
+	VMOVSS        12(SI), X14
 	VMOVSS        (CX), X15
 	VMAXSS        X15, X14, X16
 	VMOVSS        X16, (CX)
@@ -8735,7 +8771,7 @@ powersAfter:
 	VFMADD213PS   X12, X14, X6
 	VFMADD213PS   X13, X14, X6
 	VSCALEFPS.Z   X15, X6, K1, X6
-	VMOVLPS       X6, 4(BX)
+	VMOVLPS       X6, 4(SI)
 	VMULSS        4(CX), X6, X7
 	VMOVSHDUP     X6, X6
 	VFMADD231SS   X8, X6, X7
@@ -8748,69 +8784,99 @@ powersAfter:
 	VMAXPS        Z6, Z9, Z9
 	VPERMILPS     $0xb1, Z9, Z6
 	VMAXPS        Z6, Z9, Z9
-	VBROADCASTSS  (BX), X7
+	VBROADCASTSS  (SI), X7
 	VDIVPS        X9, X7, X6
 	VDIVPS        X7, X9, X7
-	VMOVSS        X7, (BX)
+	VMOVSS        X7, (SI)
 	VBROADCASTSS  attentionConstants<>+416(SB), X7
 	VCMPPS        $0x1d, X7, X9, K1
 	VMOVAPS.Z     X6, K1, X6
-	VMOVSS        X6, 16(BX)
-	ADDQ          $0x38, BX
-	SUBQ          $0x01, SI
+	VMOVSS        X6, 16(SI)
+	ADDQ          $0x38, SI
+	SUBQ          $0x01, DI
 	JNE           powersRow
-	MOVQ          p+8(FP), AX
-	MOVQ          step+40(FP), DX
-	MOVQ          rows+64(FP), BX
+	MOVQ          p+8(FP), DX
+	MOVQ          step+40(FP), BX
+	MOVQ          rows+64(FP), SI
 
 roundRow:
-	MOVL         24(DX), SI
-	SHLQ         $0x0a, SI
-	ADDQ         s+0(FP), SI
-	VBROADCASTSS 16(DX), Z0
-	XORQ         DI, DI
-	XORQ         R8, R8
-	MOVQ         32(DX), R9
-	TESTQ        R9, R9
-	JEQ          roundAfter
+	MOVL         24(BX), DI
+	SHLQ         $0x0a, DI
+	ADDQ         s+0(FP), DI
+	VBROADCASTSS 16(BX), Z0
+	CMPQ         (SP), $0x00
+	JLE          roundRowAhead
+	PREFETCHT1   (AX)
+	CMPQ         (SP), $0x01
+	JLE          roundRowAhead
+	PREFETCHT1   64(AX)
+	CMPQ         (SP), $0x02
+	JLE          roundRowAhead
+	PREFETCHT1   128(AX)
+	PREFETCHT1   192(AX)
+	CMPQ         (SP), $0x04
+	JLE          roundRowAhead
+	PREFETCHT1   256(AX)
+	PREFETCHT1   320(AX)
+	PREFETCHT1   384(AX)
+	PREFETCHT1   448(AX)
+	CMPQ         (SP), $0x08
+	JLE          roundRowAhead
+	PREFETCHT1   512(AX)
+	PREFETCHT1   576(AX)
+	PREFETCHT1   640(AX)
+	PREFETCHT1   704(AX)
+	PREFETCHT1   768(AX)
+	PREFETCHT1   832(AX)
+	PREFETCHT1   896(AX)
+	PREFETCHT1   960(AX)
+
+roundRowAhead:
+	MOVQ  pace+88(FP), CX
+	LEAQ  (AX)(CX*1), AX
+	XORQ  R8, R8
+	XORQ  R9, R9
+	MOVQ  32(BX), R10
+	TESTQ R10, R10
+	JEQ   roundAfter
 
 round:
-	TZCNTQ    R9, R10
-	LEAQ      -1(R9), CX
-	ANDQ      CX, R9
-	MOVQ      R10, CX
+	TZCNTQ    R10, R11
+	LEAQ      -1(R10), CX
+	ANDQ      CX, R10
+	MOVQ      R11, CX
 	SHLQ      $0x06, CX
-	VMULPS    (SI)(CX*1), Z0, Z2
+	VMULPS    (DI)(CX*1), Z0, Z2
 	VCVTPS2DQ Z2, Z2
-	SHLQ      $0x04, R10
+	SHLQ      $0x04, R11
 	VPMOVDB   Z2, X1
 	VPSRLD    $0x08, Z2, Z2
 	VPMOVDB   Z2, X2
-	VMOVUPS   X2, (AX)(R10*1)
-	VMOVUPS   X1, 256(AX)(R10*1)
+	VMOVUPS   X2, (DX)(R11*1)
+	VMOVUPS   X1, 256(DX)(R11*1)
 	VPTESTMD  X1, X1, K1
-	KMOVW     K1, R11
-	MOVQ      R10, CX
+	KMOVW     K1, R12
+	MOVQ      R11, CX
 	SHRQ      $0x02, CX
-	SHLQ      CL, R11
-	ORQ       R11, DI
+	SHLQ      CL, R12
+	ORQ       R12, R8
 	VPTESTMD  X2, X2, K1
-	KMOVW     K1, R11
-	MOVQ      R10, CX
+	KMOVW     K1, R12
+	MOVQ      R11, CX
 	SHRQ      $0x02, CX
-	SHLQ      CL, R11
-	ORQ       R11, R8
-	TESTQ     R9, R9
+	SHLQ      CL, R12
+	ORQ       R12, R9
+	TESTQ     R10, R10
 	JNE       round
 
 roundAfter:
-	MOVQ R8, 48(DX)
-	NOTQ R8
-	ANDQ R8, DI
-	MOVQ DI, 40(DX)
-	ADDQ $+768, AX
-	ADDQ $0x38, DX
-	SUBQ $0x01, BX
+	MOVQ R9, 48(BX)
+	NOTQ R9
+	ANDQ R9, R8
+	MOVQ R8, 40(BX)
+	ADDQ $+768, DX
+	ADDQ $0x38, BX
+	SUBQ $0x01, SI
 	JNE  roundRow
 	VZEROUPPER
 	RET

@@ -36,15 +36,18 @@ type attention struct {
 	values  func(state *float32, ld int, step *float32, p *byte, v *byte, dim, rows, n int, ahead *byte, pace int)
 
 	// What scores and softmax ask for of the next tile, in percent; values the rest.
+	// most is what scores alone ask for where they take most of the time, if not zero.
 	ahead [2]int
+	most  int
 
 	// What takes over from a number of rows on, for heads of one or two times 64.
 	many     *attention
 	manyRows int
 
-	// What takes over if slots may be left out. Its softmax and values go by what steps
-	// of the merge say of a tile, not by groups of slots.
-	sparse *attention
+	// What takes over if slots may be left out, up to a number of rows. Its softmax and
+	// values go by what steps of the merge say of a tile, not by groups of slots.
+	sparse     *attention
+	sparseRows int
 }
 
 const (
@@ -105,12 +108,16 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		q8.many, q8.manyRows = &tiles, 9
 	}
 	sparse := q8
-	sparse.largest, sparse.softmax, sparse.values = sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2
-	if tier != cpu.AVX2 {
+	if tier == cpu.AVX2 {
+		sparse.largest, sparse.softmax, sparse.values = sparseLargestAVX2, sparseSoftmaxAVX2, sparseValuesAVX2
+		sparse.most = 80
+	} else {
 		sparse.largest, sparse.softmax, sparse.values = sparseLargestAVX512, sparseSoftmaxAVX512, sparseValuesAVX512
+		sparse.ahead = [2]int{40, 30}
 	}
-	sparse.ahead = [2]int{ahead[0] + ahead[1], 0} // softmax asks for nothing
-	q8.sparse = &sparse
+	if q8.sparse, q8.sparseRows = &sparse, math.MaxInt; q8.many != nil {
+		q8.sparseRows = 28
+	}
 	for t, f := range map[KVType]*attention{KVQ8: &q8, KVF16: &f16, KVF32: &f32} {
 		kv := &s.KV[t]
 		kv.QueryBytes, kv.ScratchBytes, kv.Attend, kv.Peak = f.queryBytes, f.scratchBytes, f.attend, f.peak
@@ -145,12 +152,13 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	ld := StateLen(a.Dim)
 	dim := ld - 16
 	half := Tile * dim * f.size // bytes of keys, and of values
-	if f.many != nil && a.Rows >= f.manyRows && (dim == 64 || dim == 128) {
+	sparse := false
+	many := f.many != nil && a.Rows >= f.manyRows && (dim == 64 || dim == 128)
+	switch {
+	case f.sparse != nil && a.Floor != nil && (!many || a.Rows <= f.sparseRows):
+		f, sparse = f.sparse, true
+	case many:
 		f = f.many
-	}
-	sparse := f.sparse != nil && a.Floor != nil
-	if sparse {
-		f = f.sparse
 	}
 
 	scores := unsafe.Slice(float(scratch), a.Rows*Tile)
@@ -165,13 +173,15 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 
 	alone := sparse && a.Rows == 1
 	next := plan{tile: a.Next, first: f.ahead[0], second: f.ahead[1]}
-	switch {
-	case a.Next == nil:
+	if a.Next == nil {
 		next = plan{tile: tile[half:], first: 100}
-	case alone:
-		next = plan{tile: a.Next[:half], first: 80}
-	case sparse && a.Rows > 6: // scores take most of the time
-		next.first = 80
+	} else {
+		if alone { // values of the next when it is known which
+			next.tile = a.Next[:half]
+		}
+		if f.most > 0 && (alone || a.Rows > 6) {
+			next.first, next.second = f.most, 0
+		}
 	}
 
 	from, pace := next.part(0, next.first, f.work(a.Rows, groups, 0, dim).scores)
@@ -207,7 +217,11 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	if f.ints {
 		valueScale = float(tile[2*half+4*(Tile+start):])
 	}
-	from, pace = next.part(next.first, next.second, groups*rows)
+	asks := groups * rows
+	if sparse {
+		asks = 2 * rows
+	}
+	from, pace = next.part(next.first, next.second, asks)
 	f.softmax(&scores[start], &weights[start*f.weight], valueScale, &a.State[dim], ld, step, mass, start/group, rows, groups, from, pace)
 	first, taken, left := lo/f.step, 0, 0
 	if sparse {
@@ -272,7 +286,8 @@ func (p *plan) part(from, percent, n int) (*byte, int) {
 
 // work is the steps of two phases that a plan goes by: 16 slots by four bytes of
 // the query (two of them) in scores, and 16 elements of values; in those of AMX, 64
-// scores of a row and 32 elements of a row. In softmax a step is 64 scores of a row.
+// scores of a row and 32 elements of a row. In softmax a step is 64 scores of a row,
+// or, if it is sparse, half of its work on a row.
 type work struct{ scores, values int }
 
 func (f *attention) work(rows, groups, steps, dim int) work {

@@ -202,7 +202,8 @@ func (t tier) softmax(ints, sparse bool) {
 		p = param("p") // among the scores: rows close up
 	}
 	var ahead ahead
-	if !sparse {
+	asks := t.wide() || !sparse
+	if asks {
 		ahead = newAhead()
 		ahead.pace(1)
 	}
@@ -246,6 +247,9 @@ func (t tier) softmax(ints, sparse bool) {
 			return powers
 		}
 		if sparse {
+			if asks {
+				ahead.prefetch("powersRow", 16, 1)
+			}
 			l.chunks("powers", step, func(c reg.GPVirtual) {
 				powers := power(0, chunk/t.lanes)
 				TESTQ(mass, mass)
@@ -334,6 +338,9 @@ func (t tier) softmax(ints, sparse bool) {
 		scaled := t.vec()
 		VBROADCASTSS(at(step, mrgInverse), scaled)
 		if sparse {
+			if asks {
+				ahead.prefetch("roundRow", 16, 1)
+			}
 			t.roundChunks(l, s, step, p, scaled)
 		} else {
 			to := copyOf(p)
