@@ -13,7 +13,7 @@ func Tiers() []Tier {
 		return tiers
 	}
 	tiers = append(tiers, AVX2)
-	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VNNI {
+	if x.HasBMI1 && x.HasBMI2 && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VNNI {
 		tiers = append(tiers, AVX512)
 		if x.HasAMXTile && x.HasAMXInt8 && mayUseTiles() {
 			tiers = append(tiers, AMX)

@@ -2933,19 +2933,19 @@ round:
 	ANDQ         CX, R9
 	MOVQ         R10, CX
 	SHLQ         $0x06, CX
-	VMULPS       (SI)(CX*1), Y0, Y4
-	VCVTPS2DQ    Y4, Y4
+	VMULPS       (SI)(CX*1), Y0, Y5
+	VCVTPS2DQ    Y5, Y5
 	SHLQ         $0x04, R10
 	VMULPS       32(SI)(CX*1), Y0, Y3
 	VCVTPS2DQ    Y3, Y3
-	VPACKSSDW    Y3, Y4, Y4
-	VPACKSSWB    Y4, Y4, Y5
-	VEXTRACTI128 $0x01, Y5, X3
-	VPUNPCKLDQ   X3, X5, X3
-	VPSHUFB      Y1, Y4, Y4
-	VPERMQ       $0xd8, Y4, Y4
+	VPACKSSDW    Y3, Y5, Y5
+	VPACKSSWB    Y5, Y5, Y4
+	VEXTRACTI128 $0x01, Y4, X3
+	VPUNPCKLDQ   X3, X4, X3
+	VPSHUFB      Y1, Y5, Y5
+	VPERMQ       $0xd8, Y5, Y5
 	VMOVDQU      X3, 512(AX)(R10*1)
-	VMOVDQU      Y4, (AX)(R10*2)
+	VMOVDQU      Y5, (AX)(R10*2)
 	VPCMPGTB     X2, X3, X4
 	VPXOR        X5, X5, X5
 	VPCMPEQD     X5, X3, X5
@@ -2984,20 +2984,25 @@ TEXT ·sparseValuesAVX2(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ ld+8(FP), CX
 	MOVQ step+16(FP), DX
-	MOVQ p+24(FP), BX
-	MOVQ v+32(FP), SI
+	MOVQ v+32(FP), BX
+	MOVQ p+24(FP), SI
 	SHLQ $0x02, CX
 	MOVQ dim+40(FP), DI
 	SHLQ $0x02, DI
 
 row:
 	MOVQ state+0(FP), R8
-	MOVQ SI, R9
-	MOVQ dim+40(FP), R10
+	MOVQ BX, R10
+	MOVQ dim+40(FP), R9
 
 dims8:
-	CMPQ   R10, $0x40
+	CMPQ   R9, $0x40
 	JLT    dimsAfter8
+	MOVQ   pace+72(FP), R11
+	IMUL3Q $+4, R11, R11
+	ADDQ   $0x3f, R11
+	SHRQ   $0x06, R11
+	MOVQ   R11, (SP)
 	VPXOR  Y0, Y0, Y0
 	VPXOR  Y1, Y1, Y1
 	VPXOR  Y2, Y2, Y2
@@ -3006,11 +3011,6 @@ dims8:
 	VPXOR  Y5, Y5, Y5
 	VPXOR  Y6, Y6, Y6
 	VPXOR  Y7, Y7, Y7
-	MOVQ   pace+72(FP), R11
-	IMUL3Q $+4, R11, R11
-	ADDQ   $0x3f, R11
-	SHRQ   $0x06, R11
-	MOVQ   R11, (SP)
 	MOVQ   48(DX), R11
 	TESTQ  R11, R11
 	JEQ    heavy8After
@@ -3036,9 +3036,9 @@ heavy8:
 heavy8Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*4), AX
-	LEAQ         (BX)(R12*8), R13
+	LEAQ         (SI)(R12*8), R13
 	IMULQ        DI, R12
-	ADDQ         R9, R12
+	ADDQ         R10, R12
 	VPBROADCASTD (R13), Y8
 	VPBROADCASTD 4(R13), Y9
 	VMOVDQU      (R12), Y10
@@ -3135,9 +3135,9 @@ light8Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*4), AX
 	MOVQ         R12, R13
-	VPBROADCASTD 512(BX)(R12*4), Y8
+	VPBROADCASTD 512(SI)(R12*4), Y8
 	TZCNTQ       R11, R14
-	LEAQ         512(BX)(R14*4), R15
+	LEAQ         512(SI)(R14*4), R15
 	LEAQ         attentionConstants<>+256(SB), BP
 	TESTQ        R11, R11
 	CMOVQNE      R14, R13
@@ -3146,9 +3146,9 @@ light8Ahead:
 	LEAQ         -1(R11), R14
 	ANDQ         R14, R11
 	IMULQ        DI, R12
-	ADDQ         R9, R12
+	ADDQ         R10, R12
 	IMULQ        DI, R13
-	ADDQ         R9, R13
+	ADDQ         R10, R13
 	VMOVDQU      attentionConstants<>+544(SB), Y10
 	VPMADDUBSW   (R12), Y8, Y11
 	VPMADDUBSW   (R13), Y9, Y12
@@ -3240,22 +3240,22 @@ light8After:
 	VMULPS       224(R11), Y9, Y0
 	VFMADD231PS  Y7, Y10, Y0
 	VMOVUPS      Y0, 224(R11)
-	ADDQ         $+256, R9
+	ADDQ         $+256, R10
 	ADDQ         $+256, R8
-	SUBQ         $0x40, R10
+	SUBQ         $0x40, R9
 	JMP          dims8
 
 dimsAfter8:
 dims2:
-	CMPQ   R10, $0x10
+	CMPQ   R9, $0x10
 	JLT    dimsAfter2
-	VPXOR  Y0, Y0, Y0
-	VPXOR  Y1, Y1, Y1
 	MOVQ   pace+72(FP), R11
 	IMUL3Q $+1, R11, R11
 	ADDQ   $0x3f, R11
 	SHRQ   $0x06, R11
 	MOVQ   R11, (SP)
+	VPXOR  Y0, Y0, Y0
+	VPXOR  Y1, Y1, Y1
 	MOVQ   48(DX), R11
 	TESTQ  R11, R11
 	JEQ    heavy2After
@@ -3274,9 +3274,9 @@ heavy2:
 heavy2Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*1), AX
-	LEAQ         (BX)(R12*8), R13
+	LEAQ         (SI)(R12*8), R13
 	IMULQ        DI, R12
-	ADDQ         R9, R12
+	ADDQ         R10, R12
 	VPBROADCASTD (R13), Y2
 	VPBROADCASTD 4(R13), Y3
 	VMOVDQU      (R12), Y4
@@ -3318,9 +3318,9 @@ light2Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*1), AX
 	MOVQ         R12, R13
-	VPBROADCASTD 512(BX)(R12*4), Y2
+	VPBROADCASTD 512(SI)(R12*4), Y2
 	TZCNTQ       R11, R14
-	LEAQ         512(BX)(R14*4), R15
+	LEAQ         512(SI)(R14*4), R15
 	LEAQ         attentionConstants<>+256(SB), BP
 	TESTQ        R11, R11
 	CMOVQNE      R14, R13
@@ -3329,9 +3329,9 @@ light2Ahead:
 	LEAQ         -1(R11), R14
 	ANDQ         R14, R11
 	IMULQ        DI, R12
-	ADDQ         R9, R12
+	ADDQ         R10, R12
 	IMULQ        DI, R13
-	ADDQ         R9, R13
+	ADDQ         R10, R13
 	VMOVDQU      attentionConstants<>+544(SB), Y4
 	VPMADDUBSW   (R12), Y2, Y5
 	VPMADDUBSW   (R13), Y3, Y6
@@ -3363,13 +3363,13 @@ light2After:
 	VMULPS       32(R11), Y3, Y0
 	VFMADD231PS  Y1, Y4, Y0
 	VMOVUPS      Y0, 32(R11)
-	ADDQ         $+64, R9
+	ADDQ         $+64, R10
 	ADDQ         $+64, R8
-	SUBQ         $0x10, R10
+	SUBQ         $0x10, R9
 	JMP          dims2
 
 dimsAfter2:
-	ADDQ $+768, BX
+	ADDQ $+768, SI
 	ADDQ $0x38, DX
 	SUBQ $0x01, rows+48(FP)
 	JNE  row
@@ -8632,7 +8632,7 @@ largest:
 	RET
 
 // func sparseSoftmaxAVX512(s *float32, p *byte, scale *float32, state *float32, ld int, step *float32, mass *float32, first int, rows int, groups int, ahead *byte, pace int)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, BMI, FMA3, MMX+
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, BMI, BMI2, FMA3, MMX+
 TEXT ·sparseSoftmaxAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+0(SB), Z0
 	VBROADCASTSS attentionConstants<>+32(SB), Z1
@@ -8640,15 +8640,15 @@ TEXT ·sparseSoftmaxAVX512(SB), NOSPLIT, $8-96
 	VBROADCASTSS attentionConstants<>+96(SB), Z3
 	VBROADCASTSS attentionConstants<>+128(SB), Z4
 	VBROADCASTSS attentionConstants<>+160(SB), Z5
-	MOVQ         ld+32(FP), DX
-	SHLQ         $0x02, DX
-	MOVQ         scale+16(FP), BX
-	MOVQ         ahead+80(FP), AX
-	MOVQ         pace+88(FP), CX
-	IMUL3Q       $+1, CX, CX
-	ADDQ         $0x3f, CX
-	SHRQ         $0x06, CX
-	MOVQ         CX, (SP)
+	MOVQ         ld+32(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         scale+16(FP), DX
+	MOVQ         ahead+80(FP), BX
+	MOVQ         pace+88(FP), AX
+	IMUL3Q       $+1, AX, AX
+	ADDQ         $0x3f, AX
+	SHRQ         $0x06, AX
+	MOVQ         AX, (SP)
 	MOVQ         step+40(FP), SI
 	MOVQ         rows+64(FP), DI
 
@@ -8665,45 +8665,45 @@ powersRow:
 	MOVLQSX      28(SI), R9
 	CMPQ         (SP), $0x00
 	JLE          powersRowAhead
-	PREFETCHT1   (AX)
+	PREFETCHT1   (BX)
 	CMPQ         (SP), $0x01
 	JLE          powersRowAhead
-	PREFETCHT1   64(AX)
+	PREFETCHT1   64(BX)
 	CMPQ         (SP), $0x02
 	JLE          powersRowAhead
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
+	PREFETCHT1   128(BX)
+	PREFETCHT1   192(BX)
 	CMPQ         (SP), $0x04
 	JLE          powersRowAhead
-	PREFETCHT1   256(AX)
-	PREFETCHT1   320(AX)
-	PREFETCHT1   384(AX)
-	PREFETCHT1   448(AX)
+	PREFETCHT1   256(BX)
+	PREFETCHT1   320(BX)
+	PREFETCHT1   384(BX)
+	PREFETCHT1   448(BX)
 	CMPQ         (SP), $0x08
 	JLE          powersRowAhead
-	PREFETCHT1   512(AX)
-	PREFETCHT1   576(AX)
-	PREFETCHT1   640(AX)
-	PREFETCHT1   704(AX)
-	PREFETCHT1   768(AX)
-	PREFETCHT1   832(AX)
-	PREFETCHT1   896(AX)
-	PREFETCHT1   960(AX)
+	PREFETCHT1   512(BX)
+	PREFETCHT1   576(BX)
+	PREFETCHT1   640(BX)
+	PREFETCHT1   704(BX)
+	PREFETCHT1   768(BX)
+	PREFETCHT1   832(BX)
+	PREFETCHT1   896(BX)
+	PREFETCHT1   960(BX)
 
 powersRowAhead:
-	MOVQ  pace+88(FP), CX
-	LEAQ  (AX)(CX*1), AX
+	MOVQ  pace+88(FP), AX
+	LEAQ  (BX)(AX*1), BX
 	MOVQ  32(SI), R10
 	TESTQ R10, R10
 	JEQ   powersAfter
 
 powers:
 	TZCNTQ        R10, R11
-	LEAQ          -1(R10), CX
-	ANDQ          CX, R10
-	MOVQ          R11, CX
-	SHLQ          $0x06, CX
-	VADDPS        (R8)(CX*1), Z7, Z10
+	LEAQ          -1(R10), AX
+	ANDQ          AX, R10
+	MOVQ          R11, AX
+	SHLQ          $0x06, AX
+	VADDPS        (R8)(AX*1), Z7, Z10
 	VCMPPS        $0x1d, Z6, Z10, K1
 	VRNDSCALEPS   $0x08, Z10, Z11
 	VSUBPS        Z11, Z10, Z10
@@ -8715,13 +8715,13 @@ powers:
 	VFMADD213PS   Z5, Z10, Z12
 	VSCALEFPS.Z   Z11, Z12, K1, Z12
 	VADDPS        Z12, Z8, Z8
-	VMULPS.Z      (BX)(CX*1), Z12, K1, Z10
+	VMULPS.Z      (DX)(AX*1), Z12, K1, Z10
 	VMAXPS        Z10, Z9, Z9
-	VMOVUPS       Z10, (R8)(CX*1)
+	VMOVUPS       Z10, (R8)(AX*1)
 	TESTQ         R9, R9
 	JLT           noMass
-	MOVQ          R9, CX
-	ADDQ          mass+48(FP), CX
+	MOVQ          R9, AX
+	ADDQ          mass+48(FP), AX
 	VEXTRACTF64X4 $0x01, Z12, Y10
 	VADDPS        Y10, Y12, Y10
 	VEXTRACTF32X4 $0x01, Y10, X11
@@ -8730,16 +8730,16 @@ powers:
 	VADDPS        X10, X11, X11
 	VPERMILPS     $0xb1, X11, X10
 	VADDPS        X10, X11, X11
-	VMOVSS        X11, (CX)(R11*4)
+	VMOVSS        X11, (AX)(R11*4)
 
 noMass:
 	TESTQ R10, R10
 	JNE   powers
 
 powersAfter:
-	MOVL          24(SI), CX
-	IMULQ         DX, CX
-	ADDQ          state+24(FP), CX
+	MOVL          24(SI), AX
+	IMULQ         CX, AX
+	ADDQ          state+24(FP), AX
 	VBROADCASTSS  attentionConstants<>+0(SB), X6
 	VBROADCASTSS  attentionConstants<>+32(SB), X7
 	VBROADCASTSS  attentionConstants<>+64(SB), X10
@@ -8755,9 +8755,9 @@ powersAfter:
 	VPERMILPS     $0xb1, X8, X14
 	VADDPS        X14, X8, X8
 	VMOVSS        12(SI), X14
-	VMOVSS        (CX), X15
+	VMOVSS        (AX), X15
 	VMAXSS        X15, X14, X16
-	VMOVSS        X16, (CX)
+	VMOVSS        X16, (AX)
 	VBROADCASTSS  X16, X16
 	VUNPCKLPS     X14, X15, X14
 	VSUBPS        X16, X14, X14
@@ -8772,10 +8772,10 @@ powersAfter:
 	VFMADD213PS   X13, X14, X6
 	VSCALEFPS.Z   X15, X6, K1, X6
 	VMOVLPS       X6, 4(SI)
-	VMULSS        4(CX), X6, X7
+	VMULSS        4(AX), X6, X7
 	VMOVSHDUP     X6, X6
 	VFMADD231SS   X8, X6, X7
-	VMOVSS        X7, 4(CX)
+	VMOVSS        X7, 4(AX)
 	VSHUFF32X4    $0x4e, Z9, Z9, Z6
 	VMAXPS        Z6, Z9, Z9
 	VSHUFF32X4    $0xb1, Z9, Z9, Z6
@@ -8795,112 +8795,135 @@ powersAfter:
 	ADDQ          $0x38, SI
 	SUBQ          $0x01, DI
 	JNE           powersRow
-	MOVQ          p+8(FP), DX
-	MOVQ          step+40(FP), BX
+	MOVQ          p+8(FP), CX
+	MOVQ          step+40(FP), DX
 	MOVQ          rows+64(FP), SI
 
 roundRow:
-	MOVL         24(BX), DI
+	MOVL         24(DX), DI
 	SHLQ         $0x0a, DI
 	ADDQ         s+0(FP), DI
-	VBROADCASTSS 16(BX), Z0
+	VBROADCASTSS 16(DX), Z0
 	CMPQ         (SP), $0x00
 	JLE          roundRowAhead
-	PREFETCHT1   (AX)
+	PREFETCHT1   (BX)
 	CMPQ         (SP), $0x01
 	JLE          roundRowAhead
-	PREFETCHT1   64(AX)
+	PREFETCHT1   64(BX)
 	CMPQ         (SP), $0x02
 	JLE          roundRowAhead
-	PREFETCHT1   128(AX)
-	PREFETCHT1   192(AX)
+	PREFETCHT1   128(BX)
+	PREFETCHT1   192(BX)
 	CMPQ         (SP), $0x04
 	JLE          roundRowAhead
-	PREFETCHT1   256(AX)
-	PREFETCHT1   320(AX)
-	PREFETCHT1   384(AX)
-	PREFETCHT1   448(AX)
+	PREFETCHT1   256(BX)
+	PREFETCHT1   320(BX)
+	PREFETCHT1   384(BX)
+	PREFETCHT1   448(BX)
 	CMPQ         (SP), $0x08
 	JLE          roundRowAhead
-	PREFETCHT1   512(AX)
-	PREFETCHT1   576(AX)
-	PREFETCHT1   640(AX)
-	PREFETCHT1   704(AX)
-	PREFETCHT1   768(AX)
-	PREFETCHT1   832(AX)
-	PREFETCHT1   896(AX)
-	PREFETCHT1   960(AX)
+	PREFETCHT1   512(BX)
+	PREFETCHT1   576(BX)
+	PREFETCHT1   640(BX)
+	PREFETCHT1   704(BX)
+	PREFETCHT1   768(BX)
+	PREFETCHT1   832(BX)
+	PREFETCHT1   896(BX)
+	PREFETCHT1   960(BX)
 
 roundRowAhead:
-	MOVQ  pace+88(FP), CX
-	LEAQ  (AX)(CX*1), AX
-	XORQ  R8, R8
-	XORQ  R9, R9
-	MOVQ  32(BX), R10
-	TESTQ R10, R10
+	MOVQ  pace+88(FP), AX
+	LEAQ  (BX)(AX*1), BX
+	MOVQ  32(DX), R8
+	TESTQ R8, R8
 	JEQ   roundAfter
 
 round:
-	TZCNTQ    R10, R11
-	LEAQ      -1(R10), CX
-	ANDQ      CX, R10
-	MOVQ      R11, CX
-	SHLQ      $0x06, CX
-	VMULPS    (DI)(CX*1), Z0, Z2
-	VCVTPS2DQ Z2, Z2
-	SHLQ      $0x04, R11
-	VPMOVDB   Z2, X1
-	VPSRLD    $0x08, Z2, Z2
-	VPMOVDB   Z2, X2
-	VMOVUPS   X2, (DX)(R11*1)
-	VMOVUPS   X1, 256(DX)(R11*1)
-	VPTESTMD  X1, X1, K1
-	KMOVW     K1, R12
-	MOVQ      R11, CX
-	SHRQ      $0x02, CX
-	SHLQ      CL, R12
-	ORQ       R12, R8
-	VPTESTMD  X2, X2, K1
-	KMOVW     K1, R12
-	MOVQ      R11, CX
-	SHRQ      $0x02, CX
-	SHLQ      CL, R12
-	ORQ       R12, R9
-	TESTQ     R10, R10
+	TZCNTQ    R8, R9
+	LEAQ      -1(R8), AX
+	ANDQ      AX, R8
+	MOVQ      R9, AX
+	SHLQ      $0x06, AX
+	VMULPS    (DI)(AX*1), Z0, Z1
+	VCVTPS2DQ Z1, Z1
+	SHLQ      $0x04, R9
+	VPMOVDB   Z1, 256(CX)(R9*1)
+	VPSRLD    $0x08, Z1, Z1
+	VPMOVDB   Z1, (CX)(R9*1)
+	TESTQ     R8, R8
 	JNE       round
 
 roundAfter:
-	MOVQ R9, 48(BX)
-	NOTQ R9
-	ANDQ R9, R8
-	MOVQ R8, 40(BX)
-	ADDQ $+768, DX
-	ADDQ $0x38, BX
-	SUBQ $0x01, SI
-	JNE  roundRow
+	MOVQ      $0x1111111111111111, AX
+	MOVQ      32(DX), R8
+	PDEPQ     AX, R8, AX
+	MOVQ      AX, R8
+	SHLQ      $0x04, R8
+	SUBQ      AX, R8
+	VMOVDQU32 256(CX), Z0
+	VPTESTMD  Z0, Z0, K1
+	VMOVDQU32 320(CX), Z0
+	VPTESTMD  Z0, Z0, K2
+	VMOVDQU32 384(CX), Z0
+	VPTESTMD  Z0, Z0, K3
+	VMOVDQU32 448(CX), Z0
+	VPTESTMD  Z0, Z0, K4
+	KUNPCKWD  K1, K2, K1
+	KUNPCKWD  K3, K4, K3
+	KUNPCKDQ  K1, K3, K1
+	KMOVQ     K1, AX
+	VMOVDQU32 (CX), Z0
+	VPTESTMD  Z0, Z0, K1
+	VMOVDQU32 64(CX), Z0
+	VPTESTMD  Z0, Z0, K2
+	VMOVDQU32 128(CX), Z0
+	VPTESTMD  Z0, Z0, K3
+	VMOVDQU32 192(CX), Z0
+	VPTESTMD  Z0, Z0, K4
+	KUNPCKWD  K1, K2, K1
+	KUNPCKWD  K3, K4, K3
+	KUNPCKDQ  K1, K3, K1
+	KMOVQ     K1, DI
+	ANDQ      R8, AX
+	ANDQ      R8, DI
+	MOVQ      DI, 48(DX)
+	NOTQ      DI
+	ANDQ      DI, AX
+	MOVQ      AX, 40(DX)
+	ADDQ      $+768, CX
+	ADDQ      $0x38, DX
+	SUBQ      $0x01, SI
+	JNE       roundRow
 	VZEROUPPER
 	RET
 
 // func sparseValuesAVX512(state *float32, ld int, step *float32, p *byte, v *byte, dim int, rows int, n int, ahead *byte, pace int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI, CMOV, MMX+
+// Requires: AVX, AVX512F, AVX512VNNI, BMI, MMX+
 TEXT ·sparseValuesAVX512(SB), NOSPLIT, $8-80
 	MOVQ ahead+64(FP), AX
 	MOVQ ld+8(FP), CX
 	MOVQ step+16(FP), DX
-	MOVQ p+24(FP), BX
-	MOVQ v+32(FP), SI
+	MOVQ v+32(FP), BX
+	MOVQ p+24(FP), SI
 	SHLQ $0x02, CX
 	MOVQ dim+40(FP), DI
 	SHLQ $0x02, DI
 
 row:
 	MOVQ state+0(FP), R8
-	MOVQ SI, R9
-	MOVQ dim+40(FP), R10
+	MOVQ BX, R10
+	MOVQ dim+40(FP), R9
 
 dims4:
-	CMPQ         R10, $0x40
+	CMPQ         R9, $0x40
 	JLT          dimsAfter4
+	MOVQ         pace+72(FP), R11
+	IMUL3Q       $+4, R11, R11
+	ADDQ         $0x3f, R11
+	SHRQ         $0x06, R11
+	MOVQ         R11, (SP)
+	MOVQ         40(DX), R11
+	ORQ          48(DX), R11
 	VBROADCASTSS attentionConstants<>+256(SB), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
@@ -8909,16 +8932,66 @@ dims4:
 	VMOVAPS      Z0, Z5
 	VMOVAPS      Z0, Z6
 	VMOVAPS      Z0, Z7
-	VMOVAPS      Z0, Z8
-	VMOVAPS      Z0, Z9
-	VMOVAPS      Z0, Z10
-	VMOVAPS      Z0, Z11
-	MOVQ         pace+72(FP), R11
-	IMUL3Q       $+4, R11, R11
-	ADDQ         $0x3f, R11
-	SHRQ         $0x06, R11
-	MOVQ         R11, (SP)
+	TESTQ        R11, R11
+	JEQ          all4After
+
+all4:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
+	CMPQ       (SP), $0x00
+	JLE        all4Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        all4Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        all4Ahead
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	CMPQ       (SP), $0x04
+	JLE        all4Ahead
+	PREFETCHT1 256(AX)
+
+all4Ahead:
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*4), AX
+	VPBROADCASTD 256(SI)(R12*4), Z8
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z8, Z0
+	VPDPBUSD     64(R12), Z8, Z1
+	VPDPBUSD     128(R12), Z8, Z2
+	VPDPBUSD     192(R12), Z8, Z3
+	TESTQ        R11, R11
+	JEQ          all4After
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD 256(SI)(R12*4), Z8
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z8, Z4
+	VPDPBUSD     64(R12), Z8, Z5
+	VPDPBUSD     128(R12), Z8, Z6
+	VPDPBUSD     192(R12), Z8, Z7
+	TESTQ        R11, R11
+	JNE          all4
+
+all4After:
+	VPADDD       Z4, Z0, Z0
+	VPADDD       Z5, Z1, Z1
+	VPADDD       Z6, Z2, Z2
+	VPADDD       Z7, Z3, Z3
 	MOVQ         48(DX), R11
+	VBROADCASTSS attentionConstants<>+256(SB), Z4
+	VMOVAPS      Z4, Z5
+	VMOVAPS      Z4, Z6
+	VMOVAPS      Z4, Z7
+	VMOVAPS      Z4, Z8
+	VMOVAPS      Z4, Z9
+	VMOVAPS      Z4, Z10
+	VMOVAPS      Z4, Z11
 	TESTQ        R11, R11
 	JEQ          heavy4After
 
@@ -8943,138 +9016,133 @@ heavy4:
 heavy4Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*4), AX
-	LEAQ         (BX)(R12*4), R13
-	VPBROADCASTD (R13), Z12
-	VPBROADCASTD 256(R13), Z13
+	VPBROADCASTD (SI)(R12*4), Z12
 	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VMOVDQU64    (R12), Z14
-	VPDPBUSD     Z14, Z12, Z0
-	VPDPBUSD     Z14, Z13, Z4
-	VMOVDQU64    64(R12), Z14
-	VPDPBUSD     Z14, Z12, Z1
-	VPDPBUSD     Z14, Z13, Z5
-	VMOVDQU64    128(R12), Z14
-	VPDPBUSD     Z14, Z12, Z2
-	VPDPBUSD     Z14, Z13, Z6
-	VMOVDQU64    192(R12), Z14
-	VPDPBUSD     Z14, Z12, Z3
-	VPDPBUSD     Z14, Z13, Z7
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z12, Z4
+	VPDPBUSD     64(R12), Z12, Z5
+	VPDPBUSD     128(R12), Z12, Z6
+	VPDPBUSD     192(R12), Z12, Z7
+	TESTQ        R11, R11
+	JEQ          heavy4After
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD (SI)(R12*4), Z12
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z12, Z8
+	VPDPBUSD     64(R12), Z12, Z9
+	VPDPBUSD     128(R12), Z12, Z10
+	VPDPBUSD     192(R12), Z12, Z11
 	TESTQ        R11, R11
 	JNE          heavy4
 
 heavy4After:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   light4After
-
-light4:
-	TZCNTQ     R11, R12
-	LEAQ       -1(R11), R13
-	ANDQ       R13, R11
-	CMPQ       (SP), $0x00
-	JLE        light4Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        light4Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        light4Ahead
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	CMPQ       (SP), $0x04
-	JLE        light4Ahead
-	PREFETCHT1 256(AX)
-
-light4Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*4), AX
-	MOVQ         R12, R13
-	VPBROADCASTD 256(BX)(R12*4), Z12
-	TZCNTQ       R11, R14
-	LEAQ         256(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQEQ      BP, R15
-	VPBROADCASTD (R15), Z13
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPDPBUSD     (R12), Z12, Z4
-	VPDPBUSD     (R13), Z13, Z8
-	VPDPBUSD     64(R12), Z12, Z5
-	VPDPBUSD     64(R13), Z13, Z9
-	VPDPBUSD     128(R12), Z12, Z6
-	VPDPBUSD     128(R13), Z13, Z10
-	VPDPBUSD     192(R12), Z12, Z7
-	VPDPBUSD     192(R13), Z13, Z11
-	TESTQ        R11, R11
-	JNE          light4
-
-light4After:
-	VPSLLD       $0x08, Z0, Z0
-	VPADDD       Z4, Z0, Z0
-	VPADDD       Z8, Z0, Z0
-	VPSLLD       $0x08, Z1, Z1
-	VPADDD       Z5, Z1, Z1
-	VPADDD       Z9, Z1, Z1
-	VPSLLD       $0x08, Z2, Z2
-	VPADDD       Z6, Z2, Z2
-	VPADDD       Z10, Z2, Z2
-	VPSLLD       $0x08, Z3, Z3
-	VPADDD       Z7, Z3, Z3
-	VPADDD       Z11, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
+	VPADDD       Z10, Z6, Z6
+	VPADDD       Z11, Z7, Z7
+	VPSLLD       $0x08, Z4, Z4
+	VPADDD       Z0, Z4, Z4
+	VPSLLD       $0x08, Z5, Z5
+	VPADDD       Z1, Z5, Z5
+	VPSLLD       $0x08, Z6, Z6
+	VPADDD       Z2, Z6, Z6
+	VPSLLD       $0x08, Z7, Z7
+	VPADDD       Z3, Z7, Z7
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
-	VBROADCASTSS (DX), Z4
-	VBROADCASTSS 4(DX), Z5
-	VBROADCASTSS 8(DX), Z6
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z4, Z0, Z0
-	VMULPS       (R11), Z5, Z7
-	VFMADD231PS  Z0, Z6, Z7
-	VMOVUPS      Z7, (R11)
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z4, Z1, Z1
-	VMULPS       64(R11), Z5, Z0
-	VFMADD231PS  Z1, Z6, Z0
-	VMOVUPS      Z0, 64(R11)
-	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z4, Z2, Z2
-	VMULPS       128(R11), Z5, Z0
-	VFMADD231PS  Z2, Z6, Z0
-	VMOVUPS      Z0, 128(R11)
-	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z4, Z3, Z3
-	VMULPS       192(R11), Z5, Z0
-	VFMADD231PS  Z3, Z6, Z0
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       Z0, Z4, Z4
+	VMULPS       (R11), Z1, Z3
+	VFMADD231PS  Z4, Z2, Z3
+	VMOVUPS      Z3, (R11)
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z0, Z5, Z5
+	VMULPS       64(R11), Z1, Z3
+	VFMADD231PS  Z5, Z2, Z3
+	VMOVUPS      Z3, 64(R11)
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VMULPS       128(R11), Z1, Z3
+	VFMADD231PS  Z6, Z2, Z3
+	VMOVUPS      Z3, 128(R11)
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       Z0, Z7, Z7
+	VMULPS       192(R11), Z1, Z0
+	VFMADD231PS  Z7, Z2, Z0
 	VMOVUPS      Z0, 192(R11)
-	ADDQ         $+256, R9
+	ADDQ         $+256, R10
 	ADDQ         $+256, R8
-	SUBQ         $0x40, R10
+	SUBQ         $0x40, R9
 	JMP          dims4
 
 dimsAfter4:
 dims2:
-	CMPQ         R10, $0x20
+	CMPQ         R9, $0x20
 	JLT          dimsAfter2
-	VBROADCASTSS attentionConstants<>+256(SB), Z0
-	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
-	VMOVAPS      Z0, Z3
-	VMOVAPS      Z0, Z4
-	VMOVAPS      Z0, Z5
 	MOVQ         pace+72(FP), R11
 	IMUL3Q       $+2, R11, R11
 	ADDQ         $0x3f, R11
 	SHRQ         $0x06, R11
 	MOVQ         R11, (SP)
+	MOVQ         40(DX), R11
+	ORQ          48(DX), R11
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	TESTQ        R11, R11
+	JEQ          all2After
+
+all2:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
+	CMPQ       (SP), $0x00
+	JLE        all2Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        all2Ahead
+	PREFETCHT1 64(AX)
+	CMPQ       (SP), $0x02
+	JLE        all2Ahead
+	PREFETCHT1 128(AX)
+
+all2Ahead:
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*2), AX
+	VPBROADCASTD 256(SI)(R12*4), Z4
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z4, Z0
+	VPDPBUSD     64(R12), Z4, Z1
+	TESTQ        R11, R11
+	JEQ          all2After
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD 256(SI)(R12*4), Z4
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z4, Z2
+	VPDPBUSD     64(R12), Z4, Z3
+	TESTQ        R11, R11
+	JNE          all2
+
+all2After:
+	VPADDD       Z2, Z0, Z0
+	VPADDD       Z3, Z1, Z1
 	MOVQ         48(DX), R11
+	VBROADCASTSS attentionConstants<>+256(SB), Z2
+	VMOVAPS      Z2, Z3
+	VMOVAPS      Z2, Z4
+	VMOVAPS      Z2, Z5
 	TESTQ        R11, R11
 	JEQ          heavy2After
 
@@ -9095,105 +9163,103 @@ heavy2:
 heavy2Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*2), AX
-	LEAQ         (BX)(R12*4), R13
-	VPBROADCASTD (R13), Z6
-	VPBROADCASTD 256(R13), Z7
+	VPBROADCASTD (SI)(R12*4), Z6
 	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VMOVDQU64    (R12), Z8
-	VPDPBUSD     Z8, Z6, Z0
-	VPDPBUSD     Z8, Z7, Z2
-	VMOVDQU64    64(R12), Z8
-	VPDPBUSD     Z8, Z6, Z1
-	VPDPBUSD     Z8, Z7, Z3
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z6, Z2
+	VPDPBUSD     64(R12), Z6, Z3
+	TESTQ        R11, R11
+	JEQ          heavy2After
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD (SI)(R12*4), Z6
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z6, Z4
+	VPDPBUSD     64(R12), Z6, Z5
 	TESTQ        R11, R11
 	JNE          heavy2
 
 heavy2After:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   light2After
-
-light2:
-	TZCNTQ     R11, R12
-	LEAQ       -1(R11), R13
-	ANDQ       R13, R11
-	CMPQ       (SP), $0x00
-	JLE        light2Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        light2Ahead
-	PREFETCHT1 64(AX)
-	CMPQ       (SP), $0x02
-	JLE        light2Ahead
-	PREFETCHT1 128(AX)
-
-light2Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*2), AX
-	MOVQ         R12, R13
-	VPBROADCASTD 256(BX)(R12*4), Z6
-	TZCNTQ       R11, R14
-	LEAQ         256(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQEQ      BP, R15
-	VPBROADCASTD (R15), Z7
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPDPBUSD     (R12), Z6, Z2
-	VPDPBUSD     (R13), Z7, Z4
-	VPDPBUSD     64(R12), Z6, Z3
-	VPDPBUSD     64(R13), Z7, Z5
-	TESTQ        R11, R11
-	JNE          light2
-
-light2After:
-	VPSLLD       $0x08, Z0, Z0
-	VPADDD       Z2, Z0, Z0
-	VPADDD       Z4, Z0, Z0
-	VPSLLD       $0x08, Z1, Z1
-	VPADDD       Z3, Z1, Z1
-	VPADDD       Z5, Z1, Z1
+	VPADDD       Z4, Z2, Z2
+	VPADDD       Z5, Z3, Z3
+	VPSLLD       $0x08, Z2, Z2
+	VPADDD       Z0, Z2, Z2
+	VPSLLD       $0x08, Z3, Z3
+	VPADDD       Z1, Z3, Z3
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
-	VBROADCASTSS (DX), Z2
-	VBROADCASTSS 4(DX), Z3
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
 	VBROADCASTSS 8(DX), Z4
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z2, Z0, Z0
-	VMULPS       (R11), Z3, Z5
-	VFMADD231PS  Z0, Z4, Z5
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMULPS       (R11), Z1, Z5
+	VFMADD231PS  Z2, Z4, Z5
 	VMOVUPS      Z5, (R11)
-	VCVTDQ2PS    Z1, Z1
-	VMULPS       Z2, Z1, Z1
-	VMULPS       64(R11), Z3, Z0
-	VFMADD231PS  Z1, Z4, Z0
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VMULPS       64(R11), Z1, Z0
+	VFMADD231PS  Z3, Z4, Z0
 	VMOVUPS      Z0, 64(R11)
-	ADDQ         $+128, R9
+	ADDQ         $+128, R10
 	ADDQ         $+128, R8
-	SUBQ         $0x20, R10
+	SUBQ         $0x20, R9
 	JMP          dims2
 
 dimsAfter2:
 dims1:
-	CMPQ         R10, $0x10
+	CMPQ         R9, $0x10
 	JLT          dimsAfter1
-	VBROADCASTSS attentionConstants<>+256(SB), Z0
-	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
 	MOVQ         pace+72(FP), R11
 	IMUL3Q       $+1, R11, R11
 	ADDQ         $0x3f, R11
 	SHRQ         $0x06, R11
 	MOVQ         R11, (SP)
+	MOVQ         40(DX), R11
+	ORQ          48(DX), R11
+	VBROADCASTSS attentionConstants<>+256(SB), Z0
+	VMOVAPS      Z0, Z1
+	TESTQ        R11, R11
+	JEQ          all1After
+
+all1:
+	TZCNTQ     R11, R12
+	LEAQ       -1(R11), R13
+	ANDQ       R13, R11
+	CMPQ       (SP), $0x00
+	JLE        all1Ahead
+	PREFETCHT1 (AX)
+	CMPQ       (SP), $0x01
+	JLE        all1Ahead
+	PREFETCHT1 64(AX)
+
+all1Ahead:
+	MOVQ         pace+72(FP), R13
+	LEAQ         (AX)(R13*1), AX
+	VPBROADCASTD 256(SI)(R12*4), Z2
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z2, Z0
+	TESTQ        R11, R11
+	JEQ          all1After
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD 256(SI)(R12*4), Z2
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z2, Z1
+	TESTQ        R11, R11
+	JNE          all1
+
+all1After:
+	VPADDD       Z1, Z0, Z0
 	MOVQ         48(DX), R11
+	VBROADCASTSS attentionConstants<>+256(SB), Z1
+	VMOVAPS      Z1, Z2
 	TESTQ        R11, R11
 	JEQ          heavy1After
 
@@ -9211,78 +9277,44 @@ heavy1:
 heavy1Ahead:
 	MOVQ         pace+72(FP), R13
 	LEAQ         (AX)(R13*1), AX
-	LEAQ         (BX)(R12*4), R13
-	VPBROADCASTD (R13), Z3
-	VPBROADCASTD 256(R13), Z4
+	VPBROADCASTD (SI)(R12*4), Z3
 	IMULQ        DI, R12
-	ADDQ         R9, R12
-	VMOVDQU64    (R12), Z5
-	VPDPBUSD     Z5, Z3, Z0
-	VPDPBUSD     Z5, Z4, Z1
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z3, Z1
+	TESTQ        R11, R11
+	JEQ          heavy1After
+	TZCNTQ       R11, R12
+	LEAQ         -1(R11), R13
+	ANDQ         R13, R11
+	VPBROADCASTD (SI)(R12*4), Z3
+	IMULQ        DI, R12
+	ADDQ         R10, R12
+	VPDPBUSD     (R12), Z3, Z2
 	TESTQ        R11, R11
 	JNE          heavy1
 
 heavy1After:
-	MOVQ  40(DX), R11
-	TESTQ R11, R11
-	JEQ   light1After
-
-light1:
-	TZCNTQ     R11, R12
-	LEAQ       -1(R11), R13
-	ANDQ       R13, R11
-	CMPQ       (SP), $0x00
-	JLE        light1Ahead
-	PREFETCHT1 (AX)
-	CMPQ       (SP), $0x01
-	JLE        light1Ahead
-	PREFETCHT1 64(AX)
-
-light1Ahead:
-	MOVQ         pace+72(FP), R13
-	LEAQ         (AX)(R13*1), AX
-	MOVQ         R12, R13
-	VPBROADCASTD 256(BX)(R12*4), Z3
-	TZCNTQ       R11, R14
-	LEAQ         256(BX)(R14*4), R15
-	LEAQ         attentionConstants<>+256(SB), BP
-	TESTQ        R11, R11
-	CMOVQNE      R14, R13
-	CMOVQEQ      BP, R15
-	VPBROADCASTD (R15), Z4
-	LEAQ         -1(R11), R14
-	ANDQ         R14, R11
-	IMULQ        DI, R12
-	ADDQ         R9, R12
-	IMULQ        DI, R13
-	ADDQ         R9, R13
-	VPDPBUSD     (R12), Z3, Z1
-	VPDPBUSD     (R13), Z4, Z2
-	TESTQ        R11, R11
-	JNE          light1
-
-light1After:
-	VPSLLD       $0x08, Z0, Z0
-	VPADDD       Z1, Z0, Z0
-	VPADDD       Z2, Z0, Z0
+	VPADDD       Z2, Z1, Z1
+	VPSLLD       $0x08, Z1, Z1
+	VPADDD       Z0, Z1, Z1
 	MOVL         24(DX), R11
 	IMULQ        CX, R11
 	ADDQ         R8, R11
-	VBROADCASTSS (DX), Z1
+	VBROADCASTSS (DX), Z0
 	VBROADCASTSS 4(DX), Z2
 	VBROADCASTSS 8(DX), Z3
-	VCVTDQ2PS    Z0, Z0
-	VMULPS       Z1, Z0, Z0
-	VMULPS       (R11), Z2, Z1
-	VFMADD231PS  Z0, Z3, Z1
-	VMOVUPS      Z1, (R11)
-	ADDQ         $+64, R9
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMULPS       (R11), Z2, Z0
+	VFMADD231PS  Z1, Z3, Z0
+	VMOVUPS      Z0, (R11)
+	ADDQ         $+64, R10
 	ADDQ         $+64, R8
-	SUBQ         $0x10, R10
+	SUBQ         $0x10, R9
 	JMP          dims1
 
 dimsAfter1:
-	ADDQ $+768, BX
+	ADDQ $+768, SI
 	ADDQ $0x38, DX
 	SUBQ $0x01, rows+48(FP)
 	JNE  row

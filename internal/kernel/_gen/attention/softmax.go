@@ -143,19 +143,12 @@ func (t tier) reach(low reg.VecVirtual, v [4]reg.VecVirtual) reg.GPVirtual {
 	half := XMM()
 	VEXTRACTI128(Imm(1), v[0], half)
 	VPOR(half, v[0].AsX(), half)
-	return t.dwords(half)
+	return dwords(half)
 }
 
 // dwords returns four bits that say which dwords of v are not zero.
-func (t tier) dwords(v reg.VecVirtual) reg.GPVirtual {
-	bits := GP32()
-	if t.wide() {
-		k := K()
-		VPTESTMD(v, v, k)
-		KMOVW(k, bits)
-		return bits
-	}
-	zero := XMM()
+func dwords(v reg.VecVirtual) reg.GPVirtual {
+	bits, zero := GP32(), XMM()
 	VPXOR(zero, zero, zero)
 	VPCMPEQD(zero, v, zero)
 	VMOVMSKPS(zero, bits)
@@ -528,27 +521,38 @@ func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirt
 // of slots there are some above zero, and which of them are small. On AVX2 small ones
 // are bytes beside the words; on AVX-512 their upper bytes are zero.
 func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtual) {
-	pairs, limit := YMM(), XMM()
-	if !t.wide() {
+	light, heavy := GP64(), GP64()
+	if t.wide() {
+		l.chunks("round", step, func(c reg.GPVirtual) {
+			x := integers(t, l.here(s, 0), scale)
+			SHLQ(Imm(4), c)
+			VPMOVDB(x, Mem{Base: p, Index: c, Scale: 1, Disp: 256})
+			VPSRLD(Imm(8), x, x)
+			VPMOVDB(x, Mem{Base: p, Index: c, Scale: 1})
+		})
+		// Other chunks have bytes of earlier tiles: four bits for each of those here.
+		first, here := GP64(), GP64()
+		MOVQ(U64(0x1111111111111111), first)
+		MOVQ(at(step, mrgChunks), here)
+		PDEPQ(first, here, first)
+		MOVQ(first, here)
+		SHLQ(Imm(4), here)
+		SUBQ(first, here)
+		allDwords(at(p, 256), light)
+		allDwords(at(p, 0), heavy)
+		ANDQ(here, light)
+		ANDQ(here, heavy)
+	} else {
+		pairs, limit := YMM(), XMM()
 		VMOVDQU(constant("pairs"), pairs)
 		VPBROADCASTD(constant("small"), limit)
-	}
-	light, heavy := GP64(), GP64()
-	XORQ(light, light)
-	XORQ(heavy, heavy)
-	l.chunks("round", step, func(c reg.GPVirtual) {
-		low, high := XMM(), XMM()
-		x := integers(t, l.here(s, 0), scale)
-		SHLQ(Imm(4), c)
-		if t.wide() {
-			VPMOVDB(x, low)
-			VPSRLD(Imm(8), x, x)
-			VPMOVDB(x, high)
-			VMOVUPS(high, Mem{Base: p, Index: c, Scale: 1})
-			VMOVUPS(low, Mem{Base: p, Index: c, Scale: 1, Disp: 256})
-		} else {
+		XORQ(light, light)
+		XORQ(heavy, heavy)
+		l.chunks("round", step, func(c reg.GPVirtual) {
+			low, high, bytes := XMM(), XMM(), YMM()
+			x := integers(t, l.here(s, 0), scale)
+			SHLQ(Imm(4), c)
 			VPACKSSDW(integers(t, l.here(s, 1), scale), x, x)
-			bytes := YMM()
 			VPACKSSWB(x, x, bytes)
 			VEXTRACTI128(Imm(1), bytes, low)
 			VPUNPCKLDQ(low, bytes.AsX(), low)
@@ -556,14 +560,29 @@ func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtu
 			VMOVDQU(low, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
 			VMOVDQU(x, Mem{Base: p, Index: c, Scale: 2})
 			VPCMPGTB(limit, low, high)
-		}
-		addBits(t.dwords(low), c, 2, light)
-		addBits(t.dwords(high), c, 2, heavy)
-	})
+			addBits(dwords(low), c, 2, light)
+			addBits(dwords(high), c, 2, heavy)
+		})
+	}
 	MOVQ(heavy, at(step, mrgHeavy))
 	NOTQ(heavy)
 	ANDQ(heavy, light)
 	MOVQ(light, at(step, mrgLight))
+}
+
+// allDwords makes 64 bits that say which dwords at m are not zero.
+func allDwords(m Mem, bits reg.GPVirtual) {
+	var k [4]reg.OpmaskVirtual
+	for i := range k {
+		v := ZMM()
+		k[i] = K()
+		VMOVDQU32(m.Offset(64*i), v)
+		VPTESTMD(v, v, k[i])
+	}
+	KUNPCKWD(k[0], k[1], k[0])
+	KUNPCKWD(k[2], k[3], k[2])
+	KUNPCKDQ(k[0], k[2], k[0])
+	KMOVQ(k[0], bits)
 }
 
 // inQuads puts the words of a chunk, packed, into the order in which AVX2 multiplies

@@ -210,126 +210,162 @@ func (t tier) mergeSums(ints bool, sums []reg.VecVirtual, step reg.GPVirtual, di
 }
 
 // sparseValues writes values of q8_0 for rows that leave slots out: row by row, since
-// each needs others, and of a row only the quads that weigh anything. Small weights
-// are multiplied by with bytes (on AVX-512 with one of two), two quads at a time.
+// each needs others, and of a row only the quads that weigh anything.
 func (t tier) sparseValues() {
 	t.function("sparseValues", "", valuesSignature,
 		"merges the values of the tile's quads of slots, weighted by p, into the states of rows, and prefetches from ahead.")
-	ahead := newAhead()
-	ld, step, p, v := param("ld"), param("step"), param("p"), param("v")
+	q := sparseQuads{tier: t, ahead: newAhead()}
+	ld, step, v := param("ld"), param("step"), param("v")
+	q.step, q.p = step, param("p")
 	SHLQ(Imm(2), ld)
-	stride := param("dim")
-	SHLQ(Imm(2), stride)
+	q.stride = param("dim")
+	SHLQ(Imm(2), q.stride)
 	widths := []int{8, 2} // vectors of the dimension that are summed at a time
 	if t.wide() {
 		widths = []int{4, 2, 1}
 	}
 	Label("row")
-	st, vb, dim := param("state"), copyOf(v), GP64()
+	st, dim := param("state"), GP64()
+	q.values = copyOf(v)
 	MOVQ(address("dim"), dim)
 	for _, width := range widths {
 		name := func(s string) string { return fmt.Sprintf("%s%d", s, width) }
 		Label(name("dims"))
 		CMPQ(dim, Imm(uint64(width*t.lanes)))
 		JLT(LabelRef(name("dimsAfter")))
-		acc, low := t.vecs(width), t.vecs(0)
-		if t.wide() { // sums by upper bytes; by lower ones, of every other small quad apart
-			low = t.vecs(2 * width)
-		}
-		t.zero(append(acc, low...)...)
-		ahead.pace(width * t.lanes / 16)
-		// quads runs body for those of a mask, of which left are still to come.
-		quads := func(which string, mask int, body func(quad, left reg.GPVirtual)) {
-			left := GP64()
-			MOVQ(at(step, mask), left)
-			eachBit(name(which), left, func(quad reg.GPVirtual) {
-				ahead.prefetch(name(which), width*t.lanes/16+1, width*t.lanes/16)
-				body(quad, left)
-			})
-		}
-		values := func(quad reg.GPVirtual) reg.GPVirtual {
-			IMULQ(stride, quad)
-			ADDQ(vb, quad)
-			return quad
-		}
-		weight := func(m Mem) reg.VecVirtual {
-			w := t.vec()
-			VPBROADCASTD(m, w)
-			return w
-		}
-		quads("heavy", mrgHeavy, func(quad, _ reg.GPVirtual) {
-			pp := GP64()
-			if t.wide() {
-				LEAQ(Mem{Base: p, Index: quad, Scale: 4}, pp)
-				hi, lo, x := weight(at(pp, 0)), weight(at(pp, 256)), values(quad)
-				for i := range width {
-					v := t.vec()
-					VMOVDQU64(at(x, i*64), v)
-					VPDPBUSD(v, hi, acc[i])
-					VPDPBUSD(v, lo, low[i])
-				}
-				return
-			}
-			LEAQ(Mem{Base: p, Index: quad, Scale: 8}, pp)
-			t.addQuad(acc, 1, values(quad), func(_, disp int) reg.VecVirtual { return weight(at(pp, disp)) })
-		})
-		// The last quad of an odd number comes beside itself, by zeros.
-		quads("light", mrgLight, func(quad, left reg.GPVirtual) {
-			disp := wordBytes
-			if t.wide() {
-				disp = 256
-			}
-			other, next, of, zero := copyOf(quad), GP64(), GP64(), GP64()
-			w := []reg.VecVirtual{weight(Mem{Base: p, Index: quad, Scale: 4, Disp: disp}), nil}
-			TZCNTQ(left, next)
-			LEAQ(Mem{Base: p, Index: next, Scale: 4, Disp: disp}, of)
-			LEAQ(constant("zero"), zero)
-			TESTQ(left, left)
-			CMOVQNE(next, other)
-			CMOVQEQ(zero, of)
-			w[1] = weight(at(of, 0))
-			clearLowest(left)
-			x := []reg.GPVirtual{values(quad), values(other)}
-			if t.wide() {
-				for i := range width {
-					for q, w := range w {
-						VPDPBUSD(at(x[q], i*64), w, low[q*width+i])
-					}
-				}
-				return
-			}
-			// Of at most 63: 16 bits hold the sum of four products with values from -128
-			// to 127.
-			ones := YMM()
-			VMOVDQU(constant("ones"), ones)
-			for i := range width {
-				y := t.vecs(2)
-				for q, w := range w {
-					VPMADDUBSW(at(x[q], i*32), w, y[q])
-				}
-				VPADDW(y[1], y[0], y[0])
-				addProducts(ones, y[:1], acc[i:])
-			}
-		})
+		q.name, q.width = name, width
+		q.ahead.pace(width * t.lanes / 16)
+		var sums []reg.VecVirtual
 		if t.wide() {
-			for i, a := range acc {
-				VPSLLD(Imm(8), a, a)
-				VPADDD(low[i], a, a)
-				VPADDD(low[width+i], a, a)
-			}
+			sums = q.bytes()
+		} else {
+			sums = q.words()
 		}
-		t.mergeSums(true, acc, step, 0, st, ld)
-		ADDQ(I32(int32(width*t.lanes*4)), vb)
+		t.mergeSums(true, sums, step, 0, st, ld)
+		ADDQ(I32(int32(width*t.lanes*4)), q.values)
 		ADDQ(I32(int32(width*t.bytes())), st)
 		SUBQ(Imm(uint64(width*t.lanes)), dim)
 		JMP(LabelRef(name("dims")))
 		Label(name("dimsAfter"))
 	}
-	ADDQ(I32(intBytes), p)
+	ADDQ(I32(intBytes), q.p)
 	ADDQ(Imm(mrgBytes), step)
 	SUBQ(Imm(1), address("rows"))
 	JNE(LabelRef("row"))
 	done()
+}
+
+// sparseQuads sums some vectors of the values of a row's quads of slots.
+type sparseQuads struct {
+	tier
+	ahead          ahead
+	step, p        reg.GPVirtual // the row's, and its weights
+	values, stride reg.GPVirtual // vectors of the first quad, and how far it is to the next
+	width          int
+	name           func(string) string
+}
+
+// each runs body for the quads of a mask, of which left are still to come.
+func (q *sparseQuads) each(which string, left reg.GPVirtual, body func(quad, left reg.GPVirtual)) {
+	times := q.width * q.lanes / 16
+	eachBit(q.name(which), left, func(quad reg.GPVirtual) {
+		q.ahead.prefetch(q.name(which), times+1, times)
+		body(quad, left)
+	})
+}
+
+func (q *sparseQuads) weight(m Mem) reg.VecVirtual {
+	w := q.vec()
+	VPBROADCASTD(m, w)
+	return w
+}
+
+// at turns a quad into where its values are.
+func (q *sparseQuads) at(quad reg.GPVirtual) reg.GPVirtual {
+	IMULQ(q.stride, quad)
+	ADDQ(q.values, quad)
+	return quad
+}
+
+func (q *sparseQuads) load(mask int) reg.GPVirtual {
+	left := GP64()
+	MOVQ(at(q.step, mask), left)
+	return left
+}
+
+// bytes multiplies by the lower bytes of all weights and then by the upper ones of the
+// larger. Sums of every other quad are apart: one waits for the one before.
+func (q *sparseQuads) bytes() []reg.VecVirtual {
+	add := func(which string, left reg.GPVirtual, disp int) []reg.VecVirtual {
+		sums := q.vecs(2 * q.width)
+		q.zero(sums...)
+		quad := func(i reg.GPVirtual, sums []reg.VecVirtual) {
+			w := q.weight(Mem{Base: q.p, Index: i, Scale: 4, Disp: disp})
+			x := q.at(i)
+			for i, s := range sums {
+				VPDPBUSD(at(x, i*64), w, s)
+			}
+		}
+		q.each(which, left, func(i, left reg.GPVirtual) {
+			quad(i, sums[:q.width])
+			TESTQ(left, left)
+			JEQ(LabelRef(q.name(which) + "After"))
+			other := GP64()
+			TZCNTQ(left, other)
+			clearLowest(left)
+			quad(other, sums[q.width:])
+		})
+		for i, s := range sums[:q.width] {
+			VPADDD(sums[q.width+i], s, s)
+		}
+		return sums[:q.width]
+	}
+	all := q.load(mrgLight)
+	ORQ(at(q.step, mrgHeavy), all)
+	low, high := add("all", all, 256), add("heavy", q.load(mrgHeavy), 0)
+	for i, s := range high {
+		VPSLLD(Imm(8), s, s)
+		VPADDD(low[i], s, s)
+	}
+	return high
+}
+
+// words multiplies by words, or, by those that are small, by bytes, two quads at a time.
+func (q *sparseQuads) words() []reg.VecVirtual {
+	acc := q.vecs(q.width)
+	q.zero(acc...)
+	q.each("heavy", q.load(mrgHeavy), func(quad, _ reg.GPVirtual) {
+		pp := GP64()
+		LEAQ(Mem{Base: q.p, Index: quad, Scale: 8}, pp)
+		q.addQuad(acc, 1, q.at(quad), func(_, disp int) reg.VecVirtual { return q.weight(at(pp, disp)) })
+	})
+	// The last quad of an odd number comes beside itself, by zeros.
+	q.each("light", q.load(mrgLight), func(quad, left reg.GPVirtual) {
+		other, next, of, zero := copyOf(quad), GP64(), GP64(), GP64()
+		w := []reg.VecVirtual{q.weight(Mem{Base: q.p, Index: quad, Scale: 4, Disp: wordBytes}), nil}
+		TZCNTQ(left, next)
+		LEAQ(Mem{Base: q.p, Index: next, Scale: 4, Disp: wordBytes}, of)
+		LEAQ(constant("zero"), zero)
+		TESTQ(left, left)
+		CMOVQNE(next, other)
+		CMOVQEQ(zero, of)
+		w[1] = q.weight(at(of, 0))
+		clearLowest(left)
+		x := []reg.GPVirtual{q.at(quad), q.at(other)}
+		// Of at most 63: 16 bits hold the sum of four products with values from -128
+		// to 127.
+		ones := YMM()
+		VMOVDQU(constant("ones"), ones)
+		for i := range q.width {
+			y := q.vecs(2)
+			for j, w := range w {
+				VPMADDUBSW(at(x[j], i*32), w, y[j])
+			}
+			VPADDW(y[1], y[0], y[0])
+			addProducts(ones, y[:1], acc[i:])
+		}
+	})
+	return acc
 }
 
 // fetch writes the prefetching of those quads of slots that sparseValues takes.
