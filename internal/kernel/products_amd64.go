@@ -34,10 +34,30 @@ func matMulQ4Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ld
 //go:noescape
 func matMulQ4Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ4Rows3AVX512 multiplies 3 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows3AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
 // matMulQ4Rows4AVX512 multiplies 4 rows by panels packed as Q4.
 //
 //go:noescape
 func matMulQ4Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ4Rows5AVX512 multiplies 5 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows5AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ4Rows6AVX512 multiplies 6 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows6AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ4Rows7AVX512 multiplies 7 rows by panels packed as Q4.
+//
+//go:noescape
+func matMulQ4Rows7AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
 // matMulQ4Rows8AVX512 multiplies 8 rows by panels packed as Q4.
 //
@@ -74,10 +94,30 @@ func matMulQ8Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ld
 //go:noescape
 func matMulQ8Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ8Rows3AVX512 multiplies 3 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows3AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
 // matMulQ8Rows4AVX512 multiplies 4 rows by panels packed as Q8.
 //
 //go:noescape
 func matMulQ8Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8Rows5AVX512 multiplies 5 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows5AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8Rows6AVX512 multiplies 6 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows6AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8Rows7AVX512 multiplies 7 rows by panels packed as Q8.
+//
+//go:noescape
+func matMulQ8Rows7AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
 // matMulQ8Rows8AVX512 multiplies 8 rows by panels packed as Q8.
 //
@@ -114,10 +154,30 @@ func matMulQ8x16Rows1AVX512(dst *float32, ldd int, w *byte, panels int, x *byte,
 //go:noescape
 func matMulQ8x16Rows2AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
+// matMulQ8x16Rows3AVX512 multiplies 3 rows by panels packed as Q8x16.
+//
+//go:noescape
+func matMulQ8x16Rows3AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
 // matMulQ8x16Rows4AVX512 multiplies 4 rows by panels packed as Q8x16.
 //
 //go:noescape
 func matMulQ8x16Rows4AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8x16Rows5AVX512 multiplies 5 rows by panels packed as Q8x16.
+//
+//go:noescape
+func matMulQ8x16Rows5AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8x16Rows6AVX512 multiplies 6 rows by panels packed as Q8x16.
+//
+//go:noescape
+func matMulQ8x16Rows6AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
+
+// matMulQ8x16Rows7AVX512 multiplies 7 rows by panels packed as Q8x16.
+//
+//go:noescape
+func matMulQ8x16Rows7AVX512(dst *float32, ldd int, w *byte, panels int, x *byte, ldx int, blocks int)
 
 // matMulQ8x16Rows8AVX512 multiplies 8 rows by panels packed as Q8x16.
 //

@@ -148,7 +148,7 @@ func (f codeFormat) panels(t tier, panels int, name string, dst, ldd, w reg.GPVi
 	IMUL3Q(U32(f.size), size, size)
 	at := newRows(w, size, panels)
 	sums := sums{t: t, vectors: panels * 16 / t.lanes, rows: n}
-	if most := map[tier]int{avx2: 4, avx512: 12}[t]; sums.vectors*n > most {
+	if most := map[tier]int{avx2: 4, avx512: 10}[t]; sums.vectors*n > most {
 		sums.memory = memory
 		sums.at = GP64()
 	}

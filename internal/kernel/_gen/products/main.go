@@ -132,10 +132,12 @@ func main() {
 		for _, n := range []int{1, 2, 3, 4} {
 			f.product(avx2, n, 1)
 		}
-		for _, n := range []int{1, 2, 4} {
+		for _, n := range []int{1, 2, 3, 4} {
 			f.product(avx512, n, 4, 2, 1)
 		}
-		f.product(avx512, 8, 2, 1)
+		for _, n := range []int{5, 6, 7, 8} {
+			f.product(avx512, n, 2, 1)
+		}
 	}
 	codeFormats[0].product(avx512, 16, 1)
 	shapes := tiles.Shapes("productTiles", block)
