@@ -47,8 +47,10 @@ type Attention struct {
 	massFrom  int // the first row whose mass is recorded, or rows
 }
 
-// blockQueries is how many queries attend to a tile in one call.
-const blockQueries = 32
+// blockQueries is how many queries attend to a tile in one call: many, since the tile
+// comes from memory for each call, and so few that what they write there stays in the
+// second cache, 2 KB each.
+const blockQueries = 96
 
 // segment is how many tiles are folded into a state of their own. It must not
 // depend on the pass: folds of other tiles have other bits.
