@@ -116,7 +116,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		sparse.ahead = [2]int{40, 30}
 	}
 	if q8.sparse, q8.sparseRows = &sparse, math.MaxInt; q8.many != nil {
-		q8.sparseRows = 28
+		q8.sparseRows = 31
 	}
 	for t, f := range map[KVType]*attention{KVQ8: &q8, KVF16: &f16, KVF32: &f32} {
 		kv := &s.KV[t]
