@@ -85,19 +85,16 @@ const panelBytes = 48 << 10
 // with the last to be done with what it took.
 const turns = 2
 
-// manyRows is from how many rows on two panels are work enough to take at a time.
-const manyRows = 8
-
 // Multiply computes products of the same input rows, shared by the workers of
 // the team. Every worker calls it; a Sync must follow.
 func Multiply(w *par.Worker, set *kernel.Set, in *Acts, rows int, products ...Product) {
 	total := 0
 	for _, p := range products {
-		total += over(p.W.Panels(), p.group(w, set, rows))
+		total += over(p.W.Panels(), p.group(w, set))
 	}
 	for i := range w.Each(total) {
 		for _, p := range products {
-			per := p.group(w, set, rows)
+			per := p.group(w, set)
 			if n := over(p.W.Panels(), per); i >= n {
 				i -= n
 				continue
@@ -119,12 +116,12 @@ func (p Product) Panels(set *kernel.Set, in *Acts, rows, lo, hi int) {
 }
 
 // group is how many panels a worker takes at a time.
-func (p Product) group(w *par.Worker, set *kernel.Set, rows int) int {
+func (p Product) group(w *par.Worker, set *kernel.Set) int {
 	m := p.W
 	per := max(1, min(panelBytes/m.Format.PanelBytes(m.Cols), over(m.Panels(), turns*w.Team())))
 	switch {
 	case set.Abreast == 0:
-	case per < set.Abreast || rows >= manyRows:
+	case per < set.Abreast:
 		per = set.Abreast / 2
 	default:
 		per -= per % set.Abreast
