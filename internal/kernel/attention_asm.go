@@ -44,8 +44,9 @@ type attention struct {
 	many     *attention
 	manyRows int
 
-	// What takes over if slots may be left out, up to a number of rows. Its softmax and
-	// values go by what steps of the merge say of a tile, not by groups of slots.
+	// What takes over if slots may be left out, where many would only up to a number of
+	// rows. Its softmax and values go by what steps of the merge say of a tile, not by
+	// groups of slots.
 	sparse     *attention
 	sparseRows int
 }
@@ -105,7 +106,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		tiles := q8
 		tiles.scoreRows, tiles.valueRows, tiles.step = 0, 0, group
 		tiles.scores, tiles.values = scoresQ8AMX, valuesQ8AMX
-		q8.many, q8.manyRows = &tiles, 9
+		q8.many, q8.manyRows, q8.sparseRows = &tiles, 9, 31
 	}
 	sparse := q8
 	if tier == cpu.AVX2 {
@@ -115,9 +116,7 @@ func accelerateAttention(s *Set, tier cpu.Tier) {
 		sparse.largest, sparse.softmax, sparse.values = sparseLargestAVX512, sparseSoftmaxAVX512, sparseValuesAVX512
 		sparse.ahead = [2]int{40, 30}
 	}
-	if q8.sparse, q8.sparseRows = &sparse, math.MaxInt; q8.many != nil {
-		q8.sparseRows = 31
-	}
+	q8.sparse = &sparse
 	for t, f := range map[KVType]*attention{KVQ8: &q8, KVF16: &f16, KVF32: &f32} {
 		kv := &s.KV[t]
 		kv.QueryBytes, kv.ScratchBytes, kv.Attend, kv.Peak = f.queryBytes, f.scratchBytes, f.attend, f.peak
@@ -238,7 +237,8 @@ func (f *attention) run(a *AttendArgs, tile, scratch []byte, peak []float32) {
 	f.values(&a.State[0], ld, step, &weights[lo*f.weight], &tile[half+lo*dim*f.size], dim, rows, taken, from, pace)
 }
 
-// quads is how many steps sparse values takes: small weights in twos.
+// quads is how many steps sparse values takes: small weights in twos. AVX-512 takes all
+// in twos, and the larger once more, which is as many to one or two.
 func quads(steps []mergeStep) int {
 	n := 0
 	for i := range steps {

@@ -28,10 +28,16 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 		}
 	case cpu.AVX512, cpu.AMX:
 		s.Peak, s.Sum, s.Abreast = peakAVX512, sumBy(sumAVX512), 4
+		sizes := []int{1, 2, 3, 4, 5, 6, 7, 8, 16}
+		q4 := []product[byte]{matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows3AVX512, matMulQ4Rows4AVX512, matMulQ4Rows5AVX512, matMulQ4Rows6AVX512, matMulQ4Rows7AVX512, matMulQ4Rows8AVX512, matMulQ4Rows16AVX512}
+		q8 := []product[byte]{matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows3AVX512, matMulQ8Rows4AVX512, matMulQ8Rows5AVX512, matMulQ8Rows6AVX512, matMulQ8Rows7AVX512, matMulQ8Rows8AVX512}
+		if tier == cpu.AMX { // its tiles take over where they are faster
+			q4[8], q8 = matMulQ4Rows16AMX, append(q8[:7], matMulQ8Rows8AMX, matMulQ8Rows16AMX)
+		}
 		s.MatMul = [numFormats]MatMul{
-			Q4:    byRows[byte](Q4, []int{1, 2, 3, 4, 5, 6, 7, 8, 16}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows3AVX512, matMulQ4Rows4AVX512, matMulQ4Rows5AVX512, matMulQ4Rows6AVX512, matMulQ4Rows7AVX512, matMulQ4Rows8AVX512, matMulQ4Rows16AVX512),
-			Q8:    byRows[byte](Q8, []int{1, 2, 3, 4, 5, 6, 7, 8}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows3AVX512, matMulQ8Rows4AVX512, matMulQ8Rows5AVX512, matMulQ8Rows6AVX512, matMulQ8Rows7AVX512, matMulQ8Rows8AVX512),
-			Q8x16: byRows[byte](Q8x16, []int{1, 2, 3, 4, 5, 6, 7, 8}, matMulQ8x16Rows1AVX512, matMulQ8x16Rows2AVX512, matMulQ8x16Rows3AVX512, matMulQ8x16Rows4AVX512, matMulQ8x16Rows5AVX512, matMulQ8x16Rows6AVX512, matMulQ8x16Rows7AVX512, matMulQ8x16Rows8AVX512),
+			Q4:    byRows(Q4, sizes, q4...),
+			Q8:    byRows(Q8, sizes, q8...),
+			Q8x16: byRows[byte](Q8x16, sizes, matMulQ8x16Rows1AVX512, matMulQ8x16Rows2AVX512, matMulQ8x16Rows3AVX512, matMulQ8x16Rows4AVX512, matMulQ8x16Rows5AVX512, matMulQ8x16Rows6AVX512, matMulQ8x16Rows7AVX512, matMulQ8x16Rows8AVX512),
 		}
 		s.MatMulFloat = [numFormats]MatMulFloat{
 			F32:  byRows[float32](F32, []int{1, 2, 4, 8}, matMulF32Rows1AVX512, matMulF32Rows2AVX512, matMulF32Rows4AVX512, matMulF32Rows8AVX512),
@@ -48,8 +54,6 @@ func accelerateProducts(s *Set, tier cpu.Tier) {
 		quantize(dst, x)
 		splitBytesAVX512(&dst[actBytes(len(x))], &dst[0], blocksOf(len(x)))
 	}
-	s.MatMul[Q4] = byRows[byte](Q4, []int{1, 2, 3, 4, 5, 6, 7, 8, 16}, matMulQ4Rows1AVX512, matMulQ4Rows2AVX512, matMulQ4Rows3AVX512, matMulQ4Rows4AVX512, matMulQ4Rows5AVX512, matMulQ4Rows6AVX512, matMulQ4Rows7AVX512, matMulQ4Rows8AVX512, matMulQ4Rows16AMX)
-	s.MatMul[Q8] = byRows[byte](Q8, []int{1, 2, 3, 4, 5, 6, 7, 8, 16}, matMulQ8Rows1AVX512, matMulQ8Rows2AVX512, matMulQ8Rows3AVX512, matMulQ8Rows4AVX512, matMulQ8Rows5AVX512, matMulQ8Rows6AVX512, matMulQ8Rows7AVX512, matMulQ8Rows8AMX, matMulQ8Rows16AMX)
 }
 
 func exp(x []float32, top float32) float32 {

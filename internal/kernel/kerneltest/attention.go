@@ -65,7 +65,7 @@ func store(t *testing.T, set *kernel.Set, kv kernel.KVType) {
 
 func attend(t *testing.T, set *kernel.Set, kv kernel.KVType) {
 	for _, dim := range dims {
-		for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 50} {
+		for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 33, 50} {
 			if rows > 9 && dim != 20 && dim != 64 && dim != 128 {
 				continue
 			}

@@ -518,56 +518,65 @@ func (t tier) round(weights func(v int) Mem, scale reg.VecVirtual, to reg.GPVirt
 }
 
 // roundChunks makes the integers of a row's chunks, and bits that say of which quads
-// of slots there are some above zero, and which of them are small. On AVX2 small ones
-// are bytes beside the words; on AVX-512 their upper bytes are zero.
+// of slots there are some above zero, and which of them are small.
 func (t tier) roundChunks(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtual) {
 	light, heavy := GP64(), GP64()
 	if t.wide() {
-		l.chunks("round", step, func(c reg.GPVirtual) {
-			x := integers(t, l.here(s, 0), scale)
-			SHLQ(Imm(4), c)
-			VPMOVDB(x, Mem{Base: p, Index: c, Scale: 1, Disp: 256})
-			VPSRLD(Imm(8), x, x)
-			VPMOVDB(x, Mem{Base: p, Index: c, Scale: 1})
-		})
-		// Other chunks have bytes of earlier tiles: four bits for each of those here.
-		first, here := GP64(), GP64()
-		MOVQ(U64(0x1111111111111111), first)
-		MOVQ(at(step, mrgChunks), here)
-		PDEPQ(first, here, first)
-		MOVQ(first, here)
-		SHLQ(Imm(4), here)
-		SUBQ(first, here)
-		allDwords(at(p, 256), light)
-		allDwords(at(p, 0), heavy)
-		ANDQ(here, light)
-		ANDQ(here, heavy)
+		t.roundBytes(l, s, step, p, scale, light, heavy)
 	} else {
-		pairs, limit := YMM(), XMM()
-		VMOVDQU(constant("pairs"), pairs)
-		VPBROADCASTD(constant("small"), limit)
-		XORQ(light, light)
-		XORQ(heavy, heavy)
-		l.chunks("round", step, func(c reg.GPVirtual) {
-			low, high, bytes := XMM(), XMM(), YMM()
-			x := integers(t, l.here(s, 0), scale)
-			SHLQ(Imm(4), c)
-			VPACKSSDW(integers(t, l.here(s, 1), scale), x, x)
-			VPACKSSWB(x, x, bytes)
-			VEXTRACTI128(Imm(1), bytes, low)
-			VPUNPCKLDQ(low, bytes.AsX(), low)
-			inQuads(x, pairs)
-			VMOVDQU(low, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
-			VMOVDQU(x, Mem{Base: p, Index: c, Scale: 2})
-			VPCMPGTB(limit, low, high)
-			addBits(dwords(low), c, 2, light)
-			addBits(dwords(high), c, 2, heavy)
-		})
+		t.roundWords(l, s, step, p, scale, light, heavy)
 	}
 	MOVQ(heavy, at(step, mrgHeavy))
 	NOTQ(heavy)
 	ANDQ(heavy, light)
 	MOVQ(light, at(step, mrgLight))
+}
+
+// roundWords is roundChunks on AVX2, where small integers are bytes beside the words.
+func (t tier) roundWords(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtual, light, heavy reg.GPVirtual) {
+	pairs, limit := YMM(), XMM()
+	VMOVDQU(constant("pairs"), pairs)
+	VPBROADCASTD(constant("small"), limit)
+	XORQ(light, light)
+	XORQ(heavy, heavy)
+	l.chunks("round", step, func(c reg.GPVirtual) {
+		low, high, bytes := XMM(), XMM(), YMM()
+		x := integers(t, l.here(s, 0), scale)
+		SHLQ(Imm(4), c)
+		VPACKSSDW(integers(t, l.here(s, 1), scale), x, x)
+		VPACKSSWB(x, x, bytes)
+		VEXTRACTI128(Imm(1), bytes, low)
+		VPUNPCKLDQ(low, bytes.AsX(), low)
+		inQuads(x, pairs)
+		VMOVDQU(low, Mem{Base: p, Index: c, Scale: 1, Disp: wordBytes})
+		VMOVDQU(x, Mem{Base: p, Index: c, Scale: 2})
+		VPCMPGTB(limit, low, high)
+		addBits(dwords(low), c, 2, light)
+		addBits(dwords(high), c, 2, heavy)
+	})
+}
+
+// roundBytes is roundChunks on AVX-512, where upper bytes of small integers are zero.
+func (t tier) roundBytes(l rowsOf, s, step, p reg.GPVirtual, scale reg.VecVirtual, light, heavy reg.GPVirtual) {
+	l.chunks("round", step, func(c reg.GPVirtual) {
+		x := integers(t, l.here(s, 0), scale)
+		SHLQ(Imm(4), c)
+		VPMOVDB(x, Mem{Base: p, Index: c, Scale: 1, Disp: 256})
+		VPSRLD(Imm(8), x, x)
+		VPMOVDB(x, Mem{Base: p, Index: c, Scale: 1})
+	})
+	// Other chunks have bytes of earlier tiles: four bits for each of those here.
+	first, here := GP64(), GP64()
+	MOVQ(U64(0x1111111111111111), first)
+	MOVQ(at(step, mrgChunks), here)
+	PDEPQ(first, here, first)
+	MOVQ(first, here)
+	SHLQ(Imm(4), here)
+	SUBQ(first, here)
+	allDwords(at(p, 256), light)
+	allDwords(at(p, 0), heavy)
+	ANDQ(here, light)
+	ANDQ(here, heavy)
 }
 
 // allDwords makes 64 bits that say which dwords at m are not zero.

@@ -234,7 +234,7 @@ func (t tier) sparseValues() {
 		CMPQ(dim, Imm(uint64(width*t.lanes)))
 		JLT(LabelRef(name("dimsAfter")))
 		q.name, q.width = name, width
-		q.ahead.pace(width * t.lanes / 16)
+		q.ahead.pace(q.units())
 		var sums []reg.VecVirtual
 		if t.wide() {
 			sums = q.bytes()
@@ -265,11 +265,13 @@ type sparseQuads struct {
 	name           func(string) string
 }
 
+// units is how many times 16 elements are summed at a time: what a step moves on by.
+func (q *sparseQuads) units() int { return q.width * q.lanes / 16 }
+
 // each runs body for the quads of a mask, of which left are still to come.
 func (q *sparseQuads) each(which string, left reg.GPVirtual, body func(quad, left reg.GPVirtual)) {
-	times := q.width * q.lanes / 16
 	eachBit(q.name(which), left, func(quad reg.GPVirtual) {
-		q.ahead.prefetch(q.name(which), times+1, times)
+		q.ahead.prefetch(q.name(which), q.units()+1, q.units())
 		body(quad, left)
 	})
 }
@@ -310,10 +312,7 @@ func (q *sparseQuads) bytes() []reg.VecVirtual {
 			quad(i, sums[:q.width])
 			TESTQ(left, left)
 			JEQ(LabelRef(q.name(which) + "After"))
-			other := GP64()
-			TZCNTQ(left, other)
-			clearLowest(left)
-			quad(other, sums[q.width:])
+			quad(takeLowest(left), sums[q.width:])
 		})
 		for i, s := range sums[:q.width] {
 			VPADDD(sums[q.width+i], s, s)
@@ -393,13 +392,18 @@ func eachBit(label string, left reg.GPVirtual, body func(i reg.GPVirtual)) {
 	TESTQ(left, left)
 	JEQ(LabelRef(label + "After"))
 	Label(label)
-	i := GP64()
-	TZCNTQ(left, i)
-	clearLowest(left)
-	body(i)
+	body(takeLowest(left))
 	TESTQ(left, left)
 	JNE(LabelRef(label))
 	Label(label + "After")
+}
+
+// takeLowest returns the lowest bit of left that is set, and clears it.
+func takeLowest(left reg.GPVirtual) reg.GPVirtual {
+	i := GP64()
+	TZCNTQ(left, i)
+	clearLowest(left)
+	return i
 }
 
 // clearLowest clears the lowest bit of x that is set.
